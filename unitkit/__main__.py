@@ -1,0 +1,5 @@
+"""`python -m unitkit`, and `torchrun -m unitkit` on several GPUs."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,165 @@
+"""Checkpoints: a folder of safetensors and JSON, written whole or not at all. No pickle anywhere.
+
+checkpoints/step-00001000/   model.safetensors   weights and buffers, a tied tensor once
+                             model.json          the model's spec, image size and domain labels
+                             optimizers.safetensors   "player/parameter/exp_avg" and the like
+                             state.json          the steps done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import UserError
+from .registry import Spec
+
+FORMAT = 1
+
+
+def save(
+    folder: Path,
+    step: int,
+    *,
+    model: nn.Module,
+    description: Mapping[str, Any],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    keep: int,
+) -> Path:
+    """Write `folder/step-...`, then delete all but the `keep` newest.
+
+    The files go to a temporary folder, are flushed to the disk, and the folder is renamed: a kill at any moment
+    leaves either the whole checkpoint or none, and never touches an older one.
+
+    Raises:
+        UserError: the disk is full or refuses; what was there before stays.
+    """
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".writing-{final.name}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(weights(model), temporary / "model.safetensors")
+        save_file(_optimizer_tensors(model, optimizers), temporary / "optimizers.safetensors")
+        (temporary / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
+        (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
+        for path in [*temporary.iterdir(), temporary]:
+            _flush(path)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        last = latest(folder)
+        stays = f"the last good one, {last.name}, stays" if last else "there is no earlier one"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"could not write the checkpoint of step {step} to {folder}: {reason}; {stays}") from error
+    for old in all_steps(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def all_steps(folder: Path) -> list[Path]:
+    """The whole checkpoints of a folder, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if p.is_dir())
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    return next(iter(all_steps(folder)[::-1]), None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UserError` for one that is missing, damaged or of a later format."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}, which this version of unitkit reads")
+    return value
+
+
+def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`)."""
+    description = read_json(checkpoint / "model.json")
+    if "model" not in description:
+        raise UserError(f"{checkpoint / 'model.json'} describes no model")
+    with torch.random.fork_rng(devices=[]):  # the start weights drawn here are overwritten
+        model = Spec.from_json(description["model"]).build()
+    load_weights(model, checkpoint)
+    return model.eval().to(memory_format=torch.channels_last), description
+
+
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
+    """Fill a model with a checkpoint's weights. Raises `UserError` where names or shapes differ."""
+    path = checkpoint / "model.safetensors"
+    stored, own = _read_tensors(path), weights(model)
+    if stored.keys() != own.keys():
+        name = min(stored.keys() ^ own.keys())
+        raise UserError(f"{path} is not of this model: '{name}' is in only one of them")
+    with torch.no_grad():
+        for name, tensor in _unique_state(model).items():
+            if stored[name].shape != tensor.shape:
+                raise UserError(f"{path} is not of this model: '{name}' has shape {list(stored[name].shape)}")
+            tensor.copy_(stored[name])
+
+
+def load_optimizers(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
+    """Fill the optimizers' running moments from a checkpoint."""
+    stored = _read_tensors(checkpoint / "optimizers.safetensors")
+    names = {id(p): name for name, p in model.named_parameters()}
+    for player, optimizer in optimizers.items():
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            prefix = f"{player}/{names[id(parameter)]}/"
+            state = {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
+            # Moments lie in memory as their parameter does (channels last), so that the fused step stays exact.
+            optimizer.state[parameter] = {
+                name: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape else t.to(parameter.device)
+                for name, t in state.items()
+            }
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters and buffers by name, each tensor once under its first name, contiguous."""
+    return {name: tensor.detach().contiguous() for name, tensor in _unique_state(model).items()}
+
+
+def _unique_state(model: nn.Module) -> dict[str, Tensor]:
+    seen: set[int] = set()
+    state = model.state_dict(keep_vars=True)
+    return {name: t for name, t in state.items() if id(t) not in seen and not seen.add(id(t))}  # type: ignore[func-returns-value]
+
+
+def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        f"{player}/{names[id(parameter)]}/{key}": value.detach().contiguous()
+        for player, optimizer in optimizers.items()
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

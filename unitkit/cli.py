@@ -1,0 +1,130 @@
+"""The command line: `unitkit train`, `translate`, `show` and `list`.
+
+torch is imported inside the commands, so that `--help` and `list` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from .errors import TrainingError, UserError, nearest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Unsupervised image-to-image translation: train UNIT from recipes, and use what was trained.",
+)
+Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]", show_default=False)]
+Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+def main() -> NoReturn:
+    """Run the command line. A user's mistake prints one line and exits with 2; a training that failed, with 1."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        errors.print("[red]error:[/red]", end=" ")
+        errors.print(str(error), markup=False)
+        sys.exit(2)
+    except TrainingError as error:
+        errors.print("[red]training stopped:[/red]", end=" ")
+        errors.print(str(error), markup=False)
+        sys.exit(1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+    sys.exit(0)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe file; not needed with --resume.")] = None,
+    knobs: Knobs = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    seed: Annotated[int, typer.Option(min=0, help="Of start weights, sample order and noise.")] = 0,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+) -> None:
+    """Train a recipe, keep its run folder, and measure the result."""
+    from .session import train_recipe
+
+    train_recipe(recipe, knobs or [], out, resume, device, precision, seed, checkpoint_every)
+
+
+@app.command()
+def translate(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint in it.")],
+    path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
+    device: Device = "auto",
+) -> None:
+    """Carry pictures of any size along an image path of a trained model."""
+    from .data.decode import probe
+    from .translate import jobs, load, save_picture
+
+    work = jobs(source, target)
+    translator = load(run, device=device)
+    translator.check(path)
+    for before, _ in work:  # every header, before the first picture takes its time
+        probe(before)
+    with _bar() as bar:
+        for before, after in bar.track(work, description=f"{path}: {translator.route(path)}"):
+            save_picture(translator.translate(before, path), after)
+    Console().print(f"{len(work)} {'picture' if len(work) == 1 else 'pictures'} in {target}", highlight=False)
+
+
+@app.command()
+def show(recipe: Annotated[str, typer.Argument(help="A recipe file.")], knobs: Knobs = None) -> None:
+    """Check a recipe and print its model: towers, sharing, parameters, shapes, terms, memory."""
+    from .knobs import parse_knobs, read_recipe_file
+    from .show import describe, knob_table
+
+    file = read_recipe_file(recipe)
+    preset, given = parse_knobs(knobs or [])
+    values = file.values(preset, given)
+    checked = file.build(values).checked()
+    console = Console()
+    console.print(file.doc, markup=False, highlight=False)
+    console.print(knob_table(file, values))
+    console.print(describe(checked))
+
+
+@app.command("list")
+def list_parts(
+    kind: Annotated[str | None, typer.Argument(help="encoder, generator, ..., or nothing for all.")] = None,
+) -> None:
+    """What can be named in a recipe: registered parts, with their arguments and defaults."""
+    from rich.table import Table
+
+    from .catalog import HOMES, entries
+
+    if kind is not None and kind not in HOMES:
+        raise UserError(f"unknown kind of part '{kind}'. {nearest(kind, HOMES)}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 1, 0))
+    for each in [kind] if kind else HOMES:
+        for number, entry in enumerate(entries(each)):
+            arguments = f"\n[dim]{', '.join(entry.arguments)}[/dim]".replace("['", r"\['") if entry.arguments else ""
+            table.add_row(f"[bold]{each}[/bold]" if number == 0 else "", entry.name, entry.summary + arguments)
+    Console().print(table, highlight=False)
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress

@@ -1,0 +1,110 @@
+"""The batches that a training step sees: sampled, decoded ahead, moved to the device and augmented there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .cache import Decoded, memory_limit
+from .domains import Data
+from .sampler import indices
+
+AHEAD = 4
+
+
+class Batches:
+    """Batches of every domain as a pure function of the step.
+
+    `batch` is the number of images per domain on this rank. `flip` mirrors each image with probability 1/2. With `crop`
+    images are decoded `crop` pixels higher and wider than `data.size`, and a random window of the size is cut from
+    each; held-out images are not, so that they match `data.truth`. `limit_bytes` bounds the decoded images in memory
+    (default: a quarter of what is free). `rank` of `world` says which slice of the global batch is this one's. Raises
+    `UserError` for a `batch` below 1 or a `crop` below 0.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        batch: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        flip: bool = True,
+        crop: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        limit_bytes: int | None = None,
+    ) -> None:
+        if batch < 1 or crop < 0:
+            raise UserError(f"batch={batch} and crop={crop} are not possible: expected batch 1 or more, crop 0 or more")
+        self.data, self.batch_size, self.seed, self.device = data, batch, seed, torch.device(device)
+        self.flip, self.crop, self.rank, self.world = flip, crop, rank, world
+        share = (memory_limit() if limit_bytes is None else limit_bytes) // (2 * len(data.domains))
+        height, width = data.size
+        window = (height + crop, width + crop)
+        self.train = {k: Decoded(domain.train.at(window), share) for k, domain in data.domains.items()}
+        self.test = {k: Decoded(domain.test, share) for k, domain in data.domains.items()}
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The step's images by letter: float32 (B, C, H, W) in [-1, 1], channels-last, on the device, augmented.
+
+        Raises the `UserError` of an image that cannot be decoded. Starts decoding the next steps' images.
+        """
+        now = self._chosen(step)
+        for decoded, chosen in now:  # all domains at once, before the first is waited for
+            decoded.prefetch(chosen)
+        draws = np.random.SeedSequence((self.seed, step, self.rank)).generate_state(1, np.uint64)
+        # Drawn on the CPU, so that a seed means the same augmentation on every device.
+        generator = torch.Generator().manual_seed(int(draws[0] >> 1))
+        images = {
+            letter: self._augmented(self._on_device(decoded.fetch(chosen)), generator)
+            for letter, (decoded, chosen) in zip(self.train, now, strict=True)
+        }
+        for ahead in range(step + 1, step + 1 + AHEAD):
+            for decoded, chosen in self._chosen(ahead):
+                decoded.prefetch(chosen)
+        return images
+
+    def names(self, step: int) -> dict[str, list[str]]:
+        """What the step's images are called, by letter: the files' paths."""
+        chosen = zip(self.train, self._chosen(step), strict=True)
+        return {letter: [decoded.images.name(int(i)) for i in order] for letter, (decoded, order) in chosen}
+
+    def held_out(self, letter: str, indices: Sequence[int]) -> Tensor:
+        """Test images of a domain as in `batch`, not augmented: whole, cut only to the size's proportions."""
+        return _scaled(self._on_device(self.test[letter].fetch(indices)))
+
+    def _chosen(self, step: int) -> list[tuple[Decoded, np.ndarray]]:
+        shared = {"seed": self.seed, "batch": self.batch_size, "rank": self.rank, "world": self.world}
+        return [
+            (decoded, indices(step, domain=place, n=len(decoded.images), **shared))
+            for place, decoded in enumerate(self.train.values())
+        ]
+
+    def _on_device(self, images: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(images)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Shift and mirror each image by reading its window through one gather of its pixels."""
+        count, (height, width) = len(images), self.data.size
+        top, left = torch.randint(self.crop + 1, (2, count, 1), generator=generator)
+        rows, columns = top + torch.arange(height), left + torch.arange(width)
+        mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.flip else 0.0)
+        columns = torch.where(mirrored, columns.flip(1), columns)
+        if self.flip or self.crop:
+            pixels = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1)
+            pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
+            images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)
+        return _scaled(images)
+
+
+def _scaled(images: Tensor) -> Tensor:
+    """Bytes to floats in [-1, 1], channels-last."""
+    # Rearranged while still bytes: a quarter of the memory to move.
+    return images.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)

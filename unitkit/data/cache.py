@@ -1,0 +1,95 @@
+"""Decoded images, kept as bytes so that each is decoded once: in memory where they fit, else in a mapped file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .sources import Images
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory_limit() -> int:
+    """The bytes that all decoded images of this process may take in memory: a quarter of what the machine has free,
+    shared among the training's processes on it."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, macOS
+        free = 4 * 2**30
+    with suppress(OSError, ValueError):  # no container, or one without a limit of its own
+        free = min(free, int(CGROUP_LIMIT.read_text()))
+    return free // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+class Decoded:
+    """The images of a source, decoded when first needed and kept as uint8 (n, C, H, W).
+
+    They lie in memory if they take no more than `limit_bytes`, else in a temporary file that goes when the process
+    ends, however it ends. Raises `UserError` where the disk has no room for that. Safe to use from several threads.
+    """
+
+    def __init__(self, images: Images, limit_bytes: int) -> None:
+        self.images = images
+        shape = (len(images), images.channels, *images.size)
+        size = int(np.prod(shape, dtype=np.int64))
+        self.mapped = size > limit_bytes
+        self.buffer = _mapped(shape, size) if self.mapped else np.empty(shape, np.uint8)
+        self.ready = np.zeros(len(images), bool)
+        self.pending: dict[int, Future[None]] = {}
+        self.lock = threading.Lock()
+
+    def prefetch(self, indices: Sequence[int] | np.ndarray) -> list[Future[None]]:
+        """Start decoding, in the background, those images that are not ready; the futures of what is under way."""
+        wanted = np.asarray(indices)
+        missing = wanted[~self.ready[wanted]].tolist()
+        if not missing:
+            return []
+        with self.lock:
+            for i in missing:
+                if i not in self.pending and not self.ready[i]:
+                    self.pending[i] = _pool().submit(self._decode, i)
+            return [self.pending[i] for i in missing if i in self.pending]
+
+    def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The images, uint8 (k, C, H, W), a copy. Raises the `UserError` of the first that cannot be decoded."""
+        for future in self.prefetch(indices):
+            future.result()
+        return np.asarray(self.buffer[np.asarray(indices)])
+
+    def _decode(self, i: int) -> None:
+        try:
+            self.buffer[i] = self.images.load(i)
+            self.ready[i] = True
+        finally:  # an image that failed is tried again when it is next needed: the file may have been mended
+            with self.lock:
+                del self.pending[i]
+
+
+def _mapped(shape: tuple[int, ...], size: int) -> np.ndarray:
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(prefix="unitkit-", dir=folder) as file:
+            # Claimed now: a disk that fills up later would end the process with SIGBUS.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise UserError(
+            f"decoded images need {size / 2**30:.1f} GiB in '{folder}': {error.strerror}; "
+            f"make room, or set TMPDIR to a folder on a larger disk"
+        ) from None
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="unitkit-decode")

@@ -1,0 +1,17 @@
+"""Discriminators: an image to maps of real-or-generated logits.
+
+A discriminator is called as `part(in_channels, **arguments)` and returns a `Tower` from (N, in_channels, H, W) to a
+`Tensor` or tuple of logit maps (N, 1, h, w): positive means real. A tower with a class head (`classes` given) ends in
+the tuple (logits, class logits (N, classes)).
+"""
+
+from ..registry import Registry
+
+registry = Registry("discriminator")
+register, spec = registry.register, registry.spec
+
+from .conv32 import conv32
+from .multiscale import multiscale
+from .strided import coupled, strided
+
+__all__ = ["conv32", "coupled", "multiscale", "register", "registry", "spec", "strided"]

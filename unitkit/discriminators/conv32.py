@@ -1,0 +1,58 @@
+"""The released code's discriminator for 32x32 digits, which also classifies."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ..registry import Positive
+from ..towers import Tower, initialise
+from . import registry
+
+
+class Heads(nn.Module):
+    """From the top features (N, C, h, w): a logit map (N, 1, 1, 1) and, where asked for, class logits (N, classes)."""
+
+    def __init__(self, features: int, classes: int | None) -> None:
+        super().__init__()
+        # Two outputs and a softmax in the released code; the difference of the two is the same thing as one logit.
+        self.real = nn.Linear(features, 2)
+        self.classes = nn.Linear(features, classes) if classes else None
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = x.flatten(1)
+        generated, real = self.real(x).chunk(2, dim=1)
+        logits = (real - generated)[:, :, None, None]
+        return logits if self.classes is None else (logits, self.classes(x))
+
+
+@registry.register
+def conv32(
+    in_channels: int,
+    *,
+    width: Positive = 64,
+    classes: Positive | None = None,
+    start: Literal["gaussian", "kaiming"] = "gaussian",
+) -> Tower:
+    """The discriminator for 32x32 digits: (conv 5x5, ReLU, max-pool, dropout) four times, then its heads.
+
+    Stages: 5; in the released code all but the first are shared.
+
+    Args:
+        width: channels after the first layer, doubling with each.
+        classes: number of classes of a second head on the same features (10 for digits); None for no such head.
+        start: how weights are drawn, see `initialise`.
+    """
+    stages: list[nn.Module] = []
+    channels = in_channels
+    for layer, dropout in enumerate((0.1, 0.3, 0.5, 0.5)):
+        out = width * 2**layer
+        stages.append(
+            nn.Sequential(
+                nn.Conv2d(channels, out, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(dropout)
+            )
+        )
+        channels = out
+    stages.append(Heads(channels * 2 * 2, classes))
+    return initialise(Tower(stages, channels=1, size=(32, 32), classes=classes), start)

@@ -1,0 +1,53 @@
+"""Discriminators of strided convolutions: the released code's "plain" and "coupled" layouts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from ..registry import Positive
+from ..towers import Tower, initialise
+from . import registry
+
+
+def strided_stages(in_channels: int, width: int, layers: int, *, first_kernel: int = 3) -> list[nn.Module]:
+    """`layers` convs of stride 2, the width doubling each time, LeakyReLU 0.01; then a 1x1 conv to one logit map."""
+    stages: list[nn.Module] = []
+    channels, kernel = in_channels, first_kernel
+    for layer in range(layers):
+        out = width * 2**layer
+        stages.append(nn.Sequential(nn.Conv2d(channels, out, kernel, 2, kernel // 2), nn.LeakyReLU(0.01, inplace=True)))
+        channels, kernel = out, 3
+    return [*stages, nn.Conv2d(channels, 1, 1)]
+
+
+@registry.register
+def strided(
+    in_channels: int, *, width: Positive = 64, layers: Positive = 6, start: Literal["gaussian", "kaiming"] = "kaiming"
+) -> Tower:
+    """The plain discriminator: convs 3x3 of stride 2 and a 1x1 head. Stages: layers + 1.
+
+    Args:
+        width: channels after the first layer, doubling with each.
+        layers: strided convolutions, the depth that the poster's ablation varies from 3 to 6.
+        start: how weights are drawn, see `initialise`.
+    """
+    return initialise(Tower(strided_stages(in_channels, width, layers), channels=1), start)
+
+
+@registry.register
+def coupled(
+    in_channels: int,
+    *,
+    width: Positive = 64,
+    front: Positive = 2,
+    back: Positive = 4,
+    start: Literal["gaussian", "kaiming"] = "kaiming",
+) -> Tower:
+    """The coupled layout: a front that stays private and a back that domains share. Stages: front + back + 1.
+
+    The front opens with a conv 7x7. Couple the backs with the strategy `tie(discriminator=back + 1)`; in the
+    released code (CelebA) front is 2 and back is 4.
+    """
+    return initialise(Tower(strided_stages(in_channels, width, front + back, first_kernel=7), channels=1), start)

@@ -1,0 +1,46 @@
+"""The paper's encoder: a strided convolutional front and residual blocks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from torch import nn
+
+from ..registry import AtLeast, Count, Positive
+from ..towers import Residual, Tower, initialise
+from . import registry
+
+
+@registry.register
+def residual(
+    in_channels: int,
+    *,
+    width: Positive = 64,
+    blocks: Count = 4,
+    downs: Count = 2,
+    norm: bool = False,
+    dropout: Annotated[float, AtLeast(0)] = 0.0,
+    start: Literal["gaussian", "kaiming"] = "kaiming",
+) -> Tower:
+    """The encoder of UNIT: conv 7x7, strided convs that double the width, residual blocks; variance fixed at 1.
+
+    Stages: 1 + downs + blocks, so that the last `n` stages are residual blocks while n <= blocks.
+
+    Args:
+        width: channels after the first convolution; the latent has width * 2**downs.
+        downs: convs 3x3 of stride 2.
+        norm: instance norm and ReLU after every conv but the first (the cats and dogs variant of the 2017 code),
+            instead of LeakyReLU alone.
+        dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
+        start: how weights are drawn, see `initialise`.
+    """
+    stages: list[nn.Module] = [
+        nn.Sequential(nn.Conv2d(in_channels, width, 7, padding=3), nn.LeakyReLU(0.01, inplace=True))
+    ]
+    channels = width
+    for _ in range(downs):
+        after = [nn.InstanceNorm2d(channels * 2), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
+        stages.append(nn.Sequential(nn.Conv2d(channels, channels * 2, 3, stride=2, padding=1), *after))
+        channels *= 2
+    stages += [Residual(channels, dropout=dropout) for _ in range(blocks)]
+    return initialise(Tower(stages, channels=channels, stride=2**downs), start)

@@ -1,0 +1,48 @@
+"""The paper's generator: residual blocks and a transposed-convolution back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from torch import nn
+
+from ..registry import AtLeast, Count, Positive
+from ..towers import Residual, Tower, initialise
+from . import registry
+
+
+@registry.register
+def residual(
+    in_channels: int,
+    out_channels: int,
+    *,
+    width: Positive = 64,
+    blocks: Count = 4,
+    ups: Count = 2,
+    norm: bool = False,
+    dropout: Annotated[float, AtLeast(0)] = 0.0,
+    start: Literal["gaussian", "kaiming"] = "kaiming",
+) -> Tower:
+    """The generator of UNIT: residual blocks on the latent, transposed convs that halve the width, 1x1 conv, tanh.
+
+    Stages: blocks + ups + 1, so that the first `n` stages are residual blocks while n <= blocks.
+
+    Args:
+        width: channels before the last convolution.
+        ups: transposed convs 3x3 of stride 2.
+        norm: instance norm and ReLU after every transposed conv (the cats and dogs variant of the 2017 code),
+            instead of LeakyReLU alone.
+        dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
+        start: how weights are drawn, see `initialise`.
+    """
+    stages: list[nn.Module] = [Residual(in_channels, dropout=dropout) for _ in range(blocks)]
+    channels = in_channels
+    for up in reversed(range(ups)):
+        out = width * 2**up
+        after = [nn.InstanceNorm2d(out), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
+        stages.append(
+            nn.Sequential(nn.ConvTranspose2d(channels, out, 3, stride=2, padding=1, output_padding=1), *after)
+        )
+        channels = out
+    stages.append(nn.Sequential(nn.ConvTranspose2d(channels, out_channels, 1), nn.Tanh()))
+    return initialise(Tower(stages, channels=out_channels, stride=2**ups), start)

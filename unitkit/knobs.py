@@ -1,0 +1,190 @@
+"""Recipe files and their knobs: the keyword parameters of `recipe(*, ...)`, given as text or as Python values."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import UserError, nearest
+from .recipe import Recipe
+from .registry import describe
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe file that was read and run: its function, its knobs with their defaults, its presets.
+
+    Attributes:
+        name: the file's name without its suffix.
+        source: the file's text.
+        doc: the docstring of the file.
+    """
+
+    name: str
+    path: Path
+    source: str
+    doc: str
+    function: Any
+    presets: dict[str, dict[str, Any]]
+
+    @property
+    def knobs(self) -> dict[str, inspect.Parameter]:
+        return dict(inspect.signature(self.function).parameters)
+
+    def values(self, preset: str | None = None, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Every knob's value: defaults, then the preset, then `given`, where text is converted by the annotation.
+
+        Raises:
+            UserError: an unknown preset or knob, with the nearest name; a value that its annotation refuses.
+        """
+        if preset is not None and preset not in self.presets:
+            raise UserError(f"{self.name} has no preset '@{preset}'. {nearest(preset, self.presets)}")
+        values = {name: parameter.default for name, parameter in self.knobs.items()}
+        hints = get_type_hints(self.function)
+        for name, value in {**(self.presets[preset] if preset else {}), **(given or {})}.items():
+            if name not in values:
+                raise UserError(f"{self.name} has no knob '{name}'. {nearest(name, values)}")
+            values[name] = convert(name, value, hints.get(name, str))
+        return values
+
+    def build(self, values: Mapping[str, Any]) -> Recipe:
+        """Call the recipe function. What it raises, other than `UserError`, becomes one that names the line."""
+        try:
+            recipe = self.function(**values)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{self.path} failed{_where(error, self.path)}: {type(error).__name__}: {error}") from error
+        if not isinstance(recipe, Recipe):
+            raise UserError(f"recipe() in {self.path} returned {_kind(recipe)}; it must return a unitkit.Recipe")
+        return recipe
+
+
+def load_recipe(path: str | Path, preset: str | None = None, **knobs: Any) -> Recipe:
+    """The recipe of a file: `load_recipe("recipes/unit_faces.py", width=32)`. Raises `UserError` as `RecipeFile` does."""
+    file = read_recipe_file(path)
+    return file.build(file.values(preset, knobs))
+
+
+def read_recipe_file(path: str | Path) -> RecipeFile:
+    """Run a recipe file and find its `recipe` function and `presets`.
+
+    Raises:
+        UserError: a file that is missing (with the nearest name beside it), does not run, or has no
+            `recipe(*, ...)` whose parameters are all keyword-only with defaults.
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = {p.name for p in path.parent.glob("*.py")} if path.parent.is_dir() else set()
+        hint = nearest(path.name, siblings) if siblings else f"There are no recipes in {path.parent}."
+        raise UserError(f"there is no recipe file {path}. {hint}")
+    try:
+        source = path.read_text("utf-8")
+        # The name must not be that of an installed module: a recipe may import `timm` and be called timm.py.
+        spec = importlib.util.spec_from_file_location(f"unitkit_recipe_{path.stem}", path)
+        assert spec and spec.loader, "a .py file has a loader"
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"the recipe file {path} does not run{_where(error, path)}: {type(error).__name__}: {error}"
+        ) from error
+    function = getattr(module, "recipe", None)
+    if not callable(function):
+        raise UserError(f"{path} defines no function `recipe(*, ...) -> Recipe`")
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
+            raise UserError(f"in {path}, the knob '{name}' of recipe() must be keyword-only and have a default")
+    presets = getattr(module, "presets", {})
+    return RecipeFile(path.stem, path, source, inspect.getdoc(module) or "", function, presets)
+
+
+def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """The words behind a recipe on the command line: at most one `@preset`, and `knob=value` each once."""
+    preset: str | None = None
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.startswith("@"):
+            if preset is not None:
+                raise UserError(f"one preset at a time: '@{preset}' and '{word}'")
+            preset = word[1:]
+        elif not equals or not name.isidentifier():
+            raise UserError(f"'{word}' is neither knob=value nor @preset")
+        elif name in given:
+            raise UserError(f"the knob '{name}' is given twice: '{given[name]}' and '{value}'")
+        else:
+            given[name] = value
+    return preset, given
+
+
+def convert(name: str, value: Any, annotation: Any) -> Any:
+    """A knob's value as its annotation wants it; text is converted, other values are checked.
+
+    Understood: int, float, bool, str, Literal, tuples and lists of these, unions with these and None.
+    """
+    for option in _options(annotation):
+        try:
+            return _convert(value, option)
+        except (ValueError, TypeError):
+            continue
+    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not")
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if value == choice or value == str(choice):
+                return choice
+        raise ValueError
+    if get_origin(kind) in (tuple, list):
+        items = value.replace("x", ",").split(",") if isinstance(value, str) else list(value)
+        kinds = get_args(kind)
+        kinds = kinds * len(items) if get_origin(kind) is list or kinds[-1] is ... else kinds
+        if len(kinds) != len(items):
+            raise ValueError
+        return get_origin(kind)(_convert(item, k) for item, k in zip(items, kinds, strict=True))
+    if kind is type(None):
+        if value is None or value == "none":
+            return None
+        raise ValueError
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        return value if isinstance(value, bool) else words[value.lower()] if value.lower() in words else _refuse()
+    if kind is str:
+        return value if isinstance(value, str) else _refuse()
+    if kind in (int, float) and not isinstance(value, bool):
+        number = kind(value)
+        if (isinstance(value, float) and number != value) or number != number or abs(number) == float("inf"):
+            raise ValueError
+        return number
+    raise ValueError
+
+
+def _refuse() -> Any:
+    raise ValueError
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _where(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines = [error.lineno]
+    return f" at line {lines[-1]}" if lines else ""

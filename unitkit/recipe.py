@@ -1,0 +1,200 @@
+"""A recipe: the parts, the players with their terms, the data and the metrics of one training, checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .errors import UserError, nearest
+from .losses import Term
+from .registry import Spec
+
+if TYPE_CHECKING:
+    from .data import Data
+    from .metrics import Metric
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Settings of a player's Adam.
+
+    Args:
+        lr: learning rate.
+        betas: decay rates of the running mean and variance of the gradient.
+        weight_decay: of the L2 kind, added to the gradient, as in the released code.
+        decay: the last `decay` steps of a run lower the learning rate linearly to 0.
+    """
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-4
+    decay: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.lr > 0 and all(0 <= b < 1 for b in self.betas) and self.weight_decay >= 0 and self.decay >= 0):
+            raise UserError(f"Adam needs lr > 0, betas in [0, 1), weight_decay and decay of at least 0, not {self}")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` (from 0) of `steps`."""
+        return self.lr * min(1.0, (steps - step) / (self.decay + 1))
+
+
+@dataclass(frozen=True)
+class Player:
+    """A named set of parameters, its optimizer and its terms. In a training step the players move in order.
+
+    Args:
+        name: such as "generator".
+        trains: the parts of the model whose parameters move, such as ("encoders", "generators").
+        terms: what the player minimises: the sum of weight times loss.
+    """
+
+    name: str
+    trains: Sequence[str]
+    terms: Sequence[Term]
+    optimizer: Adam = Adam()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training needs to know.
+
+    Args:
+        model: spec of the model, `models.spec("unit", ...)`.
+        players: in the order of their turns.
+        data: `open_data(...)`.
+        steps: training steps.
+        batch: images of each domain in a step, on each rank.
+        flip: mirror each training image left to right with probability 1/2.
+        crop: shift each training image by up to this many pixels (images are decoded that much larger).
+        evaluate: metrics of the finished model on the held-out split.
+        sample_every: steps between two sample grids.
+    """
+
+    model: Spec
+    players: Sequence[Player]
+    data: Data
+    steps: int
+    batch: int = 1
+    flip: bool = True
+    crop: int = 0
+    evaluate: Sequence[Metric] = field(default_factory=tuple)
+    sample_every: int = 500
+
+    def checked(self) -> Checked:
+        """Run the model and every term on the meta device, at no cost in memory.
+
+        Raises:
+            UserError: a term that reads a path that cannot be, towers or sizes that do not fit, a player without
+                terms or parameters, two players that train one part.
+        """
+        return Checked(self)
+
+
+class Checked:
+    """A recipe that has passed its check, with what the check learnt.
+
+    Attributes:
+        players: the recipe's players, without the terms of weight 0 and the players left with none.
+        model: the model on the meta device, in training mode.
+        readings: every reading of a step (image paths, codes, scores) to its meta value.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        _check_numbers(recipe)
+        self.recipe = recipe
+        with torch.device("meta"):
+            self.model: Any = recipe.model.build()
+        players = [_effective(player, self.model) for player in recipe.players]
+        self.players = [player for player in players if player.terms]
+        if not self.players:
+            raise UserError("every term of every player has weight 0: there is nothing to train")
+        taken: dict[str, str] = {}
+        for player in self.players:
+            for part in player.trains:
+                if (other := taken.setdefault(part, player.name)) != player.name:
+                    raise UserError(f"the {part} are trained by two players, '{other}' and '{player.name}'")
+        if recipe.data.channels != self.model.channels:
+            raise UserError(f"the model's channels are {self.model.channels}, the data's {recipe.data.channels}")
+        pulled = {path for p in self.players for term in p.terms if term.loss.kind == "link" for path in term.paths}
+        if unpulled := set(self.model.links) - pulled:
+            part = min(unpulled)
+            raise UserError(
+                f"soft sharing links the {part}, and no term draws them together: add weight * pull('{part}')"
+            )
+        self.model.check_size(recipe.data.size)
+        for name in (name for metric in recipe.evaluate for name in metric.reads if not name.startswith("truth:")):
+            self.model.check(name)
+        self.readings = self._rehearse()
+
+    @property
+    def reads(self) -> list[str]:
+        """Every reading that some term of some player needs."""
+        return list(dict.fromkeys(name for p in self.players for term in p.terms for name in term.reads))
+
+    def _rehearse(self) -> dict[str, Any]:
+        height, width = self.recipe.data.size
+        batch = {
+            letter: torch.empty(self.recipe.batch, channels, height, width, device="meta")
+            for letter, channels in self.model.channels.items()
+        }
+        try:
+            with torch.no_grad():
+                readings: dict[str, Any] = self.model.readings(self.model.images(batch, self.reads), self.reads)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UserError(f"the networks do not fit images of {height}x{width}: {_first_line(error)}") from error
+        for path, image in readings.items():
+            if ":" not in path and image.shape != batch[path[-1]].shape:
+                raise UserError(
+                    f"image path '{path}' comes out as {list(image.shape[1:])} and domain '{path[-1]}' holds "
+                    f"{list(batch[path[-1]].shape[1:])}: the generator does not undo the encoder at this size"
+                )
+        for term in (term for player in self.players for term in player.terms):
+            try:
+                value = term(readings) if term.loss.kind != "link" else torch.zeros(())
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise UserError(f"the term {term.name} cannot be computed: {_first_line(error)}") from error
+            if not isinstance(value, torch.Tensor) or value.shape != ():
+                raise UserError(f"the term {term.name} gives {value!r:.60} where a loss is a scalar tensor")
+        return readings
+
+
+def _effective(player: Player, model: Any) -> Player:
+    for part in player.trains:
+        if part not in model.parts:
+            raise UserError(f"player '{player.name}' trains '{part}'. {nearest(part, model.parts)}")
+        if not list(getattr(model, part).parameters()):
+            raise UserError(f"player '{player.name}' trains the {part}, which have no parameters")
+    # A term that two bundles ask for (the KL of a real image in L_VAE and L_CC) is computed once, the weights added.
+    merged: dict[str, Term] = {}
+    for term in (term for term in player.terms if term.weight):
+        before = merged.get(term.name)
+        merged[term.name] = replace(term, weight=term.weight + before.weight) if before else term
+    terms = list(merged.values())
+    for term in terms:
+        for name in term.reads:
+            try:
+                model.check(name)
+            except UserError as error:
+                raise UserError(f"the term {term.name} of player '{player.name}': {error}") from None
+    if not player.terms or not player.trains:
+        raise UserError(f"player '{player.name}' has no {'terms' if player.trains else 'parts to train'}")
+    return Player(player.name, tuple(player.trains), terms, player.optimizer)
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    for name, least in ("steps", 1), ("batch", 1), ("crop", 0), ("sample_every", 1):
+        if getattr(recipe, name) < least:
+            raise UserError(f"{name} must be at least {least}, not {getattr(recipe, name)}")
+    if not recipe.players:
+        raise UserError("the recipe has no players")
+    names = [player.name for player in recipe.players]
+    if len(set(names)) < len(names):
+        raise UserError(f"players need different names, not {', '.join(names)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

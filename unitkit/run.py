@@ -1,0 +1,131 @@
+"""The run folder: what a training leaves, and the lock that keeps a second training out of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import checkpoint
+from .errors import UserError, nearest
+
+
+class RunFolder:
+    """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds. Raises `UserError` where there is no run."""
+        if not (self.path / "run.json").is_file():
+            near = sorted(p.parent.name for p in self.path.parent.glob("*/run.json"))
+            hint = nearest(self.path.name, near) if near else "A run folder is what `unitkit train` leaves."
+            raise UserError(f"{self.path} is not a run folder: it holds no run.json. {hint}")
+        return checkpoint.read_json(self.path / "run.json")
+
+    def latest(self) -> Path:
+        """The newest checkpoint. Raises `UserError` where there is none yet."""
+        if found := checkpoint.latest(self.checkpoints):
+            return found
+        raise UserError(f"the run {self.path} has no checkpoint yet")
+
+    def create(self, record: Mapping[str, Any], source: str | None) -> None:
+        """Make the folder for a new run. Raises `UserError` where a run is already there."""
+        if (self.path / "run.json").exists():
+            raise UserError(f"{self.path} already holds a run: continue it with --resume, or choose another --out")
+        try:
+            self.samples.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+            if source is not None:
+                (self.path / "recipe.py").write_text(source, "utf-8")
+            self.write_json("run.json", record)
+        except OSError as error:
+            raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from error
+
+    def lock(self) -> int:
+        """Hold the folder until the process ends, however it ends. Raises `UserError` where another process has it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise UserError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise UserError(
+                f"another training is running in {self.path}; wait for it or choose another --out"
+            ) from None
+        return handle
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the folder, whole or not at all."""
+        temporary = self.path / f".{name}"
+        temporary.write_text(json.dumps(value, indent=1), "utf-8")
+        temporary.replace(self.path / name)
+
+    def append_stats(self, row: Mapping[str, Any]) -> None:
+        """Add one line to `stats.jsonl`."""
+        with open(self.path / "stats.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def stats(self) -> list[dict[str, Any]]:
+        """The rows of `stats.jsonl`; a last line that a kill cut short is left out."""
+        path = self.path / "stats.jsonl"
+        rows = []
+        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Forget the statistics of steps after `step`, which a resumed training writes again."""
+        rows = [row for row in self.stats() if row["step"] <= step]
+        temporary = self.path / ".stats.jsonl"
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        temporary.replace(self.path / "stats.jsonl")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit, for `run.json`."""
+    names = ("unitkit", "torch", "numpy", "pillow")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    commit = None
+    try:
+        where = Path(__file__).parent
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, timeout=5)
+        commit = done.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "commit": commit,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

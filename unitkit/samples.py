@@ -1,0 +1,66 @@
+"""The sample grid: held-out images and where the image paths take them, a labelled row for each path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from .data import Data
+from .images import to_tensor, to_uint8
+
+
+def rows_of(letters: list[str]) -> list[str]:
+    """The grid's rows: for each domain the image, its reconstruction, and every translation with its way back.
+
+    For two domains: a, aa, ab, aba, b, bb, ba, bab.
+    """
+    rows = []
+    for letter in letters:
+        rows += [letter, letter * 2]
+        rows += [path for other in letters if other != letter for path in (letter + other, letter + other + letter)]
+    return rows
+
+
+@torch.no_grad()
+def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Image.Image:
+    """The first `columns` held-out images of each domain along every row's path.
+
+    Args:
+        model: gives `images(batch, paths)`; it is run in evaluation mode and left in the mode it was in.
+        at_least: images smaller than this are enlarged by a whole factor, pixel by pixel.
+    """
+    rows = rows_of(list(data.domains))
+    device = next(model.parameters()).device
+    batch = {
+        letter: to_tensor(np.stack([domain.test.load(i) for i in range(min(columns, len(domain.test)))]), device)
+        for letter, domain in data.domains.items()
+    }
+    training = model.training
+    images = model.eval().images(batch, rows)
+    model.train(training)
+    height, width = data.size
+    scale = max(1, round(at_least / max(height, width)))
+    font = ImageFont.load_default(size=16)
+    margin = 16 + int(max(font.getlength(row) for row in rows))
+    cell_h, cell_w = height * scale + 2, width * scale + 2
+    sheet = Image.new("RGB", (margin + columns * cell_w, len(rows) * cell_h), "white")
+    draw = ImageDraw.Draw(sheet)
+    for y, row in enumerate(rows):
+        draw.text((8, y * cell_h + cell_h // 2), row, fill="black", font=font, anchor="lm")
+        for x, picture in enumerate(to_uint8(images[row])):
+            tile = Image.fromarray(np.broadcast_to(picture.transpose(1, 2, 0), (height, width, 3)).copy())
+            tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + x * cell_w, y * cell_h))
+    return sheet
+
+
+def save_grid(model: Any, data: Data, path: Path) -> None:
+    """Write the grid as a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    grid(model, data).save(temporary, format="PNG")
+    temporary.replace(path)

@@ -1,0 +1,140 @@
+"""`unitkit train` from its words to the closing table: load, check, train with a progress bar, measure, report."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from . import dist
+from .errors import UserError
+from .knobs import RecipeFile, parse_knobs, read_recipe_file
+from .report import metric_tables, write_report
+from .run import RunFolder
+from .trainer import Trainer
+
+
+def train_recipe(
+    recipe: str | None,
+    words: Sequence[str],
+    out: Path | None,
+    resume: bool,
+    device: str,
+    precision: str,
+    seed: int,
+    checkpoint_every: int,
+) -> None:
+    """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
+    dist.start()
+    started = time.perf_counter()
+    console = Console(quiet=dist.rank() > 0, highlight=False)
+    if resume:
+        file, values, record, out = _resumed(recipe, words, out)
+        seed, precision = record["seed"], record["precision"]
+    else:
+        if recipe is None:
+            raise UserError(
+                "name a recipe file, such as recipes/unit_faces.py, or continue a run with --resume --out DIR"
+            )
+        file = read_recipe_file(recipe)
+        preset, given = parse_knobs(words)
+        values = file.values(preset, given)
+        out = out or Path("runs") / file.name / time.strftime("%Y%m%d-%H%M%S")
+    trainer = Trainer(
+        file.build(values),
+        out,
+        seed=seed,
+        device=device,
+        precision=precision,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        notes={"recipe": file.name, "knobs": values},
+        source=file.source,
+    )
+    steps = trainer.recipe.steps
+    console.print(f"[bold]{file.name}[/bold] on {trainer.device}: steps {trainer.done} to {steps}, run folder {out}")
+    if resume and trainer.done >= steps:
+        console.print(f"this run is complete; give steps=N with N above {steps} to go on")
+    if not _fit(trainer, console):
+        console.print(f"stopped at step {trainer.done} with a checkpoint; continue with")
+        console.print(f"  unitkit train --resume --out {out}", style="bold")
+        dist.stop()
+        sys.exit(128 + (trainer.stopping or 0))
+    with console.status("measuring on the held-out split"):
+        figures = trainer.evaluate()["figures"]
+    if dist.rank() == 0:
+        write_report(trainer.run)
+        for table in metric_tables(figures):
+            console.print(table)
+        _close(console, trainer, out, time.perf_counter() - started)
+    dist.stop()
+
+
+def _resumed(
+    recipe: str | None, words: Sequence[str], out: Path | None
+) -> tuple[RecipeFile, dict[str, Any], dict[str, Any], Path]:
+    """The recipe file, knobs and record of the run to continue; `steps` and `data` may be given anew."""
+    if out is None:
+        raise UserError("--resume needs the run folder: --out DIR")
+    folder = RunFolder(out)
+    record = folder.record
+    if not (folder.path / "recipe.py").is_file():
+        raise UserError(f"{out} holds no recipe.py: it was trained from Python, so continue it there")
+    if recipe is not None and Path(recipe).stem != record["recipe"]:
+        raise UserError(f"{out} is a run of the recipe '{record['recipe']}', not of '{Path(recipe).stem}'")
+    preset, given = parse_knobs(words)
+    if preset or set(given) - {"steps", "data"}:
+        raise UserError("--resume takes the run's own knobs; only steps= and data= (a folder that moved) may be given")
+    kept = read_recipe_file(folder.path / "recipe.py")
+    file = RecipeFile(record["recipe"], kept.path, kept.source, kept.doc, kept.function, kept.presets)
+    return file, file.values(None, {**record["knobs"], **given}), record, out
+
+
+def _fit(trainer: Trainer, console: Console) -> bool:
+    columns = (
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]} images/s  {task.fields[losses]}"),
+    )
+    per_step = trainer.recipe.batch * dist.world() * len(trainer.recipe.data.domains)
+    with Progress(*columns, console=console, disable=console.quiet, speed_estimate_period=30) as progress:
+        task = progress.add_task("", total=trainer.recipe.steps, completed=trainer.done, rate="-", losses="")
+        started, first, milestone = time.perf_counter(), trainer.done, 0
+
+        def report(step: int, losses: Mapping[str, float]) -> None:
+            nonlocal milestone
+            rate = (step - first) * per_step / (time.perf_counter() - started)
+            shown = summary(losses)
+            progress.update(task, completed=step, rate=f"{rate:.0f}", losses=shown)
+            tenth = 10 * step // trainer.recipe.steps
+            if not console.is_terminal and tenth > milestone:  # a log file gets ten lines, no bar
+                milestone = tenth
+                console.print(f"step {step} of {trainer.recipe.steps}, {rate:.0f} images/s  {shown}")
+
+        return trainer.fit(report)
+
+
+def summary(losses: Mapping[str, float]) -> str:
+    """The terms of a step in short: the mean of each kind of loss, `judge 0.48  kl 1.2  l1 0.09`."""
+    kinds: dict[str, list[float]] = {}
+    for name, value in losses.items():
+        kinds.setdefault(re.sub(r"^.*/|\(.*$", "", name), []).append(value)
+    return "  ".join(f"{kind} {sum(values) / len(values):.3g}" for kind, values in kinds.items())
+
+
+def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
+    letters = list(trainer.recipe.data.domains)
+    grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
+    console.print(f"\ndone in {seconds / 60:.1f} min. Run folder: [bold]{out}[/bold]")
+    console.print(f"  pictures   {grid}\n  report     {out / 'report.html'}\nnext:")
+    console.print(f"  unitkit translate {out} {letters[0]}{letters[1]} INPUT OUTPUT   # a picture or a folder")
+    console.print(f"  unitkit train --resume --out {out} steps={2 * trainer.recipe.steps}   # train on")

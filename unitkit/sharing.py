@@ -1,0 +1,104 @@
+"""Weight-sharing strategies: what makes the towers of different domains share stages.
+
+A strategy is called as `part(towers, **arguments)`, `towers` being a dict from "encoders", "generators" and
+"discriminators" to the towers of the domains in order. It ties stages in place, and returns the links that the loss
+`pull` draws together: for each part, the pairs of stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from torch import nn
+
+from .errors import UserError
+from .registry import Count, Registry
+from .towers import Tower
+
+Towers: TypeAlias = Mapping[str, Sequence[Tower]]
+Links: TypeAlias = dict[str, list[tuple[nn.Module, nn.Module]]]
+
+registry = Registry("sharing")
+register, spec = registry.register, registry.spec
+
+
+@register
+def none(towers: Towers) -> Links:
+    """No sharing: every domain has towers of its own."""
+    return {}
+
+
+@register
+def tie(towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0) -> Links:
+    """Hard sharing: one set of weights for the stages nearest the latent space, and for the discriminators' last.
+
+    Args:
+        encoder: the last n stages of every encoder become one.
+        generator: the first n stages of every generator become one.
+        discriminator: the last n stages of every discriminator become one.
+
+    Raises:
+        UserError: a count that the towers do not have, or stages whose shapes differ, with both shapes.
+    """
+    for _, first, i, other, j in _same_stages(towers, encoder, generator, discriminator):
+        other.stages[j] = first.stages[i]
+    return {}
+
+
+@register
+def soft(towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0) -> Links:
+    """Soft sharing: the stages that `tie` would tie keep their own weights; the loss `pull` draws them together.
+
+    Raises:
+        UserError: as in `tie`.
+    """
+    links: Links = {}
+    for part, first, i, other, j in _same_stages(towers, encoder, generator, discriminator):
+        links.setdefault(part, []).append((first.stages[i], other.stages[j]))
+    return links
+
+
+@register
+def all(towers: Towers) -> Links:
+    """One tower of each part for all domains, whose images must then have the same number of channels.
+
+    Raises:
+        UserError: stages whose shapes differ, with both shapes.
+    """
+    return tie(
+        towers,
+        encoder=len(towers["encoders"][0].stages),
+        generator=len(towers["generators"][0].stages),
+        discriminator=len(towers["discriminators"][0].stages),
+    )
+
+
+def _same_stages(
+    towers: Towers, encoder: int, generator: int, discriminator: int
+) -> Iterator[tuple[str, Tower, int, Tower, int]]:
+    """The stages to share, as (part, first domain's tower, its stage, other domain's tower, its stage)."""
+    for part, count in ("encoders", encoder), ("generators", generator), ("discriminators", discriminator):
+        first, *others = towers[part]
+        for other in others:
+            shortest = min(len(first.stages), len(other.stages))
+            if not 0 <= count <= shortest:
+                raise UserError(
+                    f"cannot share {count} stages of the {part}: choose 0 to {shortest}, which is all of them"
+                )
+            # Encoders and discriminators share their last stages, generators their first.
+            i, j = (0, 0) if part == "generators" else (len(first.stages) - count, len(other.stages) - count)
+            for step in range(count):
+                _check_same(part, i + step, first.stages[i + step], other.stages[j + step])
+                yield part, first, i + step, other, j + step
+
+
+def _check_same(part: str, number: int, ours: nn.Module, theirs: nn.Module) -> None:
+    mine, yours = ({name: list(p.shape) for name, p in stage.state_dict().items()} for stage in (ours, theirs))
+    if mine == yours:
+        return
+    name = next(name for name in {**mine, **yours} if mine.get(name) != yours.get(name))
+    raise UserError(
+        f"stage {number} of the {part} cannot be shared: its {name} has shape {mine.get(name, 'none')} in one domain "
+        f"and {yours.get(name, 'none')} in another. Share fewer stages, or give both domains the same channels."
+    )

@@ -1,0 +1,149 @@
+"""Towers: networks as ordered stages, run so that what domains share runs once.
+
+A value between two stages is a tensor or a tuple of tensors (the scales of a pyramid, the mean and spread of a
+posterior), each with the batch along dimension 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Value: TypeAlias = "Tensor | tuple[Tensor, ...]"
+
+
+class Tower(nn.Module):
+    """One network of one domain: an ordered list of stages.
+
+    Sharing is by stage: two towers share stage i when `stages[i]` is one and the same module in both.
+
+    Args:
+        stages: the modules, first to last; each maps a value to a value.
+        channels: channels of the tower's output (of its first tensor).
+        stride: by how much the tower shrinks height and width (an encoder) or grows them (a generator).
+        size: the only (height, width) of image that it takes, or None for any that the stride divides.
+        classes: of a discriminator whose last output is class logits: their number.
+    """
+
+    def __init__(
+        self,
+        stages: Iterable[nn.Module],
+        *,
+        channels: int,
+        stride: int = 1,
+        size: tuple[int, int] | None = None,
+        classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.channels = channels
+        self.stride = stride
+        self.size = size
+        self.classes = classes
+
+    def forward(self, value: Value) -> Value:
+        for stage in self.stages:
+            value = stage(value)
+        return value
+
+
+def run_together(jobs: Sequence[tuple[Tower, Value]]) -> list[Value]:
+    """Run several (tower, input) jobs stage by stage; equal to running each alone, in fewer and larger calls.
+
+    Where jobs meet in one stage (a shared stage, or one tower with several inputs), their inputs are concatenated
+    and the stage runs once; jobs that reach it with the very same input share the result. So a trunk shared by two
+    generators runs once on both latents, however many domains decode them. A stage with batch statistics sees the
+    concatenated batch.
+
+    Returns: the outputs, in the order of the jobs.
+    """
+    values: list[Value] = [value for _, value in jobs]
+    for depth in range(max((len(tower.stages) for tower, _ in jobs), default=0)):
+        meetings: dict[nn.Module, list[int]] = {}
+        for job, (tower, _) in enumerate(jobs):
+            if depth < len(tower.stages):
+                meetings.setdefault(tower.stages[depth], []).append(job)
+        for stage, met in meetings.items():
+            distinct = {id(values[job]): values[job] for job in met}
+            outputs = dict(zip(distinct, _run_stage(stage, list(distinct.values())), strict=True))
+            results = {job: outputs[id(values[job])] for job in met}
+            for job, result in results.items():
+                values[job] = result
+    return values
+
+
+def _run_stage(stage: nn.Module, inputs: list[Value]) -> list[Value]:
+    shapes = {tuple(t.shape[1:] for t in _tensors(value)) for value in inputs}
+    if len(inputs) == 1 or len(shapes) > 1:
+        return [stage(value) for value in inputs]
+    sizes = [_tensors(value)[0].shape[0] for value in inputs]
+    joined = tuple(torch.cat(tensors) for tensors in zip(*map(_tensors, inputs), strict=True))
+    output = stage(joined if isinstance(inputs[0], tuple) else joined[0])
+    pieces = zip(*(t.split(sizes) for t in _tensors(output)), strict=True)
+    return [piece if isinstance(output, tuple) else piece[0] for piece in pieces]
+
+
+def _tensors(value: Value) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+class Residual(nn.Module):
+    """x + f(x), with f: conv 3x3, instance norm, ReLU, conv 3x3, instance norm [, dropout]."""
+
+    def __init__(self, channels: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.InstanceNorm2d(channels),
+            *([nn.Dropout(dropout)] if dropout else []),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ShiftNorm(nn.BatchNorm2d):
+    """Batch norm with a learned shift and no learned scale, as in the released digits networks."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + self.shift[:, None, None]
+
+
+class Coordinates(nn.Module):
+    """Append two channels with each pixel's x and y in [-1, 1]: (N, C, H, W) -> (N, C + 2, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        ys = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype).view(1, 1, h, 1).expand(n, 1, h, w)
+        xs = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).view(1, 1, 1, w).expand(n, 1, h, w)
+        return torch.cat([x, xs, ys], dim=1)
+
+
+def initialise(tower: Tower, start: str) -> Tower:
+    """Draw the weights of every convolution and linear layer; biases start at 0.
+
+    Args:
+        start: "gaussian", N(0, 0.02) as in the released code; or "kaiming", N(0, 2 / fan-in), which keeps the
+            signal's size through layers without norm.
+    """
+    for module in tower.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if start == "gaussian":
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            else:
+                # A transposed convolution's fan-in counts its input channels, which are dimension 0 of its weight.
+                transposed = isinstance(module, nn.ConvTranspose2d)
+                nn.init.kaiming_normal_(module.weight, a=0.01, mode="fan_out" if transposed else "fan_in")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return tower

@@ -1,0 +1,310 @@
+"""The trainer: players move in turn on images that are computed once a step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import checkpoint, dist
+from .data.batches import Batches
+from .errors import TrainingError, UserError, nearest
+from .metrics import evaluate
+from .recipe import Checked, Player, Recipe
+from .run import RunFolder, environment
+from .samples import save_grid
+from .seeds import derive, seed_step
+
+LOG_EVERY = 10
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+class Trainer:
+    """Trains a recipe and keeps its run folder.
+
+    Args:
+        recipe: what to train.
+        out: the run folder, made if it is not there.
+        seed: of the start weights, the order of samples, augmentation and noise.
+        device: "auto" (CUDA where there is one, else the CPU) or a torch device.
+        precision: "fp32", or "bf16" for networks in bfloat16 with weights and losses in float32.
+        checkpoint_every: steps between two checkpoints; the two newest are kept.
+        resume: continue the run in `out` instead of starting one.
+        notes: more to keep in `run.json`, such as the knobs.
+        source: the text of the recipe file, kept in the run folder.
+
+    Raises:
+        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: str | Path,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "fp32",
+        checkpoint_every: int = 500,
+        resume: bool = False,
+        notes: Mapping[str, Any] | None = None,
+        source: str | None = None,
+    ) -> None:
+        if precision not in ("fp32", "bf16"):
+            raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
+        if checkpoint_every < 1 or seed < 0:
+            raise UserError(f"checkpoint_every is at least 1 and seed at least 0, not {checkpoint_every} and {seed}")
+        self.checked: Checked = recipe.checked()
+        self.recipe, self.seed, self.precision = recipe, seed, precision
+        self.checkpoint_every = checkpoint_every
+        self.device = choose_device(device)
+        self.run = RunFolder(out)
+        self.stopping: int | None = None
+        record = {
+            "model": recipe.model.to_json(),
+            "seed": seed,
+            "precision": precision,
+            "device": str(self.device),
+            "world": dist.world(),
+            "batch": recipe.batch,
+            "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint()},
+            **(notes or {}),
+            **environment(),
+        }
+        if dist.rank() == 0:
+            weakref.finalize(self, os.close, self.run.lock())
+            if not resume:
+                self.run.create(record, source)
+
+        torch.manual_seed(derive(seed))
+        self.model: Any = recipe.model.build().to(self.device, memory_format=torch.channels_last).train()
+        self.optimizers = {
+            player.name: torch.optim.Adam(
+                self.parameters(player),
+                lr=player.optimizer.lr,
+                betas=player.optimizer.betas,
+                weight_decay=player.optimizer.weight_decay,
+                fused=True,
+            )
+            for player in self.checked.players
+        }
+        self.done = self._restore(record) if resume else 0
+        self.batches = Batches(
+            recipe.data,
+            recipe.batch,
+            seed=seed,
+            device=self.device,
+            flip=recipe.flip,
+            crop=recipe.crop,
+            rank=dist.rank(),
+            world=dist.world(),
+        )
+
+    def parameters(self, player: Player) -> list[nn.Parameter]:
+        """What a player trains; a tied parameter once."""
+        found = {id(p): p for part in player.trains for p in getattr(self.model, part).parameters()}
+        return list(found.values())
+
+    def fit(self, report: Report | None = None) -> bool:
+        """Train to the recipe's last step.
+
+        Args:
+            report: called every few steps with the steps done and the losses.
+
+        Returns:
+            False if a signal ended it early, with a checkpoint written.
+
+        Raises:
+            TrainingError: a gradient that is not finite; no weight of that player was touched.
+            UserError: a file that cannot be decoded, a disk that is full.
+        """
+        with self._signals():
+            while self.done < self.recipe.steps:
+                started = time.perf_counter()
+                losses = self.step(self.done)
+                self.done += 1
+                last = self.done == self.recipe.steps
+                if self.done % LOG_EVERY == 0 or last or self.done == 1:
+                    row = {name: float(value) for name, value in losses.items()}
+                    if dist.rank() == 0:
+                        seconds = round(time.perf_counter() - started, 4)
+                        self.run.append_stats({"step": self.done, "seconds": seconds, **row})
+                    if report:
+                        report(self.done, row)
+                stop = dist.any_rank(self.stopping is not None)
+                if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
+                    save_grid(self.model, self.recipe.data, self.run.samples / f"step-{self.done:08d}.png")
+                if self.done % self.checkpoint_every == 0 or last or stop:
+                    self.save()
+                if stop:
+                    return False
+        return True
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One training step: every player moves once. Returns each term's value, unweighted."""
+        seed_step(self.seed, step, dist.rank())
+        batch = self.batches.batch(step)
+        images = self._images(batch)
+        stale = False
+        losses: dict[str, Tensor] = {}
+        for player in self.checked.players:
+            through = set(player.trains) & set(self.model.translates)
+            if through and stale:  # an earlier player moved the weights behind these images
+                images = self._images(batch)
+            values = self._turn(player, images if through else _detached(images), step)
+            stale = stale or bool(through)
+            losses |= {f"{player.name}/{name}": value.detach() for name, value in values.items()}
+        return losses
+
+    def _images(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        with self._autocast():
+            images: dict[str, Any] = self.model.images(batch, self.checked.reads)
+        return images
+
+    def _turn(self, player: Player, images: Mapping[str, Any], step: int) -> dict[str, Tensor]:
+        parameters = self.parameters(player)
+        optimizer = self.optimizers[player.name]
+        optimizer.zero_grad(set_to_none=True)
+        values = self._losses(player, images)
+        # `inputs`: no gradient of another player's weights is computed on the way.
+        torch.autograd.backward(_total(player, values), inputs=parameters)
+        dist.average_gradients(parameters)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise TrainingError(self._explain(player, values, step))
+        for group in optimizer.param_groups:
+            group["lr"] = player.optimizer.lr_at(step, self.recipe.steps)
+        optimizer.step()
+        return values
+
+    def _losses(self, player: Player, images: Mapping[str, Any]) -> dict[str, Tensor]:
+        reads = [name for term in player.terms for name in term.reads]
+        with self._autocast():
+            readings = self.model.readings(images, reads)
+        readings = {name: _float32(readings[name]) for name in reads}
+        return {term.name: term(readings) for term in player.terms}
+
+    def _explain(self, player: Player, values: Mapping[str, Tensor], step: int) -> str:
+        """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
+        culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
+        if culprit is None:
+            seed_step(self.seed, step, dist.rank())
+            images = self._images(self.batches.batch(step))
+            again = self._losses(player, images)
+            for name, value in again.items():
+                grads = torch.autograd.grad(value, self.parameters(player), retain_graph=True, allow_unused=True)
+                if not all(torch.isfinite(g).all() for g in grads if g is not None):
+                    culprit = name
+                    break
+        files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.batches.names(step).items())
+        return (
+            f"step {step + 1}: the gradient of player '{player.name}' is not finite, from the term "
+            f"{culprit or 'sum'}. Its weights were not touched. Batch: {files}"
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of the present step."""
+        if dist.rank() == 0:
+            checkpoint.save(
+                self.run.checkpoints,
+                self.done,
+                model=self.model,
+                description={
+                    "model": self.recipe.model.to_json(),
+                    "size": list(self.recipe.data.size),
+                    "labels": self.recipe.data.labels,
+                },
+                optimizers=self.optimizers,
+                keep=2,
+            )
+
+    def evaluate(self) -> dict[str, Any]:
+        """The recipe's metrics on the held-out split; also written to `metrics.json`."""
+        figures = evaluate(self.model, self.recipe.data, self.recipe.evaluate, device=self.device)
+        record = {"step": self.done, "seed": self.seed, "figures": figures}
+        if dist.rank() == 0:
+            self.run.write_json("metrics.json", record)
+        return record
+
+    def _restore(self, record: Mapping[str, Any]) -> int:
+        before = self.run.record
+        for key in ("model", "seed", "precision", "batch", "world"):
+            if before.get(key) != record[key]:
+                raise UserError(f"{self.run.path} is a run of another recipe: its {key} differs, so it cannot go on")
+        found = checkpoint.latest(self.run.checkpoints)
+        if found is None:
+            step = 0
+        else:
+            checkpoint.load_weights(self.model, found)
+            checkpoint.load_optimizers(self.model, self.optimizers, found)
+            step = int(checkpoint.read_json(found / "state.json")["step"])
+        if dist.rank() == 0:
+            self.run.rewind(step)
+        return step
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C ask for a checkpoint after the present step; the second of them ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            self.stopping = number
+            signal.signal(number, before[number])
+
+        before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name. Raises `UserError` for one that torch does not know or that is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device '{name}'. {nearest(name, ['auto', 'cpu', 'cuda', 'mps'])}") from None
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
+    return device
+
+
+def _total(player: Player, values: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([term.weight * values[term.name] for term in player.terms]).sum()
+
+
+def _detached(value: Any) -> Any:
+    return _map(value, lambda t: t.detach())
+
+
+def _float32(value: Any) -> Any:
+    return _map(value, lambda t: t.float() if t.is_floating_point() else t)
+
+
+def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _map(item, function) for key, item in value.items()}
+    if isinstance(value, tuple):
+        items = [_map(item, function) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value

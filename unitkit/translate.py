@@ -1,0 +1,173 @@
+"""A trained model in use: pictures of any size along an image path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.functional import pad
+
+from . import checkpoint
+from .data.decode import SUFFIXES, decode, probe, to_array, to_image
+from .errors import UserError, nearest
+from .images import to_tensor, to_uint8
+from .run import RunFolder
+
+TILE = 512
+OVERLAP = 64
+
+
+def load(run: str | Path, *, device: str = "auto") -> Translator:
+    """The trained model of a run folder (its newest checkpoint) or of a checkpoint folder, ready to use.
+
+    Runs no code from the folder. Raises `UserError` where there is no model, or one that this version cannot read.
+    """
+    from .trainer import choose_device
+
+    folder = Path(run)
+    if not (folder / "model.json").is_file():
+        folder = RunFolder(folder).latest()
+    model, description = checkpoint.load_model(folder)
+    return Translator(model.to(choose_device(device)), description["labels"])
+
+
+class Translator:
+    """Carries pictures along image paths.
+
+    Attributes:
+        model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
+        labels: what the domains are, by letter.
+    """
+
+    def __init__(self, model: Any, labels: dict[str, str]) -> None:
+        self.model, self.labels = model.eval(), labels
+
+    def check(self, path: str) -> None:
+        """Raise `UserError` for a path that is not a word over this model's domains."""
+        if ":" in path or len(path) < 2:
+            raise UserError(f"'{path}' is not a translation: give an image path such as 'ab'")
+        self.model.check(path)
+
+    def route(self, path: str) -> str:
+        """The labels on the way: "neutral -> smiling"."""
+        return " -> ".join(self.labels[letter] for letter in path)
+
+    def translate(self, picture: str | Path | Image.Image | np.ndarray, path: str) -> Image.Image:
+        """One picture of domain `path[0]` carried along `path`; the result has its height and width.
+
+        Pictures whose sides the strides do not divide are padded by their edge and cropped back. Pictures larger
+        than 512x512 are translated in overlapping tiles of that size, blended linearly: the network's memory does
+        not grow with the picture, which itself takes about 32 bytes a pixel. (Instance norm then sees each tile by
+        itself.) Networks of one fixed size get the picture at that size, and the result is brought back.
+
+        Args:
+            picture: a file, a PIL image, or uint8 (H, W) or (H, W, C).
+
+        Raises:
+            UserError: an unknown path, or a picture that cannot be read.
+        """
+        self.check(path)
+        pixels = _pixels(picture, self.model.channels[path[0]])
+        if self.model.size:
+            return self._at_fixed_size(pixels, path)
+        height, width = pixels.shape[1:]
+        total = np.zeros((self.model.channels[path[-1]], height, width), np.float32)
+        weight = np.zeros((height, width), np.float32)
+        for top, left in _corners(height, width):
+            tile = pixels[:, top : top + TILE, left : left + TILE]
+            ramp = _ramp(tile.shape[1])[:, None] * _ramp(tile.shape[2])
+            total[:, top : top + TILE, left : left + TILE] += self._network(tile, path) * ramp
+            weight[top : top + TILE, left : left + TILE] += ramp
+        return to_image(np.rint(total / weight).astype(np.uint8))
+
+    @torch.no_grad()
+    def _network(self, pixels: np.ndarray, path: str) -> np.ndarray:
+        """uint8 (C, H, W) of any size through the network, to uint8 values of the same height and width."""
+        stride = self.model.stride
+        height, width = pixels.shape[1:]
+        images = to_tensor(pixels[None], next(self.model.parameters()).device)
+        # At least two code pixels a side: instance norm of one alone is undefined.
+        right, below = (max(-edge % stride, 2 * stride - edge) for edge in (width, height))
+        images = pad(images, (0, right, 0, below), mode="replicate")
+        return to_uint8(self.model(images, path))[0, :, :height, :width]
+
+    def _at_fixed_size(self, pixels: np.ndarray, path: str) -> Image.Image:
+        picture = to_image(pixels)
+        height, width = self.model.size
+        small = to_array(picture.resize((width, height), Image.Resampling.BICUBIC))
+        return to_image(self._network(small, path)).resize(picture.size, Image.Resampling.BICUBIC)
+
+
+def jobs(source: str | Path, target: str | Path) -> list[tuple[Path, Path]]:
+    """What `unitkit translate` has to do: (input file, output file), names kept for a folder.
+
+    Raises:
+        UserError: an input that is not there, a folder without images, an output that is an input.
+    """
+    source, target = Path(source), Path(target)
+    if source.is_file():
+        into = target / source.name if target.is_dir() else target
+        if into.suffix.lower() not in SUFFIXES:
+            raise UserError(f"the output {into} has no image suffix; choose one of {', '.join(sorted(SUFFIXES))}")
+        found = [(source, into)]
+    elif source.is_dir():
+        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        if not files:
+            raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})")
+        if target.exists() and not target.is_dir():
+            raise UserError(f"the input is a folder, so the output must be one: {target} is a file")
+        found = [(p, target / p.relative_to(source)) for p in files]
+    else:
+        siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
+        raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
+    for before, after in found:
+        if after.resolve() == before.resolve():
+            raise UserError(f"the output {after} is the input; choose another place for it")
+    return found
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture by its suffix, whole or not at all. Raises `UserError` where the disk refuses."""
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(temporary, quality=95)
+        temporary.replace(path)
+    except (OSError, ValueError) as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error}") from error
+
+
+def _pixels(picture: str | Path | Image.Image | np.ndarray, channels: int) -> np.ndarray:
+    """uint8 (channels, H, W) from a file, a PIL image or an array."""
+    if isinstance(picture, str | Path):
+        probe(Path(picture))
+        return decode(Path(picture), channels, None)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+            raise UserError(f"an array of {picture.dtype} {list(picture.shape)} is no picture: give uint8 (H, W[, C])")
+        picture = Image.fromarray(picture)
+    return to_array(picture.convert("L" if channels == 1 else "RGB"))
+
+
+def _corners(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """The corners of overlapping tiles that cover the picture, as few as can be, evenly spread."""
+    for top in _starts(height):
+        for left in _starts(width):
+            yield top, left
+
+
+def _starts(length: int) -> list[int]:
+    count = max(1, math.ceil((length - OVERLAP) / (TILE - OVERLAP)))
+    return [round(i * (length - TILE) / (count - 1)) for i in range(count)] if count > 1 else [0]
+
+
+def _ramp(length: int) -> np.ndarray:
+    """Weights of a tile along one side: 1 inside, falling linearly towards its edges, never 0."""
+    from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
+    return np.minimum(from_edge / OVERLAP, 1.0).astype(np.float32)
