@@ -68,7 +68,7 @@ class RecipeFile:
 
 
 def load_recipe(path: str | Path, preset: str | None = None, **knobs: Any) -> Recipe:
-    """The recipe of a file: `load_recipe("recipes/unit_faces.py", width=32)`. Raises `UserError` as `RecipeFile` does."""
+    """The recipe of a file: `load_recipe("recipes/unit_faces.py", width=32)`. Raises as `RecipeFile` does."""
     file = read_recipe_file(path)
     return file.build(file.values(preset, knobs))
 

@@ -87,7 +87,7 @@ class Loss:
 
 
 def register(kind: str = "image") -> Callable[[Callable[..., Tensor]], Loss]:
-    """Decorator: `@register()` for a loss of images, `@register("code")`, `"score"`, `"class"` or `"link"` otherwise."""
+    """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "class" or "link"."""
 
     def enter(function: Callable[..., Tensor]) -> Loss:
         return Loss(registry.register(function), kind)
@@ -132,14 +132,16 @@ def judge(real: Sequence[Tensor], *generated: Sequence[Tensor], form: Form = "no
     generated paths count together as much as the real one. With cross-entropy this is
     -E[log D(x)] - E[log(1 - D(G(z)))].
     """
-    if form in ("non-saturating", "saturating"):
-        on_real, on_generated = lambda s: softplus(-s).mean(), lambda s: softplus(s).mean()
-    elif form == "least-squares":
-        on_real, on_generated = lambda s: (s - 1).square().mean(), lambda s: s.square().mean()
-    else:
-        on_real, on_generated = lambda s: (1 - s).relu().mean(), lambda s: (1 + s).relu().mean()
-    fakes = [torch.stack([on_generated(scale) for scale in scales]).sum() for scales in generated]
-    return torch.stack([on_real(scale) for scale in real]).sum() + torch.stack(fakes).mean()
+    fakes = [torch.stack([_against(scale, False, form) for scale in scales]).sum() for scales in generated]
+    return torch.stack([_against(scale, True, form) for scale in real]).sum() + torch.stack(fakes).mean()
+
+
+def _against(scores: Tensor, real: bool, form: Form) -> Tensor:
+    """What a discriminator loses on one logit map of images that are real or are not."""
+    if form == "least-squares":
+        return (scores - float(real)).square().mean()
+    toward = scores if real else -scores
+    return (1 - toward).relu().mean() if form == "hinge" else softplus(-toward).mean()
 
 
 @register("score")
@@ -149,13 +151,15 @@ def fool(scores: Sequence[Tensor], *, form: Form = "non-saturating") -> Tensor:
     "non-saturating": -E[log D]; "saturating": E[log(1 - D)], the minimax game as the paper writes it;
     "least-squares": E[(D - 1)^2]; "hinge": -E[D], D being the logit in the last two.
     """
-    losses: dict[str, Callable[[Tensor], Tensor]] = {
-        "non-saturating": lambda s: softplus(-s).mean(),
-        "saturating": lambda s: -softplus(s).mean(),
-        "least-squares": lambda s: (s - 1).square().mean(),
-        "hinge": lambda s: -s.mean(),
-    }
-    return torch.stack([losses[form](scale) for scale in scores]).sum()
+    return torch.stack([_in_favour(scale, form) for scale in scores]).sum()
+
+
+def _in_favour(scores: Tensor, form: Form) -> Tensor:
+    if form == "least-squares":
+        return (scores - 1).square().mean()
+    if form == "hinge":
+        return -scores.mean()
+    return softplus(-scores).mean() if form == "non-saturating" else -softplus(scores).mean()
 
 
 @register("link")

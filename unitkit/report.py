@@ -67,8 +67,8 @@ def write_report(run: RunFolder) -> None:
     facts = {k: v for k, v in record.items() if k not in ("knobs", "model")}
     parts.append(_table("run", ["what", "value"], [[k, str(v)] for k, v in facts.items()]))
     style = (
-        "body{font:15px system-ui;max-width:70em;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse}"
-        "td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
+        "body{font:15px system-ui;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
+        "table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}figure{display:inline-block;margin:.5em}figcaption{font-size:12px}"
     )
     page = f"<!doctype html><meta charset=utf-8><title>unitkit run</title><style>{style}</style>" + "\n".join(parts)

@@ -83,9 +83,7 @@ def _same_stages(
         for other in others:
             shortest = min(len(first.stages), len(other.stages))
             if not 0 <= count <= shortest:
-                raise UserError(
-                    f"cannot share {count} stages of the {part}: choose 0 to {shortest}, which is all of them"
-                )
+                raise UserError(f"cannot share {count} stages of the {part}, which have {shortest}")
             # Encoders and discriminators share their last stages, generators their first.
             i, j = (0, 0) if part == "generators" else (len(first.stages) - count, len(other.stages) - count)
             for step in range(count):

@@ -116,9 +116,7 @@ def _players(checked: Checked) -> Table:
 def _memory(checked: Checked) -> Table:
     weights = parameters(checked.model) * 4
     activations = activation_bytes(checked)
-    table = Table(
-        title="memory while training, fp32 (an estimate; the framework itself comes on top)", title_justify="left"
-    )
+    table = Table(title="memory while training, fp32 (estimated; the framework comes on top)", title_justify="left")
     table.add_column("what")
     table.add_column("MiB", justify="right")
     # Adam keeps two moments a weight.
@@ -155,7 +153,7 @@ def activation_bytes(checked: Checked) -> int:
 
 @contextmanager
 def _saved(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Collect the size of every storage that autograd saves, each once; the tensors are kept so that ids stay theirs."""
+    """Collect the size of every storage that autograd saves, each once; tensors are kept so that ids stay theirs."""
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     sizes: dict[int, int] = {}
     kept: list[Tensor] = []

@@ -82,7 +82,7 @@ def _run_stage(stage: nn.Module, inputs: list[Value]) -> list[Value]:
     sizes = [_tensors(value)[0].shape[0] for value in inputs]
     joined = tuple(torch.cat(tensors) for tensors in zip(*map(_tensors, inputs), strict=True))
     output = stage(joined if isinstance(inputs[0], tuple) else joined[0])
-    pieces = zip(*(t.split(sizes) for t in _tensors(output)), strict=True)
+    pieces = zip(*(torch.split(t, sizes) for t in _tensors(output)), strict=True)
     return [piece if isinstance(output, tuple) else piece[0] for piece in pieces]
 
 
@@ -105,7 +105,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        change: Tensor = self.body(x)
+        return x + change
 
 
 class ShiftNorm(nn.BatchNorm2d):

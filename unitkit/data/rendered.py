@@ -46,7 +46,7 @@ class Portraits:
 
 @cache
 def _drawn(portraits: Portraits) -> np.ndarray:
-    """All of them, drawn at once when the first is asked for: drawing holds the interpreter, and would slow training."""
+    """All of them, drawn at once when first needed: drawing holds the interpreter, and would slow training."""
     return render([(*portraits.key, i) for i in range(portraits.count)], portraits.attribute, size=portraits.size)
 
 

@@ -7,7 +7,7 @@ the tuple (logits, class logits (N, classes)).
 
 from ..registry import Registry
 
-registry = Registry("discriminator")
+registry: Registry = Registry("discriminator")
 register, spec = registry.register, registry.spec
 
 from .conv32 import conv32

@@ -6,7 +6,7 @@ posterior's mean (N, channels, H / stride, W / stride), or to (mean, spread) whe
 
 from ..registry import Registry
 
-registry = Registry("encoder")
+registry: Registry = Registry("encoder")
 register, spec = registry.register, registry.spec
 
 from .conv32 import conv32

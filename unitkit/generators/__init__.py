@@ -6,7 +6,7 @@ A generator is called as `part(in_channels, out_channels, **arguments)` and retu
 
 from ..registry import Registry
 
-registry = Registry("generator")
+registry: Registry = Registry("generator")
 register, spec = registry.register, registry.spec
 
 from .conv32 import conv32

@@ -6,7 +6,7 @@ image paths go through), and the methods of `Unit`.
 
 from ..registry import Registry
 
-registry = Registry("model")
+registry: Registry = Registry("model")
 register, spec = registry.register, registry.spec
 
 from .unit import Unit

@@ -56,7 +56,7 @@ class Unit(nn.Module):
         discriminators: dict[str, Tower] = {d: discriminator.build(c) for d, c in channels.items()}
         for tower in generators.values():
             if tower.stride != first.stride:
-                raise UserError(f"the encoder shrinks images by {first.stride}, the generator grows them by {tower.stride}")
+                raise UserError(f"the encoder shrinks by {first.stride}, the generator grows by {tower.stride}")
         self.links = sharing.build(
             {
                 "encoders": list(encoders.values()),
