@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
 from .errors import UserError
 from .registry import Spec
 
@@ -43,10 +44,11 @@ def save(
     Raises:
         UserError: the disk is full or refuses; what was there before stays.
     """
+    for rubbish in folder.glob(".writing-*"):  # of a training that was killed
+        shutil.rmtree(rubbish, ignore_errors=True)
     final = folder / f"step-{step:08d}"
     temporary = folder / f".writing-{final.name}"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file(weights(model), temporary / "model.safetensors")
         save_file(_optimizer_tensors(model, optimizers), temporary / "optimizers.safetensors")
@@ -92,10 +94,16 @@ def read_json(path: Path) -> dict[str, Any]:
 def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`)."""
     description = read_json(checkpoint / "model.json")
-    if "model" not in description:
-        raise UserError(f"{checkpoint / 'model.json'} describes no model")
-    with torch.random.fork_rng(devices=[]):  # the start weights drawn here are overwritten
-        model = Spec.from_json(description["model"]).build()
+    if missing := {"model", "size", "labels"} - description.keys():
+        raise UserError(f"{checkpoint / 'model.json'} is damaged: it says nothing of {', '.join(sorted(missing))}")
+    spec = Spec.from_json(description["model"])
+    if spec.kind != "model":
+        raise UserError(f"{checkpoint / 'model.json'} describes no model, but the {spec.kind} '{spec.name}'")
+    try:
+        with torch.random.fork_rng(devices=[]):  # the start weights drawn here are overwritten
+            model = spec.build()
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # arguments that no recipe would write
+        raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
     load_weights(model, checkpoint)
     return model.eval().to(memory_format=torch.channels_last), description
 
@@ -114,10 +122,22 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
             tensor.copy_(stored[name])
 
 
+def load_step(checkpoint: Path) -> int:
+    """The steps done at a checkpoint. Raises `UserError` for a damaged `state.json`."""
+    step = read_json(checkpoint / "state.json").get("step")
+    if not isinstance(step, int):
+        raise UserError(f"{checkpoint / 'state.json'} is damaged: its step is {step!r}")
+    return step
+
+
 def load_optimizers(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
     """Fill the optimizers' running moments from a checkpoint."""
-    stored = _read_tensors(checkpoint / "optimizers.safetensors")
+    path = checkpoint / "optimizers.safetensors"
+    stored = _read_tensors(path)
     names = {id(p): name for name, p in model.named_parameters()}
+    own = {f"{player}/{names[id(p)]}" for player, o in optimizers.items() for g in o.param_groups for p in g["params"]}
+    if strange := {name.rpartition("/")[0] for name in stored} - own:
+        raise UserError(f"{path} is not of these players: none of them trains '{min(strange)}'")
     for player, optimizer in optimizers.items():
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             prefix = f"{player}/{names[id(parameter)]}/"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from .errors import TrainingError, UserError, nearest
 
@@ -30,20 +31,21 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 def main() -> NoReturn:
     """Run the command line. A user's mistake prints one line and exits with 2; a training that failed, with 1."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        app(standalone_mode=True)
+        app()
     except UserError as error:
-        errors.print("[red]error:[/red]", end=" ")
-        errors.print(str(error), markup=False)
+        _complain("error:", error)
         sys.exit(2)
     except TrainingError as error:
-        errors.print("[red]training stopped:[/red]", end=" ")
-        errors.print(str(error), markup=False)
+        _complain("training stopped:", error)
         sys.exit(1)
-    except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(130)
     sys.exit(0)
+
+
+def _complain(what: str, error: Exception) -> None:
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    message = " ".join(line.strip() for line in str(error).splitlines())  # a file's name may hold a line break
+    errors.print(f"[red]{what}[/red] {escape(message)}")
 
 
 @app.command()
@@ -81,9 +83,10 @@ def translate(
     for before, _ in work:  # every header, before the first picture takes its time
         probe(before)
     with _bar() as bar:
-        for before, after in bar.track(work, description=f"{path}: {translator.route(path)}"):
+        for before, after in bar.track(work, description=escape(f"{path}: {translator.route(path)}")):
             save_picture(translator.translate(before, path), after)
-    Console().print(f"{len(work)} {'picture' if len(work) == 1 else 'pictures'} in {target}", highlight=False)
+    done = f"{len(work)} {'picture' if len(work) == 1 else 'pictures'} in {target}"
+    Console(soft_wrap=True, emoji=False).print(done, markup=False, highlight=False)
 
 
 @app.command()
@@ -126,5 +129,6 @@ def _bar() -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield progress

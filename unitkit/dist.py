@@ -22,8 +22,11 @@ def world() -> int:
 
 def start() -> None:
     """Join the processes that torchrun started; nothing to do without it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    if (place := int(os.environ.get("LOCAL_RANK", "0"))) < torch.cuda.device_count():
+        torch.cuda.set_device(place)  # what "cuda" means in this process
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def stop() -> None:
@@ -48,7 +51,6 @@ def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any rank, so that all leave a loop at the same step."""
     if world() == 1:
         return flag
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    value = torch.tensor(float(flag), device=device)
+    value = torch.tensor(float(flag))
     dist.all_reduce(value)
     return bool(value > 0)

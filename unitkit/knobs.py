@@ -47,7 +47,10 @@ class RecipeFile:
         if preset is not None and preset not in self.presets:
             raise UserError(f"{self.name} has no preset '@{preset}'. {nearest(preset, self.presets)}")
         values = {name: parameter.default for name, parameter in self.knobs.items()}
-        hints = get_type_hints(self.function)
+        try:
+            hints = get_type_hints(self.function)
+        except Exception as error:  # annotations are evaluated here, and may say anything
+            raise UserError(f"{self.path}: an annotation of recipe() is wrong: {error}") from error
         for name, value in {**(self.presets[preset] if preset else {}), **(given or {})}.items():
             if name not in values:
                 raise UserError(f"{self.name} has no knob '{name}'. {nearest(name, values)}")
@@ -60,7 +63,7 @@ class RecipeFile:
             recipe = self.function(**values)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{self.path} failed{_where(error, self.path)}: {type(error).__name__}: {error}") from error
         if not isinstance(recipe, Recipe):
             raise UserError(f"recipe() in {self.path} returned {_kind(recipe)}; it must return a unitkit.Recipe")
@@ -85,6 +88,8 @@ def read_recipe_file(path: str | Path) -> RecipeFile:
         siblings = {p.name for p in path.parent.glob("*.py")} if path.parent.is_dir() else set()
         hint = nearest(path.name, siblings) if siblings else f"There are no recipes in {path.parent}."
         raise UserError(f"there is no recipe file {path}. {hint}")
+    if path.suffix != ".py":
+        raise UserError(f"a recipe is a Python file, NAME.py, and {path} is not")
     try:
         source = path.read_text("utf-8")
         # The name must not be that of an installed module: a recipe may import `timm` and be called timm.py.
@@ -106,6 +111,8 @@ def read_recipe_file(path: str | Path) -> RecipeFile:
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
             raise UserError(f"in {path}, the knob '{name}' of recipe() must be keyword-only and have a default")
     presets = getattr(module, "presets", {})
+    if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
+        raise UserError(f"in {path}, `presets` must be a dict of dicts: a preset's name to its knobs' values")
     return RecipeFile(path.stem, path, source, inspect.getdoc(module) or "", function, presets)
 
 
@@ -150,7 +157,7 @@ def _convert(value: Any, kind: Any) -> Any:
     if get_origin(kind) in (tuple, list):
         items = value.replace("x", ",").split(",") if isinstance(value, str) else list(value)
         kinds = get_args(kind)
-        kinds = kinds * len(items) if get_origin(kind) is list or kinds[-1] is ... else kinds
+        kinds = kinds[:1] * len(items) if get_origin(kind) is list or kinds[-1] is ... else kinds
         if len(kinds) != len(items):
             raise ValueError
         return get_origin(kind)(_convert(item, k) for item, k in zip(items, kinds, strict=True))
@@ -160,7 +167,8 @@ def _convert(value: Any, kind: Any) -> Any:
         raise ValueError
     if kind is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        return value if isinstance(value, bool) else words[value.lower()] if value.lower() in words else _refuse()
+        word = value.lower() if isinstance(value, str) else value
+        return word if isinstance(word, bool) else words[word] if word in words else _refuse()
     if kind is str:
         return value if isinstance(value, str) else _refuse()
     if kind in (int, float) and not isinstance(value, bool):
@@ -184,7 +192,8 @@ def _kind(value: Any) -> str:
 
 
 def _where(error: BaseException, path: Path) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
     if isinstance(error, SyntaxError) and error.lineno:
         lines = [error.lineno]
     return f" at line {lines[-1]}" if lines else ""

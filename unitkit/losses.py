@@ -78,7 +78,7 @@ class Loss:
 
     @property
     def name(self) -> str:
-        return self.function.__name__
+        return self.function.__name__.lower()  # as registered
 
     def __call__(self, *paths: str, **arguments: Any) -> Term:
         registry.spec(self.name, **arguments)  # refuses unknown arguments
@@ -86,11 +86,16 @@ class Loss:
         return Term(self, paths, arguments={k: v for k, v in arguments.items() if v != defaults[k].default})
 
 
+LOSSES: dict[str, Loss] = {}  # by name: the registry holds their functions, without the kind that they read
+
+
 def register(kind: str = "image") -> Callable[[Callable[..., Tensor]], Loss]:
     """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "class" or "link"."""
 
     def enter(function: Callable[..., Tensor]) -> Loss:
-        return Loss(registry.register(function), kind)
+        loss = Loss(registry.register(function), kind)
+        LOSSES[loss.name] = loss
+        return loss
 
     return enter
 

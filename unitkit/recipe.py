@@ -106,6 +106,8 @@ class Checked:
     def __init__(self, recipe: Recipe) -> None:
         _check_numbers(recipe)
         self.recipe = recipe
+        if recipe.model.kind != "model":
+            raise UserError(f"the recipe's model is given as the {recipe.model.kind} '{recipe.model.name}'")
         with torch.device("meta"):
             self.model: Any = recipe.model.build()
         players = [_effective(player, self.model) for player in recipe.players]
@@ -126,8 +128,14 @@ class Checked:
                 f"soft sharing links the {part}, and no term draws them together: add weight * pull('{part}')"
             )
         self.model.check_size(recipe.data.size)
-        for name in (name for metric in recipe.evaluate for name in metric.reads if not name.startswith("truth:")):
-            self.model.check(name)
+        for metric in recipe.evaluate:
+            for name in metric.reads:
+                self.model.check(name.removeprefix("truth:"))
+                if name.startswith("truth:") and recipe.data.truth is None:
+                    raise UserError(
+                        f"the metric {metric.name} needs the true counterpart of an image, and the data "
+                        f"'{recipe.data.name}' do not know it: leave the metric out, or use data=portraits"
+                    )
         self.readings = self._rehearse()
 
     @property

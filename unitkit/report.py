@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from .files import replacing
 from .run import RunFolder
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -68,11 +69,13 @@ def write_report(run: RunFolder) -> None:
     parts.append(_table("run", ["what", "value"], [[k, str(v)] for k, v in facts.items()]))
     style = (
         "body{font:15px system-ui;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
-        "table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
+        "table{border-collapse:collapse}"
+        "td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}figure{display:inline-block;margin:.5em}figcaption{font-size:12px}"
     )
     page = f"<!doctype html><meta charset=utf-8><title>unitkit run</title><style>{style}</style>" + "\n".join(parts)
-    (run.path / "report.html").write_text(page, "utf-8")
+    with replacing(run.path / "report.html") as file:
+        file.write_text(page, "utf-8")
 
 
 def _metrics(run: RunFolder) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 
 from . import checkpoint
 from .errors import UserError, nearest
+from .files import replacing
 
 
 class RunFolder:
@@ -36,17 +37,22 @@ class RunFolder:
     @property
     def record(self) -> dict[str, Any]:
         """What `run.json` holds. Raises `UserError` where there is no run."""
-        if not (self.path / "run.json").is_file():
+        path = self.path / "run.json"
+        if not path.is_file():
             near = sorted(p.parent.name for p in self.path.parent.glob("*/run.json"))
             hint = nearest(self.path.name, near) if near else "A run folder is what `unitkit train` leaves."
             raise UserError(f"{self.path} is not a run folder: it holds no run.json. {hint}")
-        return checkpoint.read_json(self.path / "run.json")
+        record = checkpoint.read_json(path)
+        if missing := {"model", "seed", "precision", "batch", "world"} - record.keys():
+            raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
+        return record
 
     def latest(self) -> Path:
         """The newest checkpoint. Raises `UserError` where there is none yet."""
         if found := checkpoint.latest(self.checkpoints):
             return found
-        raise UserError(f"the run {self.path} has no checkpoint yet")
+        recipe = self.record.get("recipe", "a recipe")
+        raise UserError(f"{self.path}, a run of {recipe}, has no checkpoint yet: its training has not got that far")
 
     def create(self, record: Mapping[str, Any], source: str | None) -> None:
         """Make the folder for a new run. Raises `UserError` where a run is already there."""
@@ -55,11 +61,12 @@ class RunFolder:
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
-            if source is not None:
-                (self.path / "recipe.py").write_text(source, "utf-8")
-            self.write_json("run.json", record)
         except OSError as error:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from error
+        if source is not None:
+            with replacing(self.path / "recipe.py") as file:
+                file.write_text(source, "utf-8")
+        self.write_json("run.json", record)
 
     def lock(self) -> int:
         """Hold the folder until the process ends, however it ends. Raises `UserError` where another process has it."""
@@ -78,15 +85,18 @@ class RunFolder:
         return handle
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the folder, whole or not at all."""
-        temporary = self.path / f".{name}"
-        temporary.write_text(json.dumps(value, indent=1), "utf-8")
-        temporary.replace(self.path / name)
+        """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses."""
+        with replacing(self.path / name) as file:
+            file.write_text(json.dumps(value, indent=1), "utf-8")
 
     def append_stats(self, row: Mapping[str, Any]) -> None:
-        """Add one line to `stats.jsonl`."""
-        with open(self.path / "stats.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add one line to `stats.jsonl`. Raises `UserError` where the disk refuses."""
+        path = self.path / "stats.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def stats(self) -> list[dict[str, Any]]:
         """The rows of `stats.jsonl`; a last line that a kill cut short is left out."""
@@ -102,9 +112,8 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Forget the statistics of steps after `step`, which a resumed training writes again."""
         rows = [row for row in self.stats() if row["step"] <= step]
-        temporary = self.path / ".stats.jsonl"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        temporary.replace(self.path / "stats.jsonl")
+        with replacing(self.path / "stats.jsonl") as file:
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 def environment() -> dict[str, Any]:

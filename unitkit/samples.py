@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from .data import Data
+from .files import replacing
 from .images import to_tensor, to_uint8
 
 
@@ -59,8 +60,7 @@ def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Ima
 
 
 def save_grid(model: Any, data: Data, path: Path) -> None:
-    """Write the grid as a PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    grid(model, data).save(temporary, format="PNG")
-    temporary.replace(path)
+    """Write the grid as a PNG, whole or not at all. Raises `UserError` where the disk refuses."""
+    sheet = grid(model, data)
+    with replacing(path) as file:
+        sheet.save(file, format="PNG")

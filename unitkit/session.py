@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import dist
@@ -33,7 +36,10 @@ def train_recipe(
     """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
     dist.start()
     started = time.perf_counter()
-    console = Console(quiet=dist.rank() > 0, highlight=False)
+    console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
+    if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
+        words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
+    record: dict[str, Any] = {}
     if resume:
         file, values, record, out = _resumed(recipe, words, out)
         seed, precision = record["seed"], record["precision"]
@@ -58,16 +64,23 @@ def train_recipe(
         source=file.source,
     )
     steps = trainer.recipe.steps
-    console.print(f"[bold]{file.name}[/bold] on {trainer.device}: steps {trainer.done} to {steps}, run folder {out}")
+    name, place = escape(file.name), escape(str(out))
+    console.print(f"[bold]{name}[/bold] on {trainer.device}: steps {trainer.done} to {steps}, run folder {place}")
+    if resume and record.get("data", {}).get("fingerprint") != trainer.recipe.data.fingerprint():
+        console.print("note: the images differ from those that this run began with (in name, size or time of change)")
     if resume and trainer.done >= steps:
-        console.print(f"this run is complete; give steps=N with N above {steps} to go on")
+        console.print(f"this run is complete; give steps=N with N above {trainer.done} to go on")
+    again = f"  [bold]unitkit train --resume --out {escape(shlex.quote(str(out)))}[/bold]"
     if not _fit(trainer, console):
-        console.print(f"stopped at step {trainer.done} with a checkpoint; continue with")
-        console.print(f"  unitkit train --resume --out {out}", style="bold")
+        console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}")
         dist.stop()
-        sys.exit(128 + (trainer.stopping or 0))
-    with console.status("measuring on the held-out split"):
-        figures = trainer.evaluate()["figures"]
+        sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
+    try:
+        with console.status("measuring on the held-out split"):
+            figures = trainer.evaluate()["figures"]
+    except KeyboardInterrupt:
+        console.print(f"stopped while measuring: the training is whole and kept. Measure it with\n{again}")
+        sys.exit(128 + signal.SIGINT)
     if dist.rank() == 0:
         write_report(trainer.run)
         for table in metric_tables(figures):
@@ -86,6 +99,8 @@ def _resumed(
     record = folder.record
     if not (folder.path / "recipe.py").is_file():
         raise UserError(f"{out} holds no recipe.py: it was trained from Python, so continue it there")
+    if missing := {"recipe", "knobs"} - record.keys():
+        raise UserError(f"{out / 'run.json'} says nothing of {', '.join(sorted(missing))}: continue it from Python")
     if recipe is not None and Path(recipe).stem != record["recipe"]:
         raise UserError(f"{out} is a run of the recipe '{record['recipe']}', not of '{Path(recipe).stem}'")
     preset, given = parse_knobs(words)
@@ -134,7 +149,13 @@ def summary(losses: Mapping[str, float]) -> str:
 def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
     letters = list(trainer.recipe.data.domains)
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
-    console.print(f"\ndone in {seconds / 60:.1f} min. Run folder: [bold]{out}[/bold]")
-    console.print(f"  pictures   {grid}\n  report     {out / 'report.html'}\nnext:")
-    console.print(f"  unitkit translate {out} {letters[0]}{letters[1]} INPUT OUTPUT   # a picture or a folder")
-    console.print(f"  unitkit train --resume --out {out} steps={2 * trainer.recipe.steps}   # train on")
+    console.print(f"\ndone in {seconds / 60:.1f} min. Run folder: [bold]{escape(str(out))}[/bold]")
+    typed = shlex.quote(str(out))
+    lines = [
+        f"  pictures   {grid}",
+        f"  report     {out / 'report.html'}",
+        "next:",
+        f"  unitkit translate {typed} {letters[0]}{letters[1]} INPUT OUTPUT   # a picture or a folder",
+        f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on",
+    ]
+    console.print("\n".join(lines), markup=False)

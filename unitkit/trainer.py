@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +15,15 @@ from torch import Tensor, nn
 
 from . import checkpoint, dist
 from .data.batches import Batches
+from .devices import choose_device
 from .errors import TrainingError, UserError, nearest
 from .metrics import evaluate
+from .nested import detached, float32
 from .recipe import Checked, Player, Recipe
 from .run import RunFolder, environment
 from .samples import save_grid
 from .seeds import derive, seed_step
+from .signals import asking
 
 LOG_EVERY = 10
 Report = Callable[[int, Mapping[str, float]], None]
@@ -65,6 +66,7 @@ class Trainer:
             raise UserError(f"checkpoint_every is at least 1 and seed at least 0, not {checkpoint_every} and {seed}")
         self.checked: Checked = recipe.checked()
         self.recipe, self.seed, self.precision = recipe, seed, precision
+        self.notes = dict(notes or {})
         self.checkpoint_every = checkpoint_every
         self.device = choose_device(device)
         self.run = RunFolder(out)
@@ -77,15 +79,22 @@ class Trainer:
             "world": dist.world(),
             "batch": recipe.batch,
             "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint()},
-            **(notes or {}),
+            **self.notes,
             **environment(),
         }
-        if dist.rank() == 0:
-            weakref.finalize(self, os.close, self.run.lock())
-            if not resume:
-                self.run.create(record, source)
+        unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
+        try:
+            self._begin(record, resume, source)
+        except BaseException:
+            if unlock:
+                unlock()  # now: a notebook keeps the traceback, and with it this object
+            raise
 
-        torch.manual_seed(derive(seed))
+    def _begin(self, record: Mapping[str, Any], resume: bool, source: str | None) -> None:
+        recipe = self.recipe
+        if dist.rank() == 0 and not resume:
+            self.run.create(record, source)
+        torch.manual_seed(derive(self.seed))
         self.model: Any = recipe.model.build().to(self.device, memory_format=torch.channels_last).train()
         self.optimizers = {
             player.name: torch.optim.Adam(
@@ -101,7 +110,7 @@ class Trainer:
         self.batches = Batches(
             recipe.data,
             recipe.batch,
-            seed=seed,
+            seed=self.seed,
             device=self.device,
             flip=recipe.flip,
             crop=recipe.crop,
@@ -124,35 +133,43 @@ class Trainer:
             False if a signal ended it early, with a checkpoint written.
 
         Raises:
-            TrainingError: a gradient that is not finite; no weight of that player was touched.
-            UserError: a file that cannot be decoded, a disk that is full.
+            TrainingError: a gradient that is not finite (no weight of that player was touched), memory that ran out.
+            UserError: a file that cannot be decoded, a disk that is full. The steps done are in a checkpoint.
         """
-        with self._signals():
+        self.stopping = None
+        with asking(self._ask_to_stop):  # for a checkpoint after the present step
             while self.done < self.recipe.steps:
                 started = time.perf_counter()
-                losses = self.step(self.done)
+                try:
+                    losses = self.step(self.done)
+                except torch.OutOfMemoryError:
+                    what = f"step {self.done + 1}: the memory of {self.device} ran out"
+                    raise TrainingError(f"{what}; lower batch=, size= or width= (see `unitkit show`)") from None
                 self.done += 1
                 last = self.done == self.recipe.steps
                 if self.done % LOG_EVERY == 0 or last or self.done == 1:
                     row = {name: float(value) for name, value in losses.items()}
                     if dist.rank() == 0:
                         seconds = round(time.perf_counter() - started, 4)
-                        self.run.append_stats({"step": self.done, "seconds": seconds, **row})
+                        with self._kept():
+                            self.run.append_stats({"step": self.done, "seconds": seconds, **row})
                     if report:
                         report(self.done, row)
                 stop = dist.any_rank(self.stopping is not None)
                 if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
-                    save_grid(self.model, self.recipe.data, self.run.samples / f"step-{self.done:08d}.png")
+                    with self._kept():
+                        save_grid(self.model, self.recipe.data, self.run.samples / f"step-{self.done:08d}.png")
                 if self.done % self.checkpoint_every == 0 or last or stop:
                     self.save()
                 if stop:
                     return False
-        return True
+        return not dist.any_rank(self.stopping is not None)  # by a signal that came during the last save
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One training step: every player moves once. Returns each term's value, unweighted."""
         seed_step(self.seed, step, dist.rank())
-        batch = self.batches.batch(step)
+        with self._kept():
+            batch = self.batches.batch(step)
         images = self._images(batch)
         stale = False
         losses: dict[str, Tensor] = {}
@@ -160,7 +177,7 @@ class Trainer:
             through = set(player.trains) & set(self.model.translates)
             if through and stale:  # an earlier player moved the weights behind these images
                 images = self._images(batch)
-            values = self._turn(player, images if through else _detached(images), step)
+            values = self._turn(player, images if through else detached(images), step)
             stale = stale or bool(through)
             losses |= {f"{player.name}/{name}": value.detach() for name, value in values.items()}
         return losses
@@ -175,10 +192,13 @@ class Trainer:
         optimizer = self.optimizers[player.name]
         optimizer.zero_grad(set_to_none=True)
         values = self._losses(player, images)
-        # `inputs`: no gradient of another player's weights is computed on the way.
-        torch.autograd.backward(_total(player, values), inputs=parameters)
-        dist.average_gradients(parameters)
+        total = torch.stack([term.weight * values[term.name] for term in player.terms]).sum()
+        if total.requires_grad:  # `inputs`: no gradient of another player's weights is computed on the way
+            torch.autograd.backward(total, inputs=parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            raise UserError(f"no term of player '{player.name}' depends on what it trains, {', '.join(player.trains)}")
+        dist.average_gradients(parameters)
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             raise TrainingError(self._explain(player, values, step))
         for group in optimizer.param_groups:
@@ -190,7 +210,7 @@ class Trainer:
         reads = [name for term in player.terms for name in term.reads]
         with self._autocast():
             readings = self.model.readings(images, reads)
-        readings = {name: _float32(readings[name]) for name in reads}
+        readings = {name: float32(readings[name]) for name in reads}
         return {term.name: term(readings) for term in player.terms}
 
     def _explain(self, player: Player, values: Mapping[str, Tensor], step: int) -> str:
@@ -200,7 +220,7 @@ class Trainer:
             seed_step(self.seed, step, dist.rank())
             images = self._images(self.batches.batch(step))
             again = self._losses(player, images)
-            for name, value in again.items():
+            for name, value in ((name, value) for name, value in again.items() if value.requires_grad):
                 grads = torch.autograd.grad(value, self.parameters(player), retain_graph=True, allow_unused=True)
                 if not all(torch.isfinite(g).all() for g in grads if g is not None):
                     culprit = name
@@ -210,6 +230,16 @@ class Trainer:
             f"step {step + 1}: the gradient of player '{player.name}' is not finite, from the term "
             f"{culprit or 'sum'}. Its weights were not touched. Batch: {files}"
         )
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """A file that cannot be read or written ends the training, and the steps done are kept first."""
+        try:
+            yield
+        except UserError:
+            if self.done:
+                self.save()
+            raise
 
     def save(self) -> None:
         """Write a checkpoint of the present step."""
@@ -246,65 +276,14 @@ class Trainer:
         else:
             checkpoint.load_weights(self.model, found)
             checkpoint.load_optimizers(self.model, self.optimizers, found)
-            step = int(checkpoint.read_json(found / "state.json")["step"])
+            step = checkpoint.load_step(found)
         if dist.rank() == 0:
             self.run.rewind(step)
+            self.run.write_json("run.json", {**before, **self.notes})  # steps= and data= may be new
         return step
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C ask for a checkpoint after the present step; the second of them ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: Any) -> None:
-            self.stopping = number
-            signal.signal(number, before[number])
-
-        before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name. Raises `UserError` for one that torch does not know or that is not here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"unknown device '{name}'. {nearest(name, ['auto', 'cpu', 'cuda', 'mps'])}") from None
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if (device.index or 0) >= count.get(device.type, 0):
-        raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
-    return device
-
-
-def _total(player: Player, values: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([term.weight * values[term.name] for term in player.terms]).sum()
-
-
-def _detached(value: Any) -> Any:
-    return _map(value, lambda t: t.detach())
-
-
-def _float32(value: Any) -> Any:
-    return _map(value, lambda t: t.float() if t.is_floating_point() else t)
-
-
-def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _map(item, function) for key, item in value.items()}
-    if isinstance(value, tuple):
-        items = [_map(item, function) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return value
+    def _ask_to_stop(self, number: int) -> None:
+        self.stopping = number

@@ -13,8 +13,10 @@ from PIL import Image
 from torch.nn.functional import pad
 
 from . import checkpoint
-from .data.decode import SUFFIXES, decode, probe, to_array, to_image
+from .data.decode import SUFFIXES, decode, probe, to_array, to_image, upright
+from .devices import choose_device
 from .errors import UserError, nearest
+from .files import replacing
 from .images import to_tensor, to_uint8
 from .run import RunFolder
 
@@ -27,8 +29,6 @@ def load(run: str | Path, *, device: str = "auto") -> Translator:
 
     Runs no code from the folder. Raises `UserError` where there is no model, or one that this version cannot read.
     """
-    from .trainer import choose_device
-
     folder = Path(run)
     if not (folder / "model.json").is_file():
         folder = RunFolder(folder).latest()
@@ -66,7 +66,7 @@ class Translator:
         itself.) Networks of one fixed size get the picture at that size, and the result is brought back.
 
         Args:
-            picture: a file, a PIL image, or uint8 (H, W) or (H, W, C).
+            picture: a file, a PIL image, or uint8 (H, W) or (H, W, C), C being 1, 3 or 4.
 
         Raises:
             UserError: an unknown path, or a picture that cannot be read.
@@ -78,12 +78,13 @@ class Translator:
         height, width = pixels.shape[1:]
         total = np.zeros((self.model.channels[path[-1]], height, width), np.float32)
         weight = np.zeros((height, width), np.float32)
-        for top, left in _corners(height, width):
+        for top, left in _corners(height, width, self.model.stride):
             tile = pixels[:, top : top + TILE, left : left + TILE]
             ramp = _ramp(tile.shape[1])[:, None] * _ramp(tile.shape[2])
             total[:, top : top + TILE, left : left + TILE] += self._network(tile, path) * ramp
             weight[top : top + TILE, left : left + TILE] += ramp
-        return to_image(np.rint(total / weight).astype(np.uint8))
+        total /= weight
+        return to_image(np.rint(total, out=total).astype(np.uint8))
 
     @torch.no_grad()
     def _network(self, pixels: np.ndarray, path: str) -> np.ndarray:
@@ -116,7 +117,16 @@ def jobs(source: str | Path, target: str | Path) -> list[tuple[Path, Path]]:
             raise UserError(f"the output {into} has no image suffix; choose one of {', '.join(sorted(SUFFIXES))}")
         found = [(source, into)]
     elif source.is_dir():
-        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        # An output folder inside the input folder holds what an earlier call made: no input.
+        skip = target.resolve() if target.resolve() != source.resolve() else None
+        files = sorted(
+            p
+            for p in source.rglob("*")
+            if p.suffix.lower() in SUFFIXES
+            and not p.name.startswith(".")
+            and not p.is_dir()
+            and (skip is None or skip not in p.resolve().parents)
+        )
         if not files:
             raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})")
         if target.exists() and not target.is_dir():
@@ -133,13 +143,10 @@ def jobs(source: str | Path, target: str | Path) -> list[tuple[Path, Path]]:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture by its suffix, whole or not at all. Raises `UserError` where the disk refuses."""
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(temporary, quality=95)
-        temporary.replace(path)
-    except (OSError, ValueError) as error:
-        temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            picture.save(file, quality=95)
+    except ValueError as error:  # a format that holds no picture of this size
         raise UserError(f"cannot write {path}: {error}") from error
 
 
@@ -149,22 +156,27 @@ def _pixels(picture: str | Path | Image.Image | np.ndarray, channels: int) -> np
         probe(Path(picture))
         return decode(Path(picture), channels, None)
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
-            raise UserError(f"an array of {picture.dtype} {list(picture.shape)} is no picture: give uint8 (H, W[, C])")
-        picture = Image.fromarray(picture)
-    return to_array(picture.convert("L" if channels == 1 else "RGB"))
+        shape = picture.shape if picture.ndim == 3 else (*picture.shape, 1)
+        if picture.dtype != np.uint8 or not picture.size or len(shape) != 3 or shape[2] not in (1, 3, 4):
+            raise UserError(
+                f"an array of {picture.dtype} {list(picture.shape)} is no picture: give uint8 (H, W) or (H, W, C), "
+                f"C being 1, 3 or 4"
+            )
+        picture = Image.fromarray(picture.reshape(shape[:2]) if shape[2] == 1 else picture)
+    return to_array(upright(picture, channels, "given"))
 
 
-def _corners(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """The corners of overlapping tiles that cover the picture, as few as can be, evenly spread."""
-    for top in _starts(height):
-        for left in _starts(width):
+def _corners(height: int, width: int, stride: int) -> Iterator[tuple[int, int]]:
+    """The corners of overlapping tiles that cover the picture, as few as can be, about evenly spread."""
+    for top in _starts(height, stride):
+        for left in _starts(width, stride):
             yield top, left
 
 
-def _starts(length: int) -> list[int]:
+def _starts(length: int, stride: int) -> list[int]:
+    """Multiples of the stride, so that strided layers see the pixels of a tile as they see those of the whole."""
     count = max(1, math.ceil((length - OVERLAP) / (TILE - OVERLAP)))
-    return [round(i * (length - TILE) / (count - 1)) for i in range(count)] if count > 1 else [0]
+    return [math.ceil(i * (length - TILE) / (max(count - 1, 1) * stride)) * stride for i in range(count)]
 
 
 def _ramp(length: int) -> np.ndarray:

@@ -66,12 +66,20 @@ def decode(path: str | Path, channels: int, size: tuple[int, int] | None = None)
         if size is not None:
             _draft(image, size)
         image.load()
-        picture = _eight_bit(image, path)
-        orientation = _orientation(image)
-        if orientation in TURNS:
-            picture = picture.transpose(TURNS[orientation])
-        picture = picture.convert("L" if channels == 1 else "RGB")
+        picture = upright(image, channels, path)
         return to_array(picture if size is None else fit(picture, size))
+
+
+def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
+    """A picture of any mode in 8-bit grey (`channels` 1) or RGB (3): EXIF-turned, over white where transparent.
+
+    Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits.
+    """
+    picture = _eight_bit(image, name)
+    orientation = _orientation(image)
+    if orientation in TURNS:
+        picture = picture.transpose(TURNS[orientation])
+    return picture.convert("L" if channels == 1 else "RGB")
 
 
 def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -89,7 +97,8 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 def to_array(picture: Image.Image) -> np.ndarray:
     """An 8-bit grey or RGB picture as a uint8 array (1 or 3, H, W)."""
     array = np.asarray(picture)
-    return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+    # A copy in every case: what PIL gives cannot be written to, and torch warns of that.
+    return np.array(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), order="C")
 
 
 def to_image(array: np.ndarray) -> Image.Image:

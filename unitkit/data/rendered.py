@@ -29,7 +29,7 @@ class Portraits:
         return self.count
 
     def name(self, i: int) -> str:
-        return f"portrait {i} ({self.attribute})"
+        return f"{'test' if self.key[1] == TEST else 'training'} portrait {i} ({self.attribute})"
 
     def load(self, i: int) -> np.ndarray:
         image: np.ndarray = render([(*self.key, i)], self.attribute, size=self.size)[0]

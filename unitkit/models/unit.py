@@ -49,6 +49,10 @@ class Unit(nn.Module):
         super().__init__()
         if len(channels) < 2 or not all(len(d) == 1 and d.isascii() and d.islower() for d in channels):
             raise UserError(f"domains are two or more single lower-case letters, not {', '.join(map(repr, channels))}")
+        given = {"encoder": encoder, "generator": generator, "discriminator": discriminator, "sharing": sharing}
+        for kind, part in given.items():
+            if part.kind != kind:
+                raise UserError(f"the model's {kind} is given as the {part.kind} '{part.name}'")
         self.channels, self.noise = dict(channels), noise
         encoders: dict[str, Tower] = {d: encoder.build(c) for d, c in channels.items()}
         first = next(iter(encoders.values()))
@@ -156,7 +160,9 @@ class Unit(nn.Module):
         mean, spread = value if isinstance(value, tuple) else (value, None)
         if not self.training or (spread is None and not self.noise):
             return Posterior(mean, spread, mean)
-        return Posterior(mean, spread, mean + torch.randn_like(mean) * (self.noise if spread is None else spread))
+        # Not randn_like: it draws one by one where memory is channels last.
+        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+        return Posterior(mean, spread, mean + noise * (self.noise if spread is None else spread))
 
 
 def _needed(readings: Iterable[str]) -> tuple[list[str], list[str]]:

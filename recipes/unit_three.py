@@ -1,0 +1,118 @@
+"""UNIT over three domains and more: faces plain (a), with glasses (b) and with a hat (c), and all ways between them.
+
+unitkit train recipes/unit_three.py
+unitkit train recipes/unit_three.py data=FOLDER labels=spring,summer,winter
+unitkit train recipes/unit_three.py data=FOLDER domains=4
+
+Every domain has an encoder, a generator and a discriminator, and all meet in one latent space, so that n domains need
+n encoders and n generators for their n (n - 1) translations. A discriminator sees the translations from every other
+domain; they count together as much as the real images.
+"""
+
+from itertools import permutations
+from typing import Literal
+
+from unitkit import (
+    Adam,
+    Player,
+    Recipe,
+    closeness,
+    counterpart,
+    cycle,
+    discriminators,
+    encoders,
+    gan,
+    generators,
+    models,
+    open_data,
+    sharing,
+    vae,
+)
+from unitkit.losses import Form
+
+
+def recipe(
+    *,
+    data: str = "portraits",
+    labels: str | None = None,
+    domains: int = 3,
+    size: int | tuple[int, int] = 64,
+    width: int = 16,
+    blocks: int = 4,
+    kernel: Literal[3, 4] = 4,
+    shared: int = 1,
+    layers: int = 4,
+    batch: int = 4,
+    steps: int = 1200,
+    lr: float = 5e-4,
+    decay: int = 400,
+    weight_decay: float = 1e-4,
+    kl: float = 0.01,
+    likelihood: float = 10.0,
+    adversarial: float = 1.0,
+    form: Form = "least-squares",
+    start: Literal["gaussian", "kaiming"] = "kaiming",
+    flip: bool = True,
+    crop: int = 0,
+) -> Recipe:
+    """UNIT between every two of several domains.
+
+    Args:
+        data: a data source such as portraits, a folder with a label for each domain, or locations with commas between.
+        labels: the domains in order, such as plain,glasses,hat; needed where the data hold more.
+        domains: how many domains there are; portraits have up to three.
+        size: side of the images, or height and width as 48x64.
+        width: channels after the first convolution of every network.
+        blocks: residual blocks of an encoder, and of a generator.
+        kernel: side of the generator's transposed convolutions: 3 as in the paper's code, or 4.
+        shared: residual blocks that all domains share, on each side of the latent space.
+        layers: strided convolutions of a discriminator.
+        batch: images of each domain in a step.
+        steps: training steps.
+        lr: learning rate of both players.
+        decay: the last steps of the run, in which the learning rate falls to 0.
+        weight_decay: of Adam.
+        kl: weight of the posteriors against N(0, I); the paper has 0.1.
+        likelihood: weight of reconstructions and cycles; the paper has 100.
+        adversarial: weight of the GAN loss; the paper has 10.
+        form: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
+        start: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
+        flip: mirror each training image with probability 1/2.
+        crop: shift each training image by up to this many pixels.
+    """
+    source = open_data(data, size=size, domains=domains, labels=labels)
+    letters = list(source.domains)
+    translations = [here + there for here, there in permutations(letters, 2)]
+    cycles = [path + path[0] for path in translations]
+
+    model = models.spec(
+        "unit",
+        channels=source.channels,
+        encoder=encoders.spec("residual", width=width, blocks=blocks, start=start),
+        generator=generators.spec("residual", width=width, blocks=blocks, kernel=kernel, start=start),
+        discriminator=discriminators.spec("strided", width=width, layers=layers, start=start),
+        sharing=sharing.spec("tie", encoder=shared, generator=shared),
+    )
+
+    l_vae = vae(*letters, kl=kl, likelihood=likelihood)
+    l_gan = gan(*translations, weight=adversarial, form=form)
+    l_cc = cycle(*cycles, kl=kl, likelihood=likelihood)
+    adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
+
+    return Recipe(
+        model=model,
+        players=[
+            Player("discriminator", ["discriminators"], l_gan.judge, adam),
+            Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam),
+        ],
+        data=source,
+        steps=steps,
+        batch=batch,
+        flip=flip,
+        crop=crop,
+        evaluate=[
+            *(counterpart(path) for path in translations if source.truth),
+            *(closeness(letter + letter, letter) for letter in letters),
+            *(closeness(path, path[0]) for path in cycles),
+        ],
+    )

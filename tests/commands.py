@@ -1,0 +1,226 @@
+"""The command line in tests: in this process, or in processes of its own that are killed, signalled, or short of disk.
+
+The processes are real ones, forked from a server that has imported everything, which saves the ten seconds that
+`python -m unitkit` takes to start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import io
+import multiprocessing
+import os
+import pkgutil
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from unitkit import load_recipe
+from unitkit.cli import main
+
+TINY = Path(__file__).with_name("tiny.py")
+NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
+
+torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
+load_recipe(TINY).checked()  # what torch imports at its first meta tensor takes seconds
+gc.freeze()  # what the imports made stays, and collecting after each command is quick
+atexit.register(gc.unfreeze)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command gave."""
+
+    status: int
+    out: str
+    err: str
+
+
+def unitkit(*words: object) -> Answer:
+    """Run the command line in this process, on the CPU if nothing else is said."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["unitkit", *_on_cpu(words)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+    gc.collect()  # as the end of the process would, and with a trainer its lock
+    return Answer(status, out.getvalue(), err.getvalue())
+
+
+def one_line(answer: Answer, *words: str) -> None:
+    """The command was refused as a user's mistake: status 2, and one line on stderr, with these words."""
+    assert answer.status == 2, answer
+    assert answer.err.startswith("error: "), answer.err
+    assert answer.err.count("\n") == 1 and answer.err.endswith("\n"), answer.err
+    for word in words:
+        assert word in answer.err, answer.err
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The `at`-th call (from 1) of a function, "unitkit.checkpoint:save_file", where the process gets `signals`."""
+
+    where: str
+    at: int
+    signals: tuple[signal.Signals, ...] = (signal.SIGKILL,)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command in a process of its own."""
+
+    process: ForkServerProcess
+    log: Path
+
+    def wait(self) -> Answer:
+        """Its end; the status is minus the signal's number where a signal ended it."""
+        self.process.join(60)
+        status = self.process.exitcode
+        if status is None:
+            self.process.kill()
+            raise AssertionError(f"still running after a minute: {self.log.with_suffix('.err').read_text()}")
+        return Answer(status, self.log.with_suffix(".out").read_text(), self.log.with_suffix(".err").read_text())
+
+
+def start(
+    log: Path,
+    *words: object,
+    moments: Sequence[Moment] = (),
+    environment: Mapping[str, str] | None = None,
+    file_limit: int | None = None,
+    small_disk: tuple[Path, int] | None = None,
+    weights: Path | None = None,
+    no_reader: bool = False,
+) -> Started:
+    """Run the command line in a process of its own.
+
+    Args:
+        log: a file name without suffix for what it prints.
+        moments: when it gets signals.
+        environment: variables to add.
+        file_limit: the largest file in bytes that it may write.
+        small_disk: a folder and the bytes of the disk that is there for this process; copied back when it ends.
+        weights: a folder where each rank writes its weights before it measures.
+        no_reader: what it prints goes into a pipe that nobody reads.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["commands"])
+    arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, no_reader)
+    with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # where the server finds this module
+        process = context.Process(target=_run, args=arguments, daemon=True)
+        process.start()
+    return Started(process, log)
+
+
+def run(log: Path, *words: object, **options: Any) -> Answer:
+    """`start`, and wait for the end."""
+    return start(log, *words, **options).wait()
+
+
+def until(what: Any, seconds: float = 60) -> None:
+    """Wait until a function gives something true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def _run(
+    log: Path,
+    words: list[str],
+    moments: Sequence[Moment],
+    environment: Mapping[str, str],
+    file_limit: int | None,
+    small_disk: tuple[Path, int] | None,
+    weights: Path | None,
+    no_reader: bool,
+) -> None:
+    for suffix, number in (".out", 1), (".err", 2):
+        os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if no_reader:
+        reader, writer = os.pipe()
+        os.dup2(writer, 1)
+        os.close(reader)
+    os.environ.update(environment)
+    for moment in moments:
+        _arm(moment)
+    if weights:
+        _dump_weights(weights)
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if small_disk:
+        _mount(*small_disk)
+    sys.argv = ["unitkit", *words]
+    try:
+        main()
+    finally:
+        if small_disk:
+            shutil.copytree(small_disk[0], small_disk[0].with_name("copied"))
+
+
+def _on_cpu(words: Sequence[object]) -> list[str]:
+    found = [str(word) for word in words]
+    computes = found and found[0] in ("train", "translate") and "--device" not in found
+    return [*found, "--device", "cpu"] if computes else found
+
+
+def _arm(moment: Moment) -> None:
+    module, _, name = moment.where.partition(":")
+    *owners, last = name.split(".")
+    owner = pkgutil.resolve_name(":".join([module, ".".join(owners)]) if owners else module)
+    function, calls = getattr(owner, last), iter(range(1, 10**6))
+
+    def armed(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == moment.at:
+            for number in moment.signals:
+                os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+
+    setattr(owner, last, armed)
+
+
+def _dump_weights(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    from unitkit import checkpoint, dist
+    from unitkit.trainer import Trainer
+
+    measure = Trainer.evaluate
+
+    def evaluate(self: Trainer) -> dict[str, Any]:
+        save_file(checkpoint.weights(self.model), folder / f"rank{dist.rank()}.safetensors")
+        return measure(self)
+
+    Trainer.evaluate = evaluate  # type: ignore[method-assign]
+
+
+def _mount(folder: Path, size: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder.mkdir()
+    private = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC: what is mounted here is seen nowhere else
+    for done in (
+        libc.unshare(NEW_MOUNTS),
+        libc.mount(b"none", b"/", None, private, None),
+        libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"size={size}".encode()),
+    ):
+        if done != 0:
+            print("no small disk here", file=sys.stderr)
+            sys.exit(77)

@@ -1,0 +1,27 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """A recipe file that trains in a second."""
+    return Path(__file__).with_name("tiny.py")
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an uninterrupted training: 12 steps, a checkpoint every 3. Not to be changed."""
+    from commands import unitkit
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    answer = unitkit("train", tiny, "--out", folder, "--checkpoint-every", 3)
+    assert answer.status == 0, answer.err
+    return folder

@@ -1,0 +1,262 @@
+"""Knobs: conversion by annotation, presets, and every way in which a recipe file can be wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import pytest
+
+import unitkit
+from unitkit.errors import UserError
+from unitkit.knobs import convert, parse_knobs, read_recipe_file
+from unitkit.recipe import Recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+GOOD = """
+    '''A small recipe.'''
+    from unitkit import Player, Recipe, discriminators, encoders, generators, l1, models, open_data, sharing
+
+    presets = {"paper": {"width": 8, "labels": "hat,plain"}, "text": {"width": "16"}}
+
+    def recipe(*, data: str = "portraits", labels: str | None = None, size: int = 16, width: int = 4,
+               steps: int = 3, lr: float = 1e-4) -> Recipe:
+        source = open_data(data, size=size, domains=2, labels=labels)
+        model = models.spec(
+            "unit",
+            channels=source.channels,
+            encoder=encoders.spec("residual", width=width, blocks=1),
+            generator=generators.spec("residual", width=width, blocks=1),
+            discriminator=discriminators.spec("strided", width=width, layers=2),
+            sharing=sharing.spec("none"),
+        )
+        return Recipe(model, [Player("g", ["encoders", "generators"], [l1("aa", "a")])], source, steps=steps)
+"""
+
+
+def write(folder: Path, text: str, name: str = "small.py") -> Path:
+    path = folder / name
+    path.write_text(textwrap.dedent(text).lstrip("\n"), "utf-8")
+    return path
+
+
+def refused(path: Path, preset: str | None = None, **knobs: Any) -> str:
+    """Loading raises one line."""
+    with pytest.raises(UserError) as caught:
+        unitkit.load_recipe(path, preset, **knobs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("text", "annotation", "value"),
+    [
+        ("3", int, 3),
+        ("-3", int, -3),
+        ("3", float, 3.0),
+        ("1e-4", float, 1e-4),
+        ("true", bool, True),
+        ("No", bool, False),
+        ("0", bool, False),
+        ("a=b", str, "a=b"),
+        ("", str, ""),
+        ("hinge", Literal["hinge", "saturating"], "hinge"),
+        ("2", Literal[1, 2], 2),
+        ("none", int | None, None),
+        ("4", int | None, 4),
+        ("4", Optional[int], 4),  # noqa: UP045 (the older spelling is understood too)
+        ("none", str, "none"),
+        ("none", Literal["none", "tie"], "none"),
+        ("64", int | tuple[int, int], 64),
+        ("48x64", int | tuple[int, int], (48, 64)),
+        ("48,64", tuple[int, int], (48, 64)),
+        ("1,2,3", list[int], [1, 2, 3]),
+        ("1,2,3", tuple[int, ...], (1, 2, 3)),
+        ("0.5,0.999", tuple[float, float], (0.5, 0.999)),
+        ("4,hinge", tuple[int, Literal["hinge"]], (4, "hinge")),
+    ],
+)
+def test_text_becomes_what_the_annotation_says(text: str, annotation: Any, value: Any) -> None:
+    found = convert("knob", text, annotation)
+    assert found == value and type(found) is type(value)
+    again = convert("knob", value, annotation)  # a value given in Python, or read back from run.json
+    assert again == value and type(again) is type(value)
+
+
+def test_lists_of_json_become_tuples_again() -> None:
+    assert convert("size", [48, 64], int | tuple[int, int]) == (48, 64)
+    assert convert("lr", 1, float) == 1.0 and convert("width", 8.0, int) == 8
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "wanted"),
+    [
+        ("many", int, "a whole number"),
+        ("3.5", int, "a whole number"),
+        (3.5, int, "a whole number"),
+        (True, int, "a whole number"),
+        ("", int, "a whole number"),
+        ("nan", float, "a number"),
+        ("inf", float, "a number"),
+        (float("nan"), float, "a number"),
+        (True, float, "a number"),
+        ("maybe", bool, "true or false"),
+        (3, bool, "true or false"),
+        (3, str, "text"),
+        (None, int, "a whole number"),
+        (None, str, "text"),
+        ("hing", Literal["hinge", "saturating"], "one of hinge, saturating"),
+        ("x", int | None, "a whole number or none"),
+        ("48x64x3", tuple[int, int], "several values, such as 48x64"),
+        ("48x", int | tuple[int, int], "a whole number or several values"),
+        (7, tuple[int, int], "several values"),
+        ("1,x", list[int], "several values"),
+    ],
+)
+def test_what_does_not_fit_is_refused(value: Any, annotation: Any, wanted: str) -> None:
+    with pytest.raises(UserError) as caught:
+        convert("knob", value, annotation)
+    assert str(caught.value).startswith(f"the knob 'knob' is {wanted}") and f"'{value}' is not" in str(caught.value)
+
+
+# Words on the command line
+
+
+def test_words_are_knobs_and_one_preset() -> None:
+    assert parse_knobs(["width=32", "@paper", "data=a=b"]) == ("paper", {"width": "32", "data": "a=b"})
+    assert parse_knobs([]) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["width=1", "width=2"], "the knob 'width' is given twice: '1' and '2'"),
+        (["@paper", "@smile"], "one preset at a time: '@paper' and '@smile'"),
+        (["width"], "'width' is neither knob=value nor @preset"),
+        (["--width=3"], "'--width=3' is neither"),
+        (["=3"], "'=3' is neither"),
+        (["two words=3"], "'two words=3' is neither"),
+    ],
+)
+def test_words_that_are_neither(words: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_knobs(words)
+    assert message in str(caught.value)
+
+
+# Recipe files
+
+
+def test_defaults_then_preset_then_given(tmp_path: Path) -> None:
+    file = read_recipe_file(write(tmp_path, GOOD))
+    assert (file.name, file.doc) == ("small", "A small recipe.") and "def recipe" in file.source
+    assert list(file.knobs) == ["data", "labels", "size", "width", "steps", "lr"]
+    assert file.values()["width"] == 4 and file.values()["labels"] is None
+    assert file.values("paper")["width"] == 8 and file.values("text")["width"] == 16
+    values = file.values("paper", {"width": "32", "lr": "1e-3"})
+    assert (values["width"], values["labels"], values["lr"], values["steps"]) == (32, "hat,plain", 1e-3, 3)
+    assert file.values()["width"] == 4  # nothing sticks
+
+
+def test_load_recipe_is_the_library_way(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    recipe = unitkit.load_recipe(path, "paper", steps=7)
+    assert isinstance(recipe, Recipe) and recipe.steps == 7 and recipe.data.labels == {"a": "hat", "b": "plain"}
+    assert recipe.model.arguments["encoder"].arguments["width"] == 8
+    recipe.checked()
+    assert unitkit.load_recipe(str(path)).steps == 3
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.py")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_project_have_the_knobs_that_all_have(path: Path) -> None:
+    file = read_recipe_file(path)
+    assert {"data", "size", "width", "batch", "steps"} <= file.knobs.keys()
+    for name in (None, *file.presets):
+        file.values(name)
+    assert file.doc
+
+
+def test_knobs_and_presets_name_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert refused(path, widht=3) == "small has no knob 'widht'. Did you mean 'width'?"
+    assert refused(path, "papr") == "small has no preset '@papr'. Did you mean 'paper'?"
+    assert "Choose from: data, labels, lr, size, steps, width" in refused(path, zzz=3)
+    assert refused(path, width="wide") == "the knob 'width' is a whole number, and 'wide' is not"
+    assert "has no preset '@paper'" in refused(write(tmp_path, "def recipe(*, a: int = 1): ...", "bare.py"), "paper")
+
+
+def test_a_preset_with_an_unknown_or_ill_typed_knob(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace('"width": 8', '"wdth": 8').replace('"width": "16"', '"width": 1.5'))
+    assert "no knob 'wdth'. Did you mean 'width'" in refused(path, "paper")
+    assert "the knob 'width' is a whole number, and '1.5' is not" in refused(path, "text")
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    assert "Did you mean 'small.py'?" in refused(tmp_path / "smal.py")
+    assert "There are no recipes in" in refused(tmp_path / "nowhere" / "smal.py")
+    assert f"there is no recipe file {tmp_path}" in refused(tmp_path)  # a folder
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "defines no function `recipe(*, ...) -> Recipe`"),
+        ("recipe = 3\n", "defines no function `recipe(*, ...) -> Recipe`"),
+        ("", "defines no function"),
+        ("def recipe(width=4): ...\n", "the knob 'width' of recipe() must be keyword-only and have a default"),
+        ("def recipe(*, width): ...\n", "the knob 'width' of recipe() must be keyword-only and have a default"),
+        ("def recipe(**knobs): ...\n", "the knob 'knobs' of recipe() must be keyword-only"),
+        ("x = 1\n\ndef recipe(:\n", "does not run at line 3: SyntaxError"),
+        ("import nowhere_to_be_found\n", "does not run at line 1: ModuleNotFoundError: No module named 'nowhere"),
+        ("x = 1\ny = x / 0\n", "does not run at line 2: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)\n", "does not run at line 1: SystemExit: 3"),
+        ("b = {}\ndef recipe(*, a: int = 1):\n\n    return b[a]\n", "failed at line 4: KeyError: 1"),
+        ("def recipe(*, a: int = 1): ...\n", "returned None; it must return a unitkit.Recipe"),
+        ("def recipe(*, a: int = 1):\n    return {}\n", "returned a dict; it must return a unitkit.Recipe"),
+        ("def recipe(*, a: int = 1):\n    import sys\n    sys.exit(1)\n", "failed at line 3: SystemExit: 1"),
+        (
+            "from __future__ import annotations\ndef recipe(*, a: nowhere = 1): ...\n",
+            "an annotation of recipe() is wrong",
+        ),
+        ("def recipe(*, a: nowhere = 1): ...\n", "does not run at line 1: NameError"),
+        ("presets = 3\ndef recipe(*, a: int = 1): ...\n", "`presets` must be a dict of dicts"),
+        ("presets = {'x': 3}\ndef recipe(*, a: int = 1): ...\n", "`presets` must be a dict of dicts"),
+    ],
+)
+def test_a_recipe_file_that_is_wrong(text: str, message: str, tmp_path: Path) -> None:
+    found = refused(write(tmp_path, text))
+    assert message in found and "small.py" in found
+
+
+def test_the_line_is_named_for_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "x = 1\ny = x / 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert refused(Path("small.py")).startswith("the recipe file small.py does not run at line 2: ZeroDivisionError")
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    assert "a recipe is a Python file, NAME.py, and" in refused(write(tmp_path, "a: 3", "small.yaml"))
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_bytes(b"\xff\xfe\x00binary\x00")
+    assert "small.py does not run: UnicodeDecodeError" in refused(tmp_path / "small.py")
+    (tmp_path / "small.py").write_bytes(b"x = 1\x00")
+    assert "small.py does not run" in refused(tmp_path / "small.py")
+
+
+def test_a_users_error_inside_a_recipe_passes_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert refused(path, data="portrait").startswith("data 'portrait' is no path")
+    assert "wants width to be a whole number of at least 1, not 0" in refused(path, width=0)
+
+
+def test_a_recipe_may_be_called_like_a_module_that_it_imports(tmp_path: Path) -> None:
+    path = write(tmp_path, "import json\njson.dumps\n" + textwrap.dedent(GOOD), "json.py")
+    assert unitkit.load_recipe(path).steps == 3

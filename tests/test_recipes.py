@@ -1,0 +1,141 @@
+"""Every recipe in recipes/: it loads, checks, shows and trains; and the objectives beside their papers' formulas."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from unitkit import Data, Recipe, Trainer
+from unitkit.cli import app
+from unitkit.data import datasets
+from unitkit.knobs import read_recipe_file
+from unitkit.samples import rows_of
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
+TINY = {"size": 32, "width": 4, "blocks": 2, "layers": 3, "batch": 2, "steps": 3}
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+def tiny(path: Path, data: Data | None = None, **knobs: Any) -> Recipe:
+    """The recipe at a size that a test can train, on `data` if given (few portraits are quick to measure)."""
+    file = read_recipe_file(path)
+    recipe = file.build(file.values(None, {k: v for k, v in TINY.items() if k in file.knobs} | knobs))
+    return replace(recipe, data=data) if data else recipe
+
+
+def few(domains: int) -> Data:
+    made: Data = datasets.spec("portraits", size=32, domains=domains, n=8, n_test=4).build()
+    return made
+
+
+def named(name: str) -> Path:
+    return next(path for path in RECIPES if path.stem == name)
+
+
+def test_it_is_checked_with_its_defaults_and_presets(path: Path) -> None:
+    file = read_recipe_file(path)
+    assert {"data", "size", "width", "batch", "steps"} <= set(file.knobs)
+    for preset in (None, *file.presets):
+        file.build(file.values(preset)).checked()
+
+
+def test_it_shows_and_documents_every_knob(path: Path) -> None:
+    file = read_recipe_file(path)
+    documented = dict(re.findall(r"^ *(\w+): (.+)$", inspect.getdoc(file.function) or "", re.MULTILINE))
+    assert set(documented) == set(file.knobs)
+    shown = CliRunner().invoke(app, ["show", str(path), "width=4"])
+    assert shown.exit_code == 0 and f"knobs of {path.stem}" in shown.output
+
+
+def test_it_trains(path: Path, tmp_path: Path) -> None:
+    recipe = tiny(path)
+    recipe = tiny(path, few(len(recipe.data.domains)))
+    trainer = Trainer(recipe, tmp_path / "run")
+    assert trainer.fit()
+    figures = trainer.evaluate()["figures"]
+    assert set(figures) == {metric.name for metric in recipe.evaluate} != set()
+
+
+def test_cyclegan_minimises_the_objective_of_its_paper(tmp_path: Path) -> None:
+    recipe = tiny(named("cyclegan"), few(2), flip=False)
+    trainer = Trainer(recipe, tmp_path / "run")
+    start = copy.deepcopy(trainer.model)
+    batch = trainer.batches.batch(0)
+    a, b = batch["a"], batch["b"]
+
+    def to_b(x: torch.Tensor) -> torch.Tensor:
+        return start.generators["b"](start.encoders["a"](x))
+
+    def to_a(x: torch.Tensor) -> torch.Tensor:
+        return start.generators["a"](start.encoders["b"](x))
+
+    judge_a, judge_b = start.discriminators["a"], start.discriminators["b"]
+    fake_a, fake_b = to_a(b), to_b(a)
+    expected = {
+        "generator/fool(ab, form=least-squares)": ((judge_b(fake_b) - 1) ** 2).mean(),
+        "generator/fool(ba, form=least-squares)": ((judge_a(fake_a) - 1) ** 2).mean(),
+        "generator/l1(aba, a)": (to_a(fake_b) - a).abs().mean(),
+        "generator/l1(bab, b)": (to_b(fake_a) - b).abs().mean(),
+        "discriminator/judge(a, ba, form=least-squares)": (
+            ((judge_a(a) - 1) ** 2).mean() + (judge_a(fake_a.detach()) ** 2).mean()
+        ),
+        "discriminator/judge(b, ab, form=least-squares)": (
+            ((judge_b(b) - 1) ** 2).mean() + (judge_b(fake_b.detach()) ** 2).mean()
+        ),
+    }
+    losses = trainer.step(0)
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value.detach(), rtol=1e-4, atol=1e-6)
+
+    weights = {"fool": 1.0, "l1": 10.0, "judge": 0.5}
+    for player, parts in ("generator", ("encoders", "generators")), ("discriminator", ("discriminators",)):
+        terms = (weights[re.split(r"[/(]", k)[1]] * v for k, v in expected.items() if k.startswith(player))
+        own = [p for part in parts for p in getattr(start, part).parameters()]
+        theirs = [p.grad for part in parts for p in getattr(trainer.model, part).parameters()]
+        for gradient, trained in zip(torch.autograd.grad(sum(terms), own), theirs, strict=True):
+            assert trained is not None
+            torch.testing.assert_close(trained, gradient, rtol=1e-3, atol=1e-5)
+
+    adam = trainer.checked.players[0].optimizer
+    assert [round(adam.lr_at(step, 1000) / 2e-4, 3) for step in (0, 1, 999)] != [1.0, 1.0, 0.0]  # 3 steps: decay 1
+    full = read_recipe_file(named("cyclegan"))
+    adam = full.build(full.values(None, {"steps": 1000})).players[0].optimizer
+    assert [round(adam.lr_at(step, 1000) / 2e-4, 2) for step in (0, 499, 750, 999)] == [1.0, 1.0, 0.5, 0.0]
+
+
+def test_unit_three_translates_between_every_two_domains() -> None:
+    for domains, count in (2, 2), (3, 6):
+        recipe = tiny(named("unit_three"), domains=domains)
+        checked = recipe.checked()
+        terms = {player.name: {term.name: term.weight for term in player.terms} for player in checked.players}
+        letters = "abc"[:domains]
+        pairs = [x + y for x in letters for y in letters if x != y]
+        assert len(pairs) == count
+        generator = terms["generator"]
+        assert {name for name in generator if name.startswith("fool")} == {
+            f"fool({pair}, form=least-squares)" for pair in pairs
+        }
+        assert {name for name in generator if name.startswith("l1")} == {
+            *(f"l1({x}{x}, {x})" for x in letters),
+            *(f"l1({pair}{pair[0]}, {pair[0]})" for pair in pairs),
+        }
+        # The KL of a real image: once in L_VAE, and once in each cycle that starts from it.
+        assert generator["kl(a)"] == pytest.approx(0.01 * domains) and generator["kl(ab)"] == pytest.approx(0.01)
+        assert {name.count(",") - 1 for name in terms["discriminator"]} == {domains - 1}
+        counterparts = {metric.name for metric in recipe.evaluate if metric.name.startswith("counterpart")}
+        assert counterparts == {f"counterpart({pair})" for pair in pairs}
+    assert " ".join(rows_of(list("abc"))) == "a aa ab aba ac aca b bb ba bab bc bcb c cc ca cac cb cbc"

@@ -1,0 +1,656 @@
+"""Training: resuming exactly, being killed, signals, gradients that are not finite, full disks, the lock."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import TINY, Moment, one_line, run, start, unitkit, until
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import unitkit as kit
+from unitkit import TrainingError, UserError, checkpoint, losses
+from unitkit.data.sampler import indices
+from unitkit.run import RunFolder
+from unitkit.trainer import Trainer
+
+KILL = (signal.SIGKILL,)
+TRAIN = ("--checkpoint-every", 3)
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """stats.jsonl without the seconds."""
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def state(folder: Path, step: int | None = None) -> dict[str, Tensor]:
+    """All tensors of a checkpoint (the newest): weights and the optimizers' moments."""
+    found = folder / "checkpoints" / f"step-{step:08d}" if step else RunFolder(folder).latest()
+    return load_file(found / "model.safetensors") | load_file(found / "optimizers.safetensors")
+
+
+def same_state(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert RunFolder(one).latest().name == RunFolder(other).latest().name
+    assert same_state(state(one), state(other))
+    assert rows(one) == rows(other)
+
+
+def whole_checkpoints(folder: Path) -> list[str]:
+    """The names of the checkpoints, after seeing that each one loads."""
+    found = checkpoint.all_steps(folder / "checkpoints")
+    for each in found:
+        checkpoint.load_model(each)
+        load_file(each / "optimizers.safetensors")
+        assert checkpoint.load_step(each) == int(each.name.removeprefix("step-"))
+    return [each.name for each in found]
+
+
+def rubbish(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+# Resuming
+
+
+def test_two_checkpoints_are_kept(trained: Path) -> None:
+    assert whole_checkpoints(trained) == ["step-00000009", "step-00000012"]
+    assert not rubbish(trained)
+
+
+def test_n_steps_and_n_more_equal_2n(tmp_path: Path) -> None:
+    for steps, name in (20, "whole"), (10, "run"):
+        assert unitkit("train", TINY, f"steps={steps}", "--out", tmp_path / name, *TRAIN).status == 0
+    answer = unitkit("train", "--resume", "--out", tmp_path / "run", "steps=20")
+    assert answer.status == 0, answer.err
+    assert "steps 10 to 20" in answer.out and "differ" not in answer.out
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 10, 20]
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_new_steps_are_remembered(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert unitkit("train", TINY, "steps=1", "--out", folder).status == 0
+    answer = run(tmp_path / "log", "train", "--resume", "--out", folder, "steps=9", *TRAIN, moments=[moment("step", 7)])
+    assert answer.status == -signal.SIGKILL
+    assert "steps 6 to 9" in unitkit("train", "--resume", "--out", folder).out
+
+
+def test_resuming_a_complete_run_measures_it_again(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    (folder / "metrics.json").unlink()
+    answer = unitkit("train", "--resume", "--out", folder)
+    assert answer.status == 0
+    assert "complete" in answer.out
+    assert (folder / "metrics.json").read_text() == (trained / "metrics.json").read_text()
+    assert_same_run(folder, trained)
+
+
+def test_a_learning_rate_that_decays_resumes_exactly(tmp_path: Path) -> None:
+    whole, stopped = (trainer(tmp_path / name, steps=10, decay=6) for name in ("whole", "stopped"))
+    whole.fit()
+    with pytest.raises(Killed):
+        stopped.fit(killing(10))
+    del stopped
+    resumed = trainer(tmp_path / "stopped", steps=10, decay=6, resume=True)
+    assert resumed.done == 8
+    resumed.fit()
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_samples_come_in_the_same_order_after_resuming(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "run", steps=3)
+    order = [first.batches.names(step) for step in range(6)]
+    batches = [first.batches.batch(step) for step in range(6)]
+    first.fit()
+    del first
+    resumed = trainer(tmp_path / "run", steps=6, resume=True)
+    assert [resumed.batches.names(step) for step in range(6)] == order
+    for step in (5, 3, 4):  # in any order
+        again = resumed.batches.batch(step)
+        assert all(torch.equal(again[letter], batches[step][letter]) for letter in "ab")
+
+
+# kill -9
+
+
+def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Moment:
+    names = {
+        "step": "unitkit.trainer:Trainer.step",
+        "tensors": "unitkit.checkpoint:save_file",  # two in each checkpoint
+        "flush": "unitkit.checkpoint:_flush",  # four files, the folder, and after the rename its parent
+        "delete": "unitkit.checkpoint:shutil.rmtree",
+        "optimizer": "torch.optim:Adam.step",  # two players
+        "stats": "unitkit.run:RunFolder.append_stats",
+        "json": "unitkit.run:RunFolder.write_json",
+        "grid": "unitkit.trainer:save_grid",
+        "measure": "unitkit.trainer:evaluate",
+        "report": "unitkit.session:write_report",
+    }
+    return Moment(names[what], at, signals)
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "left"),
+    [
+        ("json", 1, None),  # before run.json is there: no run yet
+        ("step", 1, []),
+        ("stats", 2, [6, 9]),
+        ("optimizer", 16, [3, 6]),  # between the turns of the two players in step 8
+        ("tensors", 2, []),  # inside the first checkpoint
+        ("tensors", 6, [3, 6]),
+        ("flush", 15, [3, 6]),  # all files of the third are there
+        ("flush", 18, [3, 6, 9]),  # renamed, its parent not yet flushed
+        ("delete", 4, [3, 6, 9]),  # the oldest, which is one too many
+        ("grid", 1, [6, 9]),  # in the last step
+        ("measure", 1, [9, 12]),
+        ("report", 1, [9, 12]),
+    ],
+)
+def test_killed_and_resumed(trained: Path, tmp_path: Path, what: str, at: int, left: list[int] | None) -> None:
+    folder = tmp_path / "run"
+    answer = run(tmp_path / "log", "train", TINY, "--out", folder, *TRAIN, moments=[moment(what, at)])
+    assert answer.status == -signal.SIGKILL
+    if left is None:
+        assert unitkit("train", TINY, "--out", folder, *TRAIN).status == 0
+    else:
+        steps = [f"step-{step:08d}" for step in left]
+        assert whole_checkpoints(folder) == steps
+        assert unitkit("train", "--resume", "--out", folder, "--checkpoint-every", 3).status == 0
+    assert_same_run(folder, trained)
+    assert whole_checkpoints(folder) == ["step-00000009", "step-00000012"]
+    assert not rubbish(folder)
+    assert (folder / "metrics.json").read_text() == (trained / "metrics.json").read_text()
+
+
+def test_python_m_unitkit_killed_from_outside(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "unitkit", "train", str(TINY), "--out", str(folder), *map(str, TRAIN)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        until(lambda: any((folder / "checkpoints").glob("*")) or process.poll() is not None)  # mostly in a `.writing-`
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert unitkit("train", "--resume", "--out", folder, "--checkpoint-every", 3).status == 0
+    assert_same_run(folder, trained)
+    assert not rubbish(folder)
+
+
+def test_a_half_written_checkpoint_is_none(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    shutil.copytree(folder / "checkpoints/step-00000012", folder / "checkpoints/.writing-step-00000015")
+    assert whole_checkpoints(folder) == ["step-00000009", "step-00000012"]
+    assert RunFolder(folder).latest().name == "step-00000012"
+
+
+def test_a_last_line_of_statistics_cut_short(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints/step-00000012")
+    whole = (folder / "stats.jsonl").read_text()
+    (folder / "stats.jsonl").write_text(whole[:-40])
+    assert [row["step"] for row in RunFolder(folder).stats()] == [1, 10]
+    assert unitkit("train", "--resume", "--out", folder, "--checkpoint-every", 3).status == 0
+    assert_same_run(folder, trained)
+
+
+# Signals
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_keeps_the_present_step(trained: Path, tmp_path: Path, number: signal.Signals, status: int) -> None:
+    folder = tmp_path / "run of [red]"
+    answer = run(tmp_path / "log", "train", TINY, "--out", folder, *TRAIN, moments=[moment("step", 5, (number,))])
+    assert answer.status == status
+    assert answer.err == ""
+    assert "stopped at step 5 with a checkpoint" in answer.out
+    assert f"unitkit train --resume --out '{folder}'" in answer.out
+    assert whole_checkpoints(folder)[-1] == "step-00000005"
+    assert (folder / "samples/step-00000005.png").exists()
+    assert unitkit("train", "--resume", "--out", folder, "--checkpoint-every", 3).status == 0
+    assert_same_run(folder, trained)
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ((signal.SIGTERM, signal.SIGTERM), -signal.SIGTERM),
+        ((signal.SIGINT, signal.SIGINT), 130),
+        ((signal.SIGINT, signal.SIGTERM), -signal.SIGTERM),
+    ],
+)
+def test_a_second_signal_ends_at_once(tmp_path: Path, signals: tuple[signal.Signals, ...], status: int) -> None:
+    folder = tmp_path / "run"
+    moments = [moment("step", 5, signals[:1]), moment("optimizer", 10, signals[1:])]
+    answer = run(tmp_path / "log", "train", TINY, "--out", folder, *TRAIN, moments=moments)
+    assert answer.status == status
+    assert "Traceback" not in answer.err
+    assert whole_checkpoints(folder) == ["step-00000003"]
+
+
+def test_a_signal_in_the_last_save(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    moments = [moment("tensors", 8, (signal.SIGTERM,))]
+    answer = run(tmp_path / "log", "train", TINY, "--out", folder, *TRAIN, moments=moments)
+    assert answer.status == 143
+    assert not (folder / "metrics.json").exists()
+    assert unitkit("train", "--resume", "--out", folder).status == 0
+    assert_same_run(folder, trained)
+
+
+def test_ctrl_c_while_measuring(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    moments = [moment("measure", 1, (signal.SIGINT,))]
+    answer = run(tmp_path / "log", "train", TINY, "@quick", "--out", folder, moments=moments)
+    assert answer.status == 130
+    assert answer.err == ""
+    assert "--resume" in answer.out
+    assert unitkit("train", "--resume", "--out", folder).status == 0
+
+
+def test_fit_goes_on_after_a_signal(tmp_path: Path) -> None:
+    ours = trainer(tmp_path / "run", steps=3)
+    assert not ours.fit(lambda step, losses: signal.raise_signal(signal.SIGINT))
+    assert ours.done == 1
+    assert ours.fit()
+    assert ours.done == 3
+
+
+# Gradients that are not finite
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def killing(at: int) -> Callable[[int, Any], None]:
+    def report(step: int, losses: Any) -> None:
+        if step == at:
+            raise Killed
+
+    return report
+
+
+def tiny_recipe(**knobs: Any) -> kit.Recipe:
+    return kit.load_recipe(TINY, **{"steps": 3, **knobs})
+
+
+def trainer(folder: Path, *, resume: bool = False, **knobs: Any) -> Trainer:
+    return Trainer(tiny_recipe(**knobs), folder, device="cpu", checkpoint_every=4, resume=resume)
+
+
+FAULT: dict[str, Any] = {"from": 10**9, "calls": 0, "what": None}
+
+
+@losses.register()
+def faulty(x: Tensor) -> Tensor:
+    """Nothing, until its call number `from`: then NaN, or 0 with a gradient that is not finite."""
+    FAULT["calls"] += 1
+    if FAULT["calls"] < FAULT["from"]:
+        return (x * 0).mean()
+    if FAULT["what"] == "memory":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore lines")
+    return x.mean() * float("nan") if FAULT["what"] == "value" else (x - x.detach()).abs().sqrt().mean()
+
+
+@contextmanager
+def fault(what: str, step: int) -> Iterator[None]:
+    """`faulty` goes wrong from a step on (from 1); its first call is that of the recipe's check."""
+    FAULT.update({"from": step + 1, "calls": 0, "what": what})
+    try:
+        yield
+    finally:
+        FAULT["from"] = 10**9
+
+
+def faulty_recipe(**knobs: Any) -> kit.Recipe:
+    recipe = tiny_recipe(**knobs)
+    judge, generator = recipe.players
+    return replace(recipe, players=[judge, replace(generator, terms=[*generator.terms, 2 * faulty("ab")])])
+
+
+@pytest.mark.parametrize("what", ["value", "gradient"])
+def test_a_gradient_that_is_not_finite(tmp_path: Path, what: str) -> None:
+    with fault(what, step=3):
+        ours = Trainer(faulty_recipe(steps=9), tmp_path / "run", device="cpu", checkpoint_every=2)
+        before: dict[str, Tensor] = {}
+
+        ours.step(0), ours.step(1)
+        ours.done = 2
+        ours.save()
+        names = ours.batches.names(2)
+        before = {name: tensor.clone() for name, tensor in checkpoint.weights(ours.model).items()}
+        with pytest.raises(TrainingError) as caught:
+            ours.fit()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "step 3" in message and "'generator'" in message and "faulty(ab)" in message
+    for files in names.values():
+        assert all(file in message for file in files)
+    after = checkpoint.weights(ours.model)
+    touched = {name for name in before if not torch.equal(before[name], after[name])}
+    assert all(name.startswith("discriminators.") for name in touched)  # it had its turn before
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+    assert whole_checkpoints(tmp_path / "run") == ["step-00000002"]
+
+
+def test_no_player_moves_where_the_first_gradient_is_not_finite(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    recipe = replace(recipe, players=list(reversed(faulty_recipe().players)))
+    with fault("gradient", step=1):
+        ours = Trainer(recipe, tmp_path / "run", device="cpu")
+        before = {name: tensor.clone() for name, tensor in checkpoint.weights(ours.model).items()}
+        with pytest.raises(TrainingError, match=r"step 1: .*'generator'.*faulty\(ab\)"):
+            ours.fit()
+    assert same_state(before, checkpoint.weights(ours.model))
+
+
+FAULTY = """
+from tiny import recipe as tiny
+from test_training import faulty
+from dataclasses import replace
+
+def recipe(*, steps: int = 9):
+    made = tiny(steps=steps)
+    judge, generator = made.players
+    return replace(made, players=[judge, replace(generator, terms=[*generator.terms, 2 * faulty("ab")])])
+"""
+
+
+@pytest.mark.parametrize(("what", "words"), [("gradient", "term faulty(ab)"), ("memory", "memory of cpu ran out")])
+def test_training_that_fails_exits_with_1_and_one_line(tmp_path: Path, what: str, words: str) -> None:
+    (tmp_path / "diverges.py").write_text(FAULTY)
+    with fault(what, step=6):
+        answer = unitkit("train", tmp_path / "diverges.py", "--out", tmp_path / "run", *TRAIN)
+    assert answer.status == 1
+    assert answer.err.startswith("training stopped: step 6")
+    assert answer.err.count("\n") == 1
+    assert words in answer.err
+    assert whole_checkpoints(tmp_path / "run") == ["step-00000003"]
+
+
+def test_a_player_whose_terms_do_not_depend_on_it(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    idle = replace(recipe.players[0], terms=[kit.l1("aa", "a")])
+    with pytest.raises(UserError, match=r"no term of player 'discriminator' depends on .* discriminators"):
+        Trainer(replace(recipe, players=[idle, recipe.players[1]]), tmp_path, device="cpu").fit()
+
+
+# One training in a folder
+
+
+def test_a_second_training_in_a_folder_is_refused(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "run")
+    one_line(unitkit("train", TINY, "--out", tmp_path / "run"), "another training is running in")
+    with pytest.raises(UserError, match="another training is running in"):
+        trainer(tmp_path / "run", resume=True)
+    first.fit()
+    del first
+    one_line(unitkit("train", "--resume", "--out", tmp_path / "run"), "no recipe.py", "from Python")
+    assert trainer(tmp_path / "run", resume=True).done == 3
+
+
+def test_another_process_holds_the_lock_until_it_is_killed(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(tmp_path / "log", "train", TINY, "steps=100000", "--out", folder, *TRAIN)
+    until(lambda: (folder / "stats.jsonl").exists())
+    answer = unitkit("train", "--resume", "--out", folder, "steps=20")
+    assert answer.status == 2
+    assert "another training is running" in answer.err
+    assert process.process.pid
+    os.kill(process.process.pid, signal.SIGKILL)
+    assert process.wait().status == -signal.SIGKILL
+    reached = max([0, *(int(name[5:]) for name in whole_checkpoints(folder))])
+    assert unitkit("train", "--resume", "--out", folder, f"steps={reached + 1}").status == 0
+
+
+def test_a_trainer_that_failed_to_start_frees_the_folder(tmp_path: Path) -> None:
+    trainer(tmp_path / "run").fit()
+    with pytest.raises(UserError, match="its batch differs") as kept:  # the traceback is kept, as a notebook does
+        trainer(tmp_path / "run", batch=3, resume=True)
+    assert trainer(tmp_path / "run", resume=True).done == 3
+    assert kept.value
+
+
+@pytest.mark.parametrize("knobs", [{"width": 6}, {"batch": 3}, {"noise": 0.0}, {"shared": 0}])
+def test_a_run_of_another_recipe_is_refused(trained: Path, tmp_path: Path, knobs: dict[str, Any]) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    with pytest.raises(UserError, match="a run of another recipe"):
+        trainer(folder, steps=30, resume=True, **knobs)
+    assert_same_run(folder, trained)
+
+
+def test_players_of_another_recipe_are_refused(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    recipe = tiny_recipe(steps=30)
+    players = [replace(player, name=f"my {player.name}") for player in recipe.players]
+    with pytest.raises(UserError, match="not of these players"):
+        Trainer(replace(recipe, players=players), folder, device="cpu", resume=True)
+
+
+# Disks that are full, and files that are damaged
+
+
+def disk_full(*args: Any, **kwargs: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_when_a_checkpoint_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[str] = []
+
+    def save(tensors: Any, path: Path) -> None:
+        if len(saved) == 5:  # the optimizers of the third checkpoint
+            disk_full()
+        saved.append(path.name)
+        save_file(tensors, path)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("unitkit.checkpoint.save_file", save)
+        answer = unitkit("train", TINY, "--out", folder, *TRAIN)
+    one_line(answer, "step 9", "No space left on device", "step-00000006, stays")
+    assert whole_checkpoints(folder) == ["step-00000003", "step-00000006"]
+    assert not rubbish(folder)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("unitkit.run.json.dumps", "run.json"),
+        ("unitkit.samples.Image.Image.save", "step-00000006.png"),
+        ("unitkit.report.replacing", "report.html"),
+    ],
+)
+def test_a_disk_that_is_full_when_something_else_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, words: str
+) -> None:
+    from unitkit import files
+
+    def replacing(path: Path) -> Any:
+        @contextmanager
+        def full() -> Iterator[Path]:
+            with files.replacing(path) as file:
+                file.write_text("half")
+                disk_full()
+                yield file
+
+        return full()
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(function, replacing if function.endswith("replacing") else disk_full)
+        answer = unitkit("train", TINY, "steps=6", "--out", folder, *TRAIN)
+    one_line(answer, "cannot write", words, "No space left on device")
+    assert not rubbish(folder)
+    if (folder / "run.json").exists():
+        assert whole_checkpoints(folder)[-1] == "step-00000006"  # the steps done are kept
+        assert unitkit("train", "--resume", "--out", folder).status == 0
+
+
+def test_a_disk_that_is_full_when_statistics_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    (folder / "stats.jsonl").parent.mkdir()
+    (folder / "stats.jsonl").symlink_to("/dev/full")
+    answer = unitkit("train", TINY, "steps=6", "--out", folder, *TRAIN)
+    one_line(answer, "cannot write", "stats.jsonl", "No space left on device")
+    assert whole_checkpoints(folder) == ["step-00000001"]
+
+
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    answer = run(tmp_path / "log", "train", TINY, "--out", folder, *TRAIN, file_limit=30_000)
+    one_line(answer, "could not write the checkpoint of step 3", "File too large", "no earlier one")
+    assert not rubbish(folder) and whole_checkpoints(folder) == []
+
+
+def test_a_real_disk_that_is_full(trained: Path, tmp_path: Path) -> None:
+    size = sum(path.stat().st_size for path in (trained / "checkpoints/step-00000012").iterdir())
+    disk = (tmp_path / "disk", int(2.5 * size) + 100_000)
+    answer = run(tmp_path / "log", "train", TINY, "--out", disk[0] / "run", *TRAIN, small_disk=disk)
+    if answer.status == 77:
+        pytest.skip("no right to mount a small disk")
+    one_line(answer, "could not write the checkpoint of step 9", "step-00000006, stays")
+    assert whole_checkpoints(tmp_path / "copied/run") == ["step-00000003", "step-00000006"]
+    assert not rubbish(tmp_path / "copied/run")
+    shutil.move(tmp_path / "copied/run", tmp_path / "run")
+    assert unitkit("train", "--resume", "--out", tmp_path / "run", "--checkpoint-every", 3).status == 0
+    assert_same_run(tmp_path / "run", trained)
+
+
+def test_an_image_that_only_decoding_finds_damaged(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for label in "xy":
+        for split in "train", "test":
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for i in range(8):
+                pixels = draw.integers(0, 255, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{i}.jpg")
+    third = indices(2, seed=0, domain=0, n=8, batch=2)[0]  # an image of step 3, seen by no earlier one
+    broken = tmp_path / "data/train/x" / f"{third}.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-60])
+    folder = tmp_path / "run"
+    answer = unitkit("train", TINY, f"data={tmp_path / 'data'}", "steps=5", "--out", folder)
+    one_line(answer, f"'{broken}'", "truncated")
+    assert whole_checkpoints(folder) == ["step-00000002"]
+    broken.write_bytes(whole)
+    answer = unitkit("train", "--resume", "--out", folder)
+    assert answer.status == 0
+    assert "the images differ from those" in answer.out  # the file was mended, so its size changed
+    assert unitkit("train", TINY, f"data={tmp_path / 'data'}", "steps=5", "--out", tmp_path / "other").status == 0
+    assert same_state(state(folder), state(tmp_path / "other"))
+
+
+def damage(folder: Path, what: str) -> None:
+    """Damage the newest checkpoint of a run, or its run.json."""
+    newest = RunFolder(folder).latest()
+    name, _, how = what.partition(" ")
+    path = folder / name if name in ("run.json", "recipe.py") else newest / name
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif how == "zeros":
+        path.write_bytes(bytes(path.stat().st_size))
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        value = json.loads(path.read_text())
+        exec(how, {"value": value})  # a small change of the JSON value
+        path.write_text(json.dumps(value))
+
+
+BOTH = [
+    *(f"model.safetensors {how}" for how in ("missing", "truncated", "zeros", "empty")),
+]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *BOTH,
+        *(f"optimizers.safetensors {how}" for how in ("missing", "truncated", "empty")),
+        "state.json missing",
+        "state.json truncated",
+        "state.json value.pop('step')",
+        "state.json value['format'] = 9",
+        "run.json truncated",
+        "run.json value.pop('seed')",
+        "run.json value.pop('knobs')",
+        "run.json value['knobs']['width'] = 5",
+        "recipe.py missing",
+        "recipe.py empty",
+    ],
+)
+def test_resuming_from_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    damage(folder, what)
+    one_line(unitkit("train", "--resume", "--out", folder, "steps=21"), str(folder))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *BOTH,
+        "model.json truncated",
+        "model.json empty",
+        "model.json value['format'] = 2",
+        "model.json value.pop('model')",
+        "model.json value.pop('labels')",
+        "model.json value['model'] = 7",
+        "model.json value['model'] = value['model']['arguments']['encoder']",
+        "model.json value['model']['name'] = 'os.system'",
+        "model.json value['model']['kind'] = 'os'",
+        "model.json value['model']['arguments']['channels'] = 'ab'",
+        "model.json value['model']['arguments']['channels'] = {'a': -3, 'b': 3}",
+        "model.json value['model']['arguments']['encoder'] = 'residual'",
+        "model.json value['model']['arguments']['encoder']['arguments']['width'] = 6",
+        "model.json value['model']['arguments'].pop('sharing')",
+    ],
+)
+def test_using_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    damage(folder, what)
+    one_line(unitkit("translate", folder, "ab", trained / "samples/step-00000012.png", tmp_path / "x.png"))
+
+
+def test_nothing_is_pickled() -> None:
+    """Neither torch.load, torch.save nor pickle: loading a file never runs code."""
+    for path in Path(kit.__file__).parent.rglob("*.py"):
+        source = path.read_text("utf-8")
+        assert not re.search(r"torch\.(load|save)\b|weights_only|allow_pickle=True|[^.\w](eval|exec)\(", source), path
+        for node in ast.walk(ast.parse(source)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {"pickle", "cPickle", "dill", "shelve", "joblib", "marshal"} & set(names), path
+
+
+def test_the_record_of_a_run(trained: Path) -> None:
+    record = json.loads((trained / "run.json").read_text())
+    assert record["knobs"]["width"] == 4 and record["seed"] == 0 and record["recipe"] == "tiny"
+    assert record["versions"]["torch"] == importlib.metadata.version("torch")
+    assert (trained / "recipe.py").read_text() == TINY.read_text()
+    figures = json.loads((trained / "metrics.json").read_text())
+    assert figures["step"] == 12 and figures["figures"]["closeness(aa, a)"]["n"] == 4
+    assert time.strptime(record["started"], "%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,252 @@
+"""What towers and models keep: shapes, gradient to every parameter, determinism, save and load."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from . import checkpoint
+from .errors import UserError
+from .registry import REGISTRIES, Spec
+from .towers import Tower
+
+LATENT = 8  # channels of the code that generators are tried on
+SIZE = (16, 24)  # of the images that models are tried on
+
+
+def require(holds: bool | Tensor, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)
+
+
+@contextmanager
+def reported(doing: str) -> Iterator[None]:
+    """An exception of the part itself becomes an AssertionError that says what was being done."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{doing} fails: {type(error).__name__}: {error}") from error
+
+
+def refused(label: str, make: Callable[[], Any], word: str) -> None:
+    try:
+        make()
+    except UserError as error:
+        require(word in str(error), f"{label}: the error does not name '{word}': {error}")
+        require("\n" not in str(error), f"{label}: the error is not one line: {error}")
+    else:
+        raise AssertionError(f"{label} is not refused")
+
+
+def check_tower(label: str, spec: Spec) -> None:
+    first = _built(spec, 3)
+    require(isinstance(first, Tower), f"{label} returns a {type(first).__name__}, not a unitkit.Tower")
+    for channels, size, batch, training in itertools.product((3, 1), _sizes(first), (1, 2), (True, False)):
+        _check_shapes(label, _built(spec, channels).train(training), spec.kind, channels, size, batch)
+    for variant in variants(spec):
+        changed = {key: value for key, value in variant.arguments.items() if spec.arguments.get(key) != value}
+        _check_shapes(f"{label} with {changed}", _built(variant, 3), spec.kind, 3, _sizes(first)[0], 2)
+        _check_gradient(f"{label} with {changed}", _built(variant, 3), spec.kind)
+    _check_gradient(label, first, spec.kind)
+    _check_repeats(label, spec)
+
+
+def variants(spec: Spec) -> Iterator[Spec]:
+    """The part with each other choice of its switches and Literal arguments, one at a time."""
+    part = REGISTRIES[spec.kind][spec.name]
+    hints = get_type_hints(part, include_extras=True)
+    for parameter in inspect.signature(part).parameters.values():
+        hint = hints.get(parameter.name)
+        choices = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()
+        choices = (3,) if parameter.name == "classes" else choices
+        for choice in choices:
+            if parameter.kind is parameter.KEYWORD_ONLY and choice != parameter.default:
+                yield REGISTRIES[spec.kind].spec(spec.name, **{**spec.arguments, parameter.name: choice})
+
+
+def _built(spec: Spec, channels: int, seed: int = 0) -> Tower:
+    torch.manual_seed(seed)
+    tower: Tower = spec.build(*((LATENT, channels) if spec.kind == "generator" else (channels,)))
+    return tower
+
+
+def _sizes(tower: Tower) -> list[tuple[int, int]]:
+    """Images to try a tower on: square, an odd multiple of the stride, and not square; or its only size."""
+    s, least = tower.stride, max(2, -(-16 // tower.stride))
+    return [tower.size] if tower.size else [(least * s, least * s), ((least + 1) * s, least * s), (least * s, 29 * s)]
+
+
+def _input(tower: Tower, kind: str, channels: int, size: tuple[int, int], batch: int) -> Tensor:
+    if kind == "generator":
+        return torch.randn(batch, LATENT, size[0] // tower.stride, size[1] // tower.stride)
+    return torch.rand(batch, channels, *size) * 2 - 1
+
+
+def _tensors(value: Any) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check_shapes(label: str, tower: Tower, kind: str, channels: int, size: tuple[int, int], batch: int) -> None:
+    value: Any = _input(tower, kind, channels, size, batch)
+    mode = "training" if tower.training else "evaluation"
+    label = f"{label} on {batch} images of {size[0]}x{size[1]}, {channels} channels, in {mode}"
+    whole = value
+    with torch.no_grad(), reported(label):
+        for number, stage in enumerate(tower.stages):
+            before = [t.clone() for t in _tensors(value)]
+            try:
+                after = stage(value)
+            except ValueError as error:  # batch statistics of one image at 1x1: this part needs batches of two
+                if batch == 1 and tower.training and "more than 1 value per channel" in str(error):
+                    return
+                raise
+            same = all(torch.equal(t, b) for t, b in zip(_tensors(value), before, strict=True))
+            require(same, f"{label}: stage {number} changes its input in place, which other towers may read too")
+            value = after
+        found = [tuple(t.shape) for t in _tensors(value)]
+        wanted = _wanted(tower, kind, channels, size, batch, found)
+        require(found == wanted, f"{label} gives {found}, not {wanted}")
+        require(all(t.isfinite().all() for t in _tensors(value)), f"{label} gives values that are not finite")
+        if kind == "generator":
+            require(value.abs().max() <= 1, f"{label} leaves [-1, 1]")
+        if kind == "encoder":
+            require(all((t > 0).all() for t in _tensors(value)[1:]), f"{label}: a spread must be above 0")
+        if not tower.training:
+            alone = torch.cat([_tensors(tower(image[None]))[0] for image in whole])
+            near = torch.allclose(alone, _tensors(value)[0], atol=1e-4)
+            require(near, f"{label}: an image comes out differently a second time, or when others are in its batch")
+
+
+def _wanted(
+    tower: Tower, kind: str, channels: int, size: tuple[int, int], batch: int, found: list[tuple[int, ...]]
+) -> list[tuple[int, ...]]:
+    height, width = size
+    if kind == "encoder":  # a mean, or a mean and a spread
+        return [(batch, tower.channels, height // tower.stride, width // tower.stride)] * min(len(found), 2)
+    if kind == "generator":
+        return [(batch, channels, height, width)]
+    classes = [(batch, tower.classes)] if tower.classes else []
+    maps = found[: len(found) - len(classes)] or [(0, 0)]
+    return [*((batch, 1, *shape[2:]) for shape in maps), *classes]  # one logit for each place of each map
+
+
+def _weighted(values: Iterable[Tensor]) -> Tensor:
+    """A scalar in which every number counts differently, so that no gradient cancels."""
+    return torch.stack([(value * torch.randn_like(value)).sum() for value in values]).sum()
+
+
+def _check_gradient(label: str, tower: Tower, kind: str) -> None:
+    with torch.no_grad():  # off the start: a residual branch may rightly start at 0, which lets no gradient into it
+        for parameter in tower.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    value = _input(tower, kind, 3, _sizes(tower)[0], 2).requires_grad_()
+    torch.autograd.backward(_weighted(_tensors(tower.train()(value))))
+    reached = value.grad is not None and bool(value.grad.isfinite().all()) and bool(value.grad.any())
+    require(reached, f"{label}: no gradient reaches its input")
+    _check_reached(label, tower)
+
+
+def _check_reached(label: str, module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        gradient = parameter.grad
+        if gradient is None or not gradient.isfinite().all():
+            raise AssertionError(
+                f"{label}: the gradient of {name} is {'missing' if gradient is None else 'not finite'}"
+            )
+        # A bias before a norm has none, rightly; a weight always has.
+        require(parameter.dim() < 2 or gradient.any(), f"{label}: no gradient reaches {name}")
+
+
+def _check_repeats(label: str, spec: Spec) -> None:
+    """The same seed gives the same tower; a saved tower loads; on the meta device shapes are the same."""
+    tower, again = _built(spec, 3), _built(spec, 3)
+    value = _input(tower, spec.kind, 3, _sizes(tower)[0], 2)
+    outputs = []
+    for each in (tower, again):
+        torch.manual_seed(1)
+        outputs.append(_tensors(each.train()(value)))
+    states = [checkpoint.weights(each) for each in (tower, again)]
+    require(_equal(states[0].values(), states[1].values()), f"{label}: one seed gives different weights")
+    require(_equal(*outputs), f"{label}: one seed gives different outputs")
+
+    other = _built(spec, 3, seed=2)
+    _check_saved(label, tower.eval(), other.eval(), lambda each: _tensors(each(value)))
+    with torch.device("meta"):
+        rehearsed = _tensors(_built(spec, 3)(torch.empty(value.shape)))
+    shapes = [t.shape for t in rehearsed] == [t.shape for t in outputs[0]]
+    require(shapes, f"{label} has other shapes on the meta device, where recipes are checked")
+
+
+def _check_saved(label: str, saved: nn.Module, loaded: nn.Module, run: Callable[[Any], Iterable[Tensor]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        save_file(checkpoint.weights(saved), Path(folder, "model.safetensors"))
+        checkpoint.load_weights(loaded, Path(folder))
+        require(_equal(run(saved), run(loaded)), f"{label}: saved and loaded, it gives another output")
+
+
+def _equal(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
+
+
+def check_model(label: str, spec: Spec) -> None:
+    """Every image path to length 3, gradient to every part, and the same model again from its JSON and from a file.
+
+    `spec.arguments["channels"]` says which domains to try.
+    """
+    channels: dict[str, int] = spec.arguments["channels"]
+    label = f"{label} with channels {channels}"
+    with reported(label):
+        torch.manual_seed(0)
+        model = spec.build()
+        batch = {letter: torch.rand(2, number, *SIZE) * 2 - 1 for letter, number in channels.items()}
+        paths = ["".join(word) for length in (1, 2, 3) for word in itertools.product(channels, repeat=length)]
+        model.check_size(SIZE)
+        for path in paths:
+            model.check(path)
+        for wrong in ("aA", "no_such_kind:a", ""):
+            refused(f"{label}: the reading '{wrong}'", partial(model.check, wrong), wrong)
+        for training in (False, True):
+            images = model.train(training).images(batch, paths)
+            for path in paths:
+                same = images[path].shape == batch[path[-1]].shape
+                require(same, f"{label}: path '{path}' has shape {list(images[path].shape)}")
+                require(images[path].isfinite().all(), f"{label}: path '{path}' is not finite")
+        _check_model_gradient(label, model, images, paths)
+
+        torch.manual_seed(1)
+        again = Spec.from_json(json.loads(json.dumps(spec.to_json()))).build()
+        require(list(again.state_dict()) == list(model.state_dict()), f"{label}: other weights after a turn to JSON")
+
+        def translations(each: Any) -> Iterable[Tensor]:
+            found = each.images(batch, paths)
+            return (found[path] for path in paths)
+
+        _check_saved(label, model.eval(), again.eval(), translations)
+
+
+def _check_model_gradient(label: str, model: Any, images: dict[str, Any], paths: list[str]) -> None:
+    scores = [f"score:{path}" for path in paths]
+    readings = model.readings(images, scores)
+    pulled = [
+        ours - theirs
+        for pairs in model.links.values()
+        for one, other in pairs
+        for ours, theirs in zip(one.parameters(), other.parameters(), strict=True)
+    ]
+    maps = [each for score in scores for each in readings[score]]
+    torch.autograd.backward(_weighted([*(images[path] for path in paths if len(path) > 1), *maps, *pulled]))
+    for part in model.parts:
+        _check_reached(f"{label}: {part}", getattr(model, part))
