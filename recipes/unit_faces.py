@@ -139,7 +139,7 @@ presets = {
         "likelihood": 2.0,
         "lr": 5e-4,
         "crop": 4,
-        "steps": 8000,
+        "steps": 5000,
         "decay": 2500,
     },
     # The released 2017 settings for cats and dogs; `judge=coupled judge_shared=5` is CelebA's, `judge=multiscale

@@ -66,7 +66,8 @@ def untrained(channels: dict[str, int]) -> Translator:
 
 @pytest.fixture(scope="module")
 def translator(trained: Path) -> Translator:
-    return kit.load(trained, device="cpu")
+    ours: Translator = kit.load(trained, device="cpu")
+    return ours
 
 
 def test_three_lines_of_python(trained: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def metric_tables(figures: Figures) -> Iterator[Table]:
     for title, head, rows in tables(figures):
         table = Table(title=title, title_justify="left")
         for number, column in enumerate(head):
-            table.add_column(column, justify="left" if number < 1 else "right")
+            table.add_column(column, justify="left" if number < 1 or column == "image" else "right")
         for row in rows:
             table.add_row(*row)
         yield table
@@ -40,12 +40,10 @@ def tables(figures: Figures) -> Iterator[tuple[str, list[str], list[list[str]]]]
             ("rest", "the rest"),
             ("all", "all"),
         ):
-            row = [label]
-            for measure in MEASURES:
-                for who in ("translation", "input"):
-                    row.append(_number(measure, found[f"{region}.{who}.{measure}"]))
-            rows.append(row)
-        head = ["pixels", *(text for label in MEASURES.values() for text in (label, "of the input"))]
+            for who, first in ("translation", label), ("input", ""):
+                values = (_number(measure, found[f"{region}.{who}.{measure}"]) for measure in MEASURES)
+                rows.append([first, path if who == "translation" else f"{path[0]}, untranslated", *values])
+        head = ["pixels", "image", *MEASURES.values()]
         yield f"{path} against the true counterpart, n = {found['n']:g} held-out images", head, rows
     rest = {name: found for name, found in figures.items() if not name.startswith("counterpart(")}
     if rest:
