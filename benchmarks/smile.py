@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--labels")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--classifier", type=Path)
     options = parser.parse_args()

@@ -38,7 +38,6 @@ from torch.nn.functional import l1_loss
 from torch.utils.flop_counter import FlopCounterMode
 
 import unitkit
-from unitkit.data import datasets
 from unitkit.data.batches import Batches
 
 PRESETS = {
@@ -216,7 +215,7 @@ def make_recipe(data: unitkit.Data, o: argparse.Namespace) -> unitkit.Recipe:
 
 def build(name: str, o: argparse.Namespace, folder: Path) -> Variant:
     """The variant of that name, its run folder (where it has one) in `folder`."""
-    data = datasets.spec("portraits", size=o.size, n=max(64, o.batch), n_test=1).build()
+    data = unitkit.data.spec("portraits", size=o.size, n=max(64, o.batch), n_test=1).build()
     batches = (PlainBatches if "textbook" in name or "NCHW" in name else Batches)(data, o.batch, 0, o.device)
     for decoded in batches.train.values():  # now, and not in the background of a step that is timed
         decoded.fetch(range(len(decoded.images)))

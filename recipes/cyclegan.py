@@ -83,7 +83,7 @@ def recipe(
 
     l_gan = gan("ab", "ba", weight=1, form="least-squares")
     l_cycle = [cycle * l1("aba", "a"), cycle * l1("bab", "b")]
-    adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=0, decay=steps // 2)
+    adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=0, decay=0.5)
 
     return Recipe(
         model=model,

@@ -33,22 +33,25 @@ def recipe(
     *,
     data: str = "portraits",
     labels: str | None = None,
+    channels: Literal[1, 3] | None = None,
     size: int | tuple[int, int] = 64,
     width: int = 16,
     blocks: int = 2,
     downs: int = 1,
     kernel: Literal[3, 4] = 4,
+    norm: bool = False,
+    dropout: float = 0.0,
     shared: int = 1,
     one_encoder: bool = True,
     layers: int = 4,
-    judge: Literal["strided", "coupled", "multiscale"] = "strided",
-    judge_width: int | None = None,
-    judge_shared: int = 0,
-    batch: int = 4,
-    steps: int = 1200,
-    lr: float = 1e-3,
-    judge_lr: float | None = 5e-4,
-    decay: int = 600,
+    discriminator: Literal["strided", "coupled", "multiscale"] = "strided",
+    discriminator_width: int | None = 24,
+    discriminator_shared: int = 0,
+    batch: int = 2,
+    steps: int = 1800,
+    lr: float = 3e-3,
+    discriminator_lr: float | None = 1e-3,
+    decay: float = 0.5,
     weight_decay: float = 1e-4,
     kl: float = 0.01,
     likelihood: float = 10.0,
@@ -63,22 +66,25 @@ def recipe(
     Args:
         data: a data source such as portraits, a folder with two labels, or two locations with a comma between.
         labels: the two domains, a first, such as neutral,smiling; needed where the data hold more.
+        channels: 1 makes all images grey, 3 all of them RGB; without it a domain of grey pictures has 1.
         size: side of the images, or height and width as 48x64.
         width: channels after the first convolution of encoders and discriminators.
         blocks: residual blocks of an encoder, and of a generator.
         downs: convolutions of stride 2 in an encoder, and transposed ones in a generator.
         kernel: of the generators' transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
+        norm: instance norm after the strided convolutions too, as the paper's code has for cats and dogs.
+        dropout: in the residual blocks; the paper's code has 0.5 for streets.
         shared: residual blocks that both domains share, on each side of the latent space.
-        one_encoder: one encoder for both domains, instead of two that share `shared` blocks.
+        one_encoder: one encoder for both domains; without it they have one each, which share `shared` blocks.
         layers: strided convolutions of a discriminator (of each scale; of front and back together).
-        judge: the discriminator's layout.
-        judge_width: channels after a discriminator's first layer, where not `width`.
-        judge_shared: stages shared at the discriminators' end.
+        discriminator: the discriminators' layout.
+        discriminator_width: channels after a discriminator's first layer, where not `width`.
+        discriminator_shared: stages shared at the discriminators' end.
         batch: images of each domain in a step.
         steps: training steps.
         lr: learning rate of encoders and generators.
-        judge_lr: learning rate of the discriminators, where not `lr`.
-        decay: the last steps of the run, in which the learning rates fall to 0.
+        discriminator_lr: learning rate of the discriminators, where not `lr`.
+        decay: the share of the steps, at the end, in which the learning rates fall to 0.
         weight_decay: of Adam.
         kl: weight of the posteriors against N(0, I), the paper's lambda 1 and 3.
         likelihood: weight of reconstructions and cycles, the paper's lambda 2 and 4.
@@ -88,20 +94,21 @@ def recipe(
         flip: mirror each training image with probability 1/2.
         crop: shift each training image by up to this many pixels in all.
     """
-    source = open_data(data, size=size, domains=2, labels=labels)
-    depth = {"front": 2, "back": layers - 2} if judge == "coupled" else {"layers": layers}
+    source = open_data(data, size=size, domains=2, labels=labels, channels=channels)
+    tower = {"width": width, "blocks": blocks, "norm": norm, "dropout": dropout, "start": start}
+    depth = {"front": 2, "back": layers - 2} if discriminator == "coupled" else {"layers": layers}
 
     model = models.spec(
         "unit",
         channels=source.channels,
-        encoder=encoders.spec("residual", width=width, blocks=blocks, downs=downs, start=start),
-        generator=generators.spec("residual", width=width, blocks=blocks, ups=downs, kernel=kernel, start=start),
-        discriminator=discriminators.spec(judge, width=judge_width or width, start=start, **depth),
+        encoder=encoders.spec("residual", **tower, downs=downs),
+        generator=generators.spec("residual", **tower, ups=downs, kernel=kernel),
+        discriminator=discriminators.spec(discriminator, width=discriminator_width or width, start=start, **depth),
         sharing=sharing.spec(
             "tie",
             encoder=1 + downs + blocks if one_encoder else shared,
             generator=shared,
-            discriminator=judge_shared,
+            discriminator=discriminator_shared,
         ),
     )
 
@@ -115,7 +122,7 @@ def recipe(
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_gan.judge, adam(judge_lr or lr)),
+            Player("discriminator", ["discriminators"], l_gan.judge, adam(discriminator_lr or lr)),
             Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam(lr)),
         ],
         data=source,
@@ -130,37 +137,48 @@ def recipe(
     )
 
 
+# Each of the released 2017 settings, for 2,000,000 or 500,000 iterations.
+released = {
+    "width": 64,
+    "blocks": 4,
+    "downs": 2,
+    "kernel": 3,
+    "one_encoder": False,
+    "discriminator_width": 64,
+    "batch": 1,
+    "steps": 500_000,
+    "lr": 1e-4,
+    "discriminator_lr": 1e-4,
+    "decay": 0.0,
+    "kl": 0.1,
+    "likelihood": 100.0,
+    "adversarial": 10.0,
+    "form": "non-saturating",
+    "start": "gaussian",
+}
 presets = {
-    # Photographs of faces: a deeper and wider discriminator, which sees the whole face, and less weight on likeness.
+    # Photographs of faces, 64 pixels: discriminators that see the whole face, and less weight on likeness.
     "smile": {
         "downs": 2,
         "layers": 5,
-        "judge_width": 32,
+        "discriminator_width": 32,
         "likelihood": 2.0,
+        "batch": 4,
         "lr": 5e-4,
+        "discriminator_lr": 5e-4,
         "crop": 4,
         "steps": 5000,
-        "decay": 2500,
     },
-    # The released 2017 settings for cats and dogs; `judge=coupled judge_shared=5` is CelebA's, `judge=multiscale
-    # layers=4` that of streets. For 128 pixels and up: six strided layers leave little of a small image.
+    # CelebA: two private layers and a shared back in the discriminators.
     "paper": {
+        **released,
         "size": 128,
-        "width": 64,
-        "blocks": 4,
-        "kernel": 3,
-        "downs": 2,
-        "one_encoder": False,
+        "crop": 4,
+        "discriminator": "coupled",
         "layers": 6,
-        "batch": 1,
-        "steps": 500_000,
-        "lr": 1e-4,
-        "judge_lr": None,
-        "decay": 0,
-        "kl": 0.1,
-        "likelihood": 100.0,
-        "adversarial": 10.0,
-        "form": "non-saturating",
-        "start": "gaussian",
+        "discriminator_shared": 5,
+        "steps": 2_000_000,
     },
+    "cats_dogs": {**released, "size": 200, "norm": True, "layers": 6},
+    "street": {**released, "size": (480, 640), "dropout": 0.5, "discriminator": "multiscale"},
 }

@@ -4,9 +4,9 @@ unitkit train recipes/unit_three.py
 unitkit train recipes/unit_three.py data=FOLDER labels=spring,summer,winter
 unitkit train recipes/unit_three.py data=FOLDER domains=4
 
-Every domain has an encoder, a generator and a discriminator, and all meet in one latent space, so that n domains need
-n encoders and n generators for their n (n - 1) translations. A discriminator sees the translations from every other
-domain; they count together as much as the real images.
+Every domain has a generator and a discriminator, and all meet in one latent space, which one encoder reads
+(`one_encoder`) or one each, so that n domains need n generators for their n (n - 1) translations. A discriminator sees
+the translations from every other domain; they count together as much as the real images.
 """
 
 from itertools import permutations
@@ -38,14 +38,17 @@ def recipe(
     domains: int = 3,
     size: int | tuple[int, int] = 64,
     width: int = 16,
-    blocks: int = 4,
+    blocks: int = 2,
+    downs: int = 1,
     kernel: Literal[3, 4] = 4,
     shared: int = 1,
+    one_encoder: bool = True,
     layers: int = 4,
-    batch: int = 4,
-    steps: int = 1200,
-    lr: float = 5e-4,
-    decay: int = 400,
+    batch: int = 2,
+    steps: int = 1800,
+    lr: float = 3e-3,
+    discriminator_lr: float = 1e-3,
+    decay: float = 0.5,
     weight_decay: float = 1e-4,
     kl: float = 0.01,
     likelihood: float = 10.0,
@@ -64,13 +67,16 @@ def recipe(
         size: side of the images, or height and width as 48x64.
         width: channels after the first convolution of every network.
         blocks: residual blocks of an encoder, and of a generator.
+        downs: convolutions of stride 2 in an encoder, and transposed ones in a generator.
         kernel: side of the generator's transposed convolutions: 3 as in the paper's code, or 4.
         shared: residual blocks that all domains share, on each side of the latent space.
+        one_encoder: one encoder for all domains, instead of one each that share `shared` blocks.
         layers: strided convolutions of a discriminator.
         batch: images of each domain in a step.
         steps: training steps.
-        lr: learning rate of both players.
-        decay: the last steps of the run, in which the learning rate falls to 0.
+        lr: learning rate of encoders and generators.
+        discriminator_lr: learning rate of the discriminators.
+        decay: the share of the steps, at the end, in which the learning rates fall to 0.
         weight_decay: of Adam.
         kl: weight of the posteriors against N(0, I); the paper has 0.1.
         likelihood: weight of reconstructions and cycles; the paper has 100.
@@ -88,22 +94,24 @@ def recipe(
     model = models.spec(
         "unit",
         channels=source.channels,
-        encoder=encoders.spec("residual", width=width, blocks=blocks, start=start),
-        generator=generators.spec("residual", width=width, blocks=blocks, kernel=kernel, start=start),
+        encoder=encoders.spec("residual", width=width, blocks=blocks, downs=downs, start=start),
+        generator=generators.spec("residual", width=width, blocks=blocks, ups=downs, kernel=kernel, start=start),
         discriminator=discriminators.spec("strided", width=width, layers=layers, start=start),
-        sharing=sharing.spec("tie", encoder=shared, generator=shared),
+        sharing=sharing.spec("tie", encoder=1 + downs + blocks if one_encoder else shared, generator=shared),
     )
 
     l_vae = vae(*letters, kl=kl, likelihood=likelihood)
     l_gan = gan(*translations, weight=adversarial, form=form)
     l_cc = cycle(*cycles, kl=kl, likelihood=likelihood)
-    adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
+
+    def adam(lr: float) -> Adam:
+        return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
 
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_gan.judge, adam),
-            Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam),
+            Player("discriminator", ["discriminators"], l_gan.judge, adam(discriminator_lr)),
+            Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam(lr)),
         ],
         data=source,
         steps=steps,

@@ -9,15 +9,20 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import io
 import multiprocessing
 import os
 import pkgutil
+import pty
 import resource
 import shutil
 import signal
+import struct
 import sys
+import termios
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,6 +114,7 @@ def start(
     small_disk: tuple[Path, int] | None = None,
     weights: Path | None = None,
     no_reader: bool = False,
+    terminal: bool = False,
 ) -> Started:
     """Run the command line in a process of its own.
 
@@ -120,10 +126,11 @@ def start(
         small_disk: a folder and the bytes of the disk that is there for this process; copied back when it ends.
         weights: a folder where each rank writes its weights before it measures.
         no_reader: what it prints goes into a pipe that nobody reads.
+        terminal: what it prints goes to a terminal of 80 columns.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["commands"])
-    arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, no_reader)
+    arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, no_reader, terminal)
     with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # where the server finds this module
         process = context.Process(target=_run, args=arguments, daemon=True)
         process.start()
@@ -152,6 +159,7 @@ def _run(
     small_disk: tuple[Path, int] | None,
     weights: Path | None,
     no_reader: bool,
+    terminal: bool,
 ) -> None:
     for suffix, number in (".out", 1), (".err", 2):
         os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -159,6 +167,8 @@ def _run(
         reader, writer = os.pipe()
         os.dup2(writer, 1)
         os.close(reader)
+    if terminal:
+        _open_terminal(log.with_suffix(".out"))
     os.environ.update(environment)
     for moment in moments:
         _arm(moment)
@@ -195,6 +205,21 @@ def _arm(moment: Moment) -> None:
         return function(*args, **kwargs)
 
     setattr(owner, last, armed)
+
+
+def _open_terminal(copy: Path) -> None:
+    """Make stdout a terminal, whose every byte goes to a file too."""
+    inside, outside = pty.openpty()
+    fcntl.ioctl(outside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    os.dup2(outside, 1)
+    os.environ.update(TERM="xterm", COLUMNS="80")
+    file = os.open(copy, os.O_WRONLY)
+
+    def read() -> None:
+        while chunk := os.read(inside, 4096):
+            os.write(file, chunk)
+
+    threading.Thread(target=read, daemon=True).start()
 
 
 def _dump_weights(folder: Path) -> None:

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import ast
 import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+from typer.testing import CliRunner
 
-from unitkit import data, discriminators, encoders, generators, losses, metrics, models, sharing
-from unitkit.catalog import HOMES, entries
-from unitkit.registry import REGISTRIES
+from unitkit import data, discriminators, encoders, generators, losses, metrics, models, objective, sharing
+from unitkit.catalog import CALLED, HOMES, entries
+from unitkit.cli import app
+from unitkit.registry import REGISTRIES, AtLeast
 
 MODULES = (data, discriminators, encoders, generators, losses, metrics, models, sharing)
 KINDS = list(REGISTRIES)  # while collecting: without what other tests register
 NAMES = {kind: list(REGISTRIES[kind]) for kind in KINDS}
+BUNDLES = {
+    name: value
+    for name, value in vars(objective).items()
+    if inspect.isfunction(value) and value.__module__ == objective.__name__ and not name.startswith("_")
+}
+
+
+def words(annotation: Any) -> str:
+    """An annotation, evaluated, as `unitkit list` shows it."""
+    if get_origin(annotation) is Annotated:
+        kind, *rules = get_args(annotation)
+        return words(kind) + "".join(f" >= {rule.least}" for rule in rules if isinstance(rule, AtLeast))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(words(option) for option in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(repr, get_args(annotation)))
+    if get_origin(annotation):
+        inner = ", ".join(words(each) for each in get_args(annotation))
+        return f"{get_origin(annotation).__name__}[{inner}]"
+    return "None" if annotation is type(None) else str(annotation.__name__)
 
 
 def test_kinds_are_those_that_importing_registers() -> None:
@@ -22,22 +47,35 @@ def test_kinds_are_those_that_importing_registers() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_arguments_defaults_and_summaries(kind: str) -> None:
-    assert [entry.name for entry in entries(kind)] == NAMES[kind]
+def test_names_paths_arguments_defaults_and_summaries(kind: str) -> None:
+    assert [entry.name for entry in entries(kind)] == sorted([*NAMES[kind], *(BUNDLES if kind == "loss" else ())])
     for entry in entries(kind):
-        part = REGISTRIES[kind][entry.name]
-        signature = inspect.signature(part)
-        expected = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert entry.kind == kind and len(entry.arguments) == len(expected), entry.name
-        for text, parameter in zip(entry.arguments, expected, strict=True):
-            declaration = ast.parse(text).body[0]
-            assert isinstance(declaration, ast.AnnAssign), f"{entry.name}: '{text}' is not name: type = default"
-            assert ast.unparse(declaration.target) == parameter.name
-            # Annotations are text in every module (from __future__ import annotations), up to its quotes and spaces.
-            assert ast.unparse(declaration.annotation) == ast.unparse(ast.parse(parameter.annotation))
+        part: Callable[..., Any] = REGISTRIES[kind].parts.get(entry.name) or BUNDLES[entry.name]
+        hints = get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
+        parameters = inspect.signature(part).parameters.values()
+        wired = [str(p.replace(annotation=p.empty)) for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        assert entry.paths == (tuple(wired) if kind in CALLED else ()), entry.name
+        expected = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        assert entry.kind == kind and [a.name for a in entry.arguments] == [p.name for p in expected], entry.name
+        for argument, parameter in zip(entry.arguments, expected, strict=True):
+            assert argument.words == words(hints[parameter.name]), f"{entry.name}: {argument}"
             if parameter.default is parameter.empty:
-                assert declaration.value is None
+                assert argument.default is None
+            elif isinstance(parameter.default, losses.Loss):
+                assert argument.default == parameter.default.name
             else:
-                assert declaration.value is not None
-                assert ast.literal_eval(declaration.value) == parameter.default
+                assert argument.default is not None and ast.literal_eval(argument.default) == parameter.default
         assert entry.summary == (inspect.getdoc(part) or "").partition("\n\n")[0].replace("\n", " ") != ""
+
+
+def test_words_and_brackets_reach_the_screen() -> None:
+    printed = CliRunner().invoke(app, ["list"], terminal_width=200, env={"COLUMNS": "200"}).output
+    for text in (
+        "  l1(x, y)\n",
+        "  kl(code)\n",
+        "  gan(*paths)\n",
+        "    size (int | tuple[int, int])\n",
+        "    width=64 (int >= 1)\n",
+        "    form='non-saturating' ('non-saturating' | 'saturating' | 'least-squares' | 'hinge')\n",
+    ):
+        assert text in printed, text

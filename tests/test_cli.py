@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
+
+from unitkit import load_recipe, session
+from unitkit.show import activation_bytes
+from unitkit.trainer import Trainer
 
 RECIPE = TINY.read_text()
 
@@ -269,7 +277,12 @@ def test_run_folders_that_do_not_serve(trained: Path, tmp_path: Path) -> None:
     one_line(unitkit("train", "--resume", "--out", trained, "@quick"), "only steps= and data=")
     one_line(unitkit("train", "--resume", "--out", trained, "steps=x"), "'steps' is a whole number")
     other = written(tmp_path, RECIPE, "other.py")
-    one_line(unitkit("train", other, "--resume", "--out", trained), "a run of the recipe 'tiny', not of 'other'")
+    edited = written(tmp_path, RECIPE + "# edited\n", "tiny.py")
+    for another in other, edited, tmp_path / "missing.py":
+        answer = unitkit("train", another, "--resume", "--out", trained)
+        one_line(answer, "a run of another recipe, 'tiny'", str(another), "leave the recipe out")
+    one_line(unitkit("train", "--resume", "--out", trained, "--seed", 1), "seed 0, not 1", "leave --seed out")
+    one_line(unitkit("train", "--resume", "--out", trained, "--precision", "bf16"), "precision fp32, not bf16")
 
 
 def test_a_run_folder_whose_name_is_markup(tmp_path: Path) -> None:
@@ -295,6 +308,51 @@ def test_options_reach_the_run(tmp_path: Path) -> None:
     assert record["knobs"]["width"] == 5 and record["knobs"]["size"] == [16, 24] and record["knobs"]["steps"] == 2
     answer = unitkit("train", "--resume", "--out", tmp_path / "run", "steps=3")  # with the run's seed and precision
     assert answer.status == 0, answer.err
+    answer = unitkit("train", recipe, "--resume", "--out", tmp_path / "run", "--seed", 7, "--precision", "bf16")
+    assert answer.status == 0, answer.err
+
+
+OUTSIDE = """
+import torch
+from unitkit import encoders, losses
+from unitkit.encoders import residual
+from unitkit.towers import Tower
+
+@encoders.register
+def mirrored(in_channels: int, *, width: int = 4) -> Tower:
+    return residual(in_channels, width=width, blocks=1)
+
+@losses.register()
+def evenness(x: torch.Tensor) -> torch.Tensor:
+    return x.mean().square()
+"""
+
+
+def test_parts_that_the_recipe_file_registers(tmp_path: Path) -> None:
+    """Trained, resumed and used in processes of their own, which know nothing of the recipe's parts."""
+    text = RECIPE.replace('encoders.spec("residual", width=width, blocks=1)', 'encoders.spec("mirrored", width=width)')
+    text = text.replace('*cycle("aba", "bab")', '*cycle("aba", "bab"), 3 * evenness("ab")') + OUTSIDE
+    assert "mirrored" in text and "evenness" in text
+    folder, log = tmp_path / "run", tmp_path / "log"
+    answer = run(log, "train", written(tmp_path, text), "@quick", "--out", folder)
+    assert answer.status == 0, answer.err
+    assert f"ab INPUT OUTPUT --parts {folder / 'recipe.py'} " in answer.out
+    assert run(log, "train", "--resume", "--out", folder, "steps=3").status == 0
+    words = ("translate", folder, "ab", folder / "samples/step-00000002.png", tmp_path / "y.png")
+    hint = f"it was registered by the recipe: import that file first, or give --parts {folder / 'recipe.py'}"
+    one_line(run(log, *words), "unknown encoder 'mirrored'", hint)
+    assert run(log, *words, "--parts", written(tmp_path, OUTSIDE, "only_parts.py")).status == 0
+    answer = run(log, *words, "--parts", folder / "recipe.py")
+    assert answer.status == 0, answer.err
+    one_line(run(log, *words, "--parts", tmp_path / "mime.py"), "no file", "Did you mean 'mine.py'?")
+    bad = written(tmp_path, "1 / 0", "bad.py")
+    one_line(run(log, *words, "--parts", bad), "bad.py does not run: ZeroDivisionError")
+    one_line(run(log, *words, "--parts", written(tmp_path, "", "parts.txt")), "Python file", "parts.txt")
+
+
+def test_parts_are_named_only_where_they_are_needed(tmp_path: Path) -> None:
+    answer = unitkit("train", TINY, "@quick", "--out", tmp_path / "run")
+    assert "ab INPUT OUTPUT   #" in answer.out and "--parts" not in answer.out
 
 
 # What is no training
@@ -309,6 +367,64 @@ def test_list_and_show() -> None:
     assert shown.status == 0 and "l1(aba, a)" in shown.out
     one_line(unitkit("show", TINY, "size=18"), "16x16")
     one_line(unitkit("show", "none.py"), "no recipe file none.py")
+
+
+def test_show_marks_what_is_shared() -> None:
+    lines = unitkit("show", TINY).out.splitlines()
+    towers = lines[next(i for i, line in enumerate(lines) if "parameters, images of" in line) :]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in towers if line.startswith("│")]
+    rows = [row for row in rows if len(row) == 6 and row[1]]
+    shared = [(row[0].split(" (")[0], row[1], row[5]) for row in rows if row[4] == "by a, b"]
+    assert [number for _, number, _ in shared] == ["3", "3", "0", "0"]  # encoders' last stage, generators' first
+    assert [counted == "counted above" for _, _, counted in shared] == [False, True, False, True]
+    assert all(row[4] in ("", "by a, b") for row in rows)
+
+
+@pytest.mark.parametrize("words", [(), ("batch=4", "size=32", "shared=0")])
+def test_the_estimate_of_activations_is_what_autograd_keeps(tmp_path: Path, words: tuple[str, ...]) -> None:
+    recipe = load_recipe(TINY, **dict(word.split("=") for word in words))
+    trainer = Trainer(recipe, tmp_path / "run", device="cpu")
+    weights = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
+    alive: weakref.WeakSet[Saved] = weakref.WeakSet()
+    peak = 0
+
+    class Saved:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+    def pack(tensor: torch.Tensor) -> Saved:
+        nonlocal peak
+        saved = Saved(tensor)
+        alive.add(saved)
+        storages = {s.data_ptr(): s.nbytes() for s in (each.tensor.untyped_storage() for each in alive)}
+        peak = max(peak, sum(size for place, size in storages.items() if place not in weights))
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        trainer.step(0)
+    assert activation_bytes(recipe.checked()) == pytest.approx(peak, rel=0.1)
+
+
+def test_the_bar_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    """It moves at every step, and neither times nor losses are cut."""
+    answer = run(tmp_path / "log", "train", TINY, "--out", tmp_path / "run", terminal=True)
+    assert answer.status == 0, answer.out
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
+    assert "…" not in text
+    assert re.search(r"12/12 0:\d\d:\d\d left 0:\d\d:\d\d +[\d.]+ images/s", text), text
+    assert re.search(r"^judge [\d.]+  kl [\d.]+", text, re.MULTILINE), text
+    bar: list[int] = []
+    steps = iter(range(1, 4))
+
+    def report(self: Trainer, report: Any) -> bool:
+        for step in steps:
+            report(step, {"generator/kl(a)": 1.0} if step == 1 else {})
+        return True
+
+    progress = mock.patch.object(session._Bar, "update", lambda self, task, **new: bar.append(new["completed"]))
+    with progress, mock.patch.object(Trainer, "fit", report):
+        unitkit("train", TINY, "@quick", "--out", tmp_path / "other")
+    assert bar == [1, 2, 3]
 
 
 def test_what_translate_refuses(trained: Path, tmp_path: Path) -> None:

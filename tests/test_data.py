@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unitkit.data import Data, datasets, open_data
+from unitkit.data import Data, cache, open_data, registry
 from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded, memory_limit
 from unitkit.data.domains import make_domains
@@ -378,7 +378,7 @@ def test_portraits() -> None:
     assert len(set(shown)) == 4
     assert open_data("portraits", size=16, domains=3).labels["c"] == "hat"
     assert open_data("portraits", size=16, labels="hat,plain").labels == {"a": "hat", "b": "plain"}
-    assert datasets["portraits"](size=(16, 32), n=3, n_test=1).domains["b"].train.load(2).shape == (3, 16, 32)
+    assert registry["portraits"](size=(16, 32), n=3, n_test=1).domains["b"].train.load(2).shape == (3, 16, 32)
     for options in (
         {"domains": 4},
         {"labels": "hat,hat"},
@@ -401,7 +401,7 @@ def test_fingerprints(tmp_path: Path) -> None:
     arrays = open_data(str(tmp_path / "z.npz"), size=8).fingerprint()
     np.savez(tmp_path / "z.npz", p=grey_stack(9, 1), q=grey_stack(9))
     assert open_data(str(tmp_path / "z.npz"), size=8).fingerprint() != arrays
-    drawn = [datasets["portraits"](size=16, seed=seed).fingerprint() for seed in (0, 0, 1)]
+    drawn = [registry["portraits"](size=16, seed=seed).fingerprint() for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -538,6 +538,17 @@ def test_memory_limit_is_shared_by_the_processes_of_a_machine(monkeypatch: pytes
     assert 0 < memory_limit() < alone / 4
 
 
+@pytest.mark.parametrize(("lines", "expected"), [("MemAvailable:    8192 kB", 2 * 2**20), ("of another kernel", None)])
+def test_memory_limit_counts_caches_that_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, expected: int | None
+) -> None:
+    (tmp_path / "meminfo").write_text(f"MemTotal:    65536 kB\nMemFree:    1024 kB\n{lines}\n")
+    monkeypatch.setattr(cache, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(cache, "CGROUP_LIMIT", tmp_path / "none")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert memory_limit() == expected if expected else memory_limit() > 0
+
+
 # Batches
 
 
@@ -627,14 +638,6 @@ def test_impossible_batches() -> None:
 def test_ranks_see_different_images() -> None:
     ranks = [Batches(ramps(), 5, seed=0, rank=rank, world=2) for rank in (0, 1)]
     assert not set(ranks[0].names(0)["a"]) & set(ranks[1].names(0)["a"])
-
-
-def test_held_out_images_are_not_augmented() -> None:
-    data = ramps()
-    held = Batches(data, 4, seed=0, crop=4).held_out("b", [4, 0])
-    assert torch.equal(
-        pixels(held), torch.from_numpy(np.stack([data.domains["b"].test.load(i) for i in (4, 0)])).long()
-    )
 
 
 def test_a_broken_file_in_training_is_named(tmp_path: Path) -> None:

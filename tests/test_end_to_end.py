@@ -11,7 +11,7 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "unit_faces.py"
 
 @pytest.mark.timeout(280)
 def test_short_training_beats_the_copy_where_glasses_must_change(tmp_path: Path) -> None:
-    recipe = load_recipe(RECIPE, size=32, batch=4, steps=400, decay=200, likelihood=10.0)
+    recipe = load_recipe(RECIPE, size=32, steps=500)
     trainer = Trainer(recipe, tmp_path / "run", seed=0)
     assert trainer.fit()
     figures = trainer.evaluate()["figures"]

@@ -79,6 +79,12 @@ def refused(path: Path, preset: str | None = None, **knobs: Any) -> str:
         ("1,2,3", tuple[int, ...], (1, 2, 3)),
         ("0.5,0.999", tuple[float, float], (0.5, 0.999)),
         ("4,hinge", tuple[int, Literal["hinge"]], (4, "hinge")),
+        ("fox,ox", list[str], ["fox", "ox"]),
+        ("fox, ox", tuple[str, ...], ("fox", "ox")),
+        ("48x64", list[str], ["48x64"]),
+        ("0.5x2", tuple[float, ...], (0.5, 2.0)),
+        ("none", str | None, None),
+        ("ox", str | None, "ox"),
     ],
 )
 def test_text_becomes_what_the_annotation_says(text: str, annotation: Any, value: Any) -> None:
@@ -116,6 +122,7 @@ def test_lists_of_json_become_tuples_again() -> None:
         ("48x", int | tuple[int, int], "a whole number or several values"),
         (7, tuple[int, int], "several values"),
         ("1,x", list[int], "several values"),
+        (3, list[str], "several values with commas between"),
     ],
 )
 def test_what_does_not_fit_is_refused(value: Any, annotation: Any, wanted: str) -> None:

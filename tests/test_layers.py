@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import pytest
 
+import unitkit
+
 PACKAGE = Path(__file__).parents[1] / "unitkit"
 
 # A module may import from lower layers and from its own, where a circle is refused. Every module stands here: a new
 # one is given its place when it is made. A package (`data`, `encoders`, ...) is one unit.
 LAYERS: dict[int, tuple[str, ...]] = {
     1: ("registry", "errors", "seeds", "dist", "images", "devices", "files", "nested", "signals"),
-    3: ("towers", "sharing", "losses", "objective"),
+    3: ("towers", "sharing", "losses", "objective", "parts"),
     4: ("encoders", "generators", "discriminators"),
     5: ("models",),
     6: ("recipe", "knobs"),
@@ -117,6 +119,20 @@ def test_the_package_never_imports_recipes() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(name.split(".")[0] == "recipes" for name in names), file
+
+
+def test_type_checkers_see_the_names_that_are_loaded_late() -> None:
+    block = next(n for n in ast.parse((PACKAGE / "__init__.py").read_text("utf-8")).body if isinstance(n, ast.If))
+    typed = {
+        alias.name: f"unitkit.{node.module or alias.name}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert ast.unparse(block.test) == "TYPE_CHECKING" and (PACKAGE / "py.typed").is_file()
+    assert typed == unitkit._HOME | {name: f"unitkit.{name}" for name in unitkit._MODULES}
+    assert set(unitkit.__all__) == set(typed) and len(unitkit.__all__) == len(typed)
+    assert all(getattr(unitkit, name) is not None for name in unitkit.__all__)
 
 
 @pytest.mark.parametrize("module", ["unitkit", "unitkit.cli", "unitkit.catalog"])

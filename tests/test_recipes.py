@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from unitkit import Data, Recipe, Trainer
 from unitkit.cli import app
-from unitkit.data import datasets
+from unitkit.data import spec
 from unitkit.knobs import read_recipe_file
 from unitkit.samples import rows_of
 
@@ -37,7 +37,7 @@ def tiny(path: Path, data: Data | None = None, **knobs: Any) -> Recipe:
 
 
 def few(domains: int) -> Data:
-    made: Data = datasets.spec("portraits", size=32, domains=domains, n=8, n_test=4).build()
+    made: Data = spec("portraits", size=32, domains=domains, n=8, n_test=4).build()
     return made
 
 

@@ -25,12 +25,14 @@ import torch
 from commands import TINY, Moment, one_line, run, start, unitkit, until
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import unitkit as kit
-from unitkit import TrainingError, UserError, checkpoint, losses
+from unitkit import TrainingError, UserError, checkpoint, losses, samples
 from unitkit.data.sampler import indices
-from unitkit.run import RunFolder
+from unitkit.devices import enough_memory
+from unitkit.images import at_once
+from unitkit.run import RunFolder, environment
 from unitkit.trainer import Trainer
 
 KILL = (signal.SIGKILL,)
@@ -110,12 +112,12 @@ def test_resuming_a_complete_run_measures_it_again(trained: Path, tmp_path: Path
 
 
 def test_a_learning_rate_that_decays_resumes_exactly(tmp_path: Path) -> None:
-    whole, stopped = (trainer(tmp_path / name, steps=10, decay=6) for name in ("whole", "stopped"))
+    whole, stopped = (trainer(tmp_path / name, steps=10, decay=0.6) for name in ("whole", "stopped"))
     whole.fit()
     with pytest.raises(Killed):
         stopped.fit(killing(10))
     del stopped
-    resumed = trainer(tmp_path / "stopped", steps=10, decay=6, resume=True)
+    resumed = trainer(tmp_path / "stopped", steps=10, decay=0.6, resume=True)
     assert resumed.done == 8
     resumed.fit()
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
@@ -164,7 +166,7 @@ def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Mo
         ("tensors", 6, [3, 6]),
         ("flush", 15, [3, 6]),  # all files of the third are there
         ("flush", 18, [3, 6, 9]),  # renamed, its parent not yet flushed
-        ("delete", 4, [3, 6, 9]),  # the oldest, which is one too many
+        ("delete", 1, [3, 6, 9]),  # the oldest, which is one too many
         ("grid", 1, [6, 9]),  # in the last step
         ("measure", 1, [9, 12]),
         ("report", 1, [9, 12]),
@@ -310,7 +312,7 @@ def faulty(x: Tensor) -> Tensor:
     if FAULT["calls"] < FAULT["from"]:
         return (x * 0).mean()
     if FAULT["what"] == "memory":
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore lines")
+        return torch.empty(2**60).mean()
     return x.mean() * float("nan") if FAULT["what"] == "value" else (x - x.detach()).abs().sqrt().mean()
 
 
@@ -390,6 +392,44 @@ def test_training_that_fails_exits_with_1_and_one_line(tmp_path: Path, what: str
     assert whole_checkpoints(tmp_path / "run") == ["step-00000003"]
 
 
+@pytest.mark.parametrize(
+    ("where", "what", "step"),
+    [("trainer.save_grid", "the sample grid of step 6", 6), ("trainer.evaluate", "measuring", 12)],
+)
+def test_memory_that_runs_out_beside_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, what: str, step: int
+) -> None:
+    monkeypatch.setattr(f"unitkit.{where}", lambda *_, **__: torch.empty(2**60))
+    answer = unitkit("train", TINY, f"steps={step}", "--out", tmp_path / "run")
+    assert answer.status == 1
+    assert answer.err.startswith(f"training stopped: {what}: the memory of cpu ran out; lower batch=")
+    assert answer.err.count("\n") == 1
+    assert whole_checkpoints(tmp_path / "run")[-1] == f"step-{step:08d}"  # the steps done are kept
+
+
+def test_other_runtime_errors_are_not_taken_for_memory() -> None:
+    with pytest.raises(RuntimeError, match="sizes"), enough_memory(torch.device("cpu"), "step 1"):
+        raise RuntimeError("sizes differ")
+
+
+def test_weights_are_channels_last_in_memory(trained: Path, tmp_path: Path) -> None:
+    ours = trainer(tmp_path / "run", steps=2)
+    ours.fit()
+    for model in (ours.model, checkpoint.load_model(RunFolder(trained).latest())[0]):
+        convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        assert convolutions and all(w.is_contiguous(memory_format=torch.channels_last) for w in convolutions)
+
+
+def test_large_images_are_fewer_at_once(tmp_path: Path) -> None:
+    assert [at_once(size) for size in ((16, 16), (64, 64), (128, 64), (256, 256), (1024, 2048))] == [32, 32, 16, 2, 1]
+    ours = trainer(tmp_path / "run")
+    whole = np.asarray(samples.grid(ours.model, ours.recipe.data, columns=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unitkit.samples.at_once", lambda size: 2)
+        in_turns = np.asarray(samples.grid(ours.model, ours.recipe.data, columns=3))
+    assert np.abs(whole.astype(int) - in_turns).max() <= 1  # sums of another batch may round otherwise
+
+
 def test_a_player_whose_terms_do_not_depend_on_it(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     idle = replace(recipe.players[0], terms=[kit.l1("aa", "a")])
@@ -450,6 +490,19 @@ def test_players_of_another_recipe_are_refused(trained: Path, tmp_path: Path) ->
 
 
 # Disks that are full, and files that are damaged
+
+
+def test_a_step_that_has_its_checkpoint_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = trainer(tmp_path / "run")
+    ours.fit()
+    newest = ours.run.latest()
+    with monkeypatch.context() as patch:
+        patch.setattr("unitkit.checkpoint.save_file", disk_full)
+        ours.save()
+    assert whole_checkpoints(tmp_path / "run") == [newest.name]
+    (newest / "state.json").unlink()  # not whole
+    ours.save()
+    assert whole_checkpoints(tmp_path / "run") == [newest.name]
 
 
 def disk_full(*args: Any, **kwargs: Any) -> Any:
@@ -558,6 +611,7 @@ def test_an_image_that_only_decoding_finds_damaged(tmp_path: Path) -> None:
     answer = unitkit("train", "--resume", "--out", folder)
     assert answer.status == 0
     assert "the images differ from those" in answer.out  # the file was mended, so its size changed
+    assert "differ" not in unitkit("train", "--resume", "--out", folder).out  # said once, then recorded
     assert unitkit("train", TINY, f"data={tmp_path / 'data'}", "steps=5", "--out", tmp_path / "other").status == 0
     assert same_state(state(folder), state(tmp_path / "other"))
 
@@ -606,7 +660,12 @@ BOTH = [
 def test_resuming_from_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None:
     folder = shutil.copytree(trained, tmp_path / "run")
     damage(folder, what)
-    one_line(unitkit("train", "--resume", "--out", folder, "steps=21"), str(folder))
+    answer = unitkit("train", "--resume", "--out", folder, "steps=21")
+    one_line(answer, str(folder))
+    if what in BOTH:
+        one_line(answer, f"`unitkit translate {folder}/checkpoints/step-00000009 ...`", "to resume from it")
+        shutil.rmtree(folder / "checkpoints/step-00000012")
+        assert "steps 9 to 12" in unitkit("train", "--resume", "--out", folder).out
 
 
 @pytest.mark.parametrize(
@@ -632,7 +691,13 @@ def test_resuming_from_what_is_damaged(trained: Path, tmp_path: Path, what: str)
 def test_using_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None:
     folder = shutil.copytree(trained, tmp_path / "run")
     damage(folder, what)
-    one_line(unitkit("translate", folder, "ab", trained / "samples/step-00000012.png", tmp_path / "x.png"))
+    words = ("ab", trained / "samples/step-00000012.png", tmp_path / "x.png")
+    answer = unitkit("translate", folder, *words)
+    one_line(answer)
+    if what in BOTH:
+        other = folder / "checkpoints/step-00000009"
+        one_line(answer, f"`unitkit translate {other} ...`")
+        assert unitkit("translate", other, *words).status == 0
 
 
 def test_nothing_is_pickled() -> None:
@@ -644,6 +709,22 @@ def test_nothing_is_pickled() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {"pickle", "cPickle", "dill", "shelve", "joblib", "marshal"} & set(names), path
+
+
+def test_the_commit_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@localhost")
+        return subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "x")
+    (tmp_path / "run.py").touch()
+    monkeypatch.setattr("unitkit.run.__file__", str(tmp_path / "run.py"))
+    assert environment()["commit"] is None  # as where it is installed into another project's folder
+    git("add", "run.py")
+    assert environment()["commit"] == git("rev-parse", "HEAD") != ""
+    monkeypatch.setattr("unitkit.run.__file__", str(tmp_path.parent / "run.py"))
+    assert environment()["commit"] is None
 
 
 def test_the_record_of_a_run(trained: Path) -> None:

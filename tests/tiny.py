@@ -29,7 +29,7 @@ def recipe(
     batch: int = 2,
     steps: int = 12,
     lr: float = 1e-3,
-    decay: int = 0,
+    decay: float = 0.0,
     noise: float = 1.0,
     augment: bool = True,
 ) -> Recipe:

@@ -1,14 +1,66 @@
 """unitkit: unsupervised image-to-image translation with UNIT, from parts that compose.
 
-import unitkit
-model = unitkit.load("runs/unit_faces/latest")
-model.translate("me.jpg", "ab").save("translated.png")
+After `unitkit train recipes/unit_faces.py --out runs/faces`:
+
+    import unitkit
+    translator = unitkit.load("runs/faces")
+    translator.translate("me.jpg", "ab").save("translated.png")
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "Adam",
+    "Data",
+    "Player",
+    "Posterior",
+    "Recipe",
+    "Term",
+    "Tower",
+    "Trainer",
+    "TrainingError",
+    "Translator",
+    "UserError",
+    "closeness",
+    "counterpart",
+    "cycle",
+    "data",
+    "discriminators",
+    "encoders",
+    "fool",
+    "gan",
+    "generators",
+    "judge",
+    "kl",
+    "l1",
+    "l2",
+    "load",
+    "load_recipe",
+    "losses",
+    "metrics",
+    "models",
+    "open_data",
+    "pull",
+    "sharing",
+    "testing",
+    "vae",
+]
+
+if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and editors read this
+    from . import data, discriminators, encoders, generators, losses, metrics, models, sharing, testing
+    from .data import Data, open_data
+    from .errors import TrainingError, UserError
+    from .knobs import load_recipe
+    from .losses import Posterior, Term, fool, judge, kl, l1, l2, pull
+    from .metrics import closeness, counterpart
+    from .objective import cycle, gan, vae
+    from .recipe import Adam, Player, Recipe
+    from .towers import Tower
+    from .trainer import Trainer
+    from .translate import Translator, load
 
 # Resolved when first used: importing torch takes seconds, and `unitkit --help` needs none of it.
 _HOMES = {
@@ -25,15 +77,16 @@ _HOMES = {
 }
 _MODULES = ("data", "discriminators", "encoders", "generators", "losses", "metrics", "models", "sharing", "testing")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = [*_HOME, *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"unitkit.{name}")
-    raise AttributeError(f"module 'unitkit' has no attribute '{name}'")
+if not TYPE_CHECKING:  # a type checker would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(importlib.import_module(_HOME[name]), name)
+        if name in _MODULES:
+            return importlib.import_module(f"unitkit.{name}")
+        raise AttributeError(f"module 'unitkit' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

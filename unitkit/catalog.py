@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+PACKAGE = Path(__file__).parent
 # Each kind of part, and the module or package that registers it.
 HOMES = {
     "encoder": "encoders",
@@ -18,40 +20,105 @@ HOMES = {
     "metric": "metrics.py",
     "model": "models",
 }
+BUNDLES = "objective.py"  # its public functions make terms of several losses, and are shown among these
+CALLED = ("loss", "metric")  # with image paths, by the user; models wire the positional parameters of other parts
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A keyword argument of a part: its annotation in words ("int >= 1"), its default as source, or None."""
+
+    name: str
+    words: str
+    default: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}{'' if self.default is None else f'={self.default}'} ({self.words})"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered part: its name, the user's arguments as `name: type = default`, and its docstring's first line."""
+    """A part: its name, its image paths ("x", "*paths"), the user's arguments, its docstring's first paragraph."""
 
     kind: str
     name: str
-    arguments: tuple[str, ...]
+    paths: tuple[str, ...]
+    arguments: tuple[Argument, ...]
     summary: str
+
+    @property
+    def call(self) -> str:
+        """The name, with the image paths that a loss or a metric takes: `l1(x, y)`."""
+        return f"{self.name}({', '.join(self.paths)})" if self.paths else self.name
 
 
 def entries(kind: str) -> list[Entry]:
-    """The parts of one kind that the package itself registers, by name."""
-    home = Path(__file__).parent / HOMES[kind]
-    files = sorted(home.glob("*.py")) if home.is_dir() else [home]
-    return sorted((e for file in files for e in _registered(kind, file)), key=lambda entry: entry.name)
+    """The parts of one kind that the package itself registers, by name; under "loss" the bundles of terms too."""
+    home = PACKAGE / HOMES[kind]
+    # Parsing takes most of the time, and most files of `data` register nothing.
+    files = [f for f in home.glob("*.py") if "register" in f.read_text("utf-8")] if home.is_dir() else [home]
+    if kind == "loss":
+        files.append(PACKAGE / BUNDLES)
+    return sorted((e for file in files for e in _parts(kind, file)), key=lambda entry: entry.name)
 
 
-def _registered(kind: str, file: Path) -> Iterator[Entry]:
-    for node in ast.parse(file.read_text("utf-8")).body:
+def _parts(kind: str, file: Path) -> Iterator[Entry]:
+    aliases = _aliases(PACKAGE / "registry.py") | _aliases(PACKAGE / "losses.py") | _aliases(file)
+    for node in _parsed(file).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
-        if not any(ast.unparse(d).partition("(")[0].split(".")[-1] == "register" for d in node.decorator_list):
+        registered = any(ast.unparse(d).partition("(")[0].split(".")[-1] == "register" for d in node.decorator_list)
+        bundle = file.name == BUNDLES and isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+        if not (registered or bundle):
             continue
         function = node
         if isinstance(node, ast.ClassDef):
             function = next(n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
         assert isinstance(function, ast.FunctionDef)
         summary = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
-        yield Entry(kind, node.name.lower(), tuple(_arguments(function.args)), summary)
+        paths = tuple(_paths(function.args)) if kind in CALLED else ()
+        yield Entry(kind, node.name.lower(), paths, tuple(_arguments(function.args, aliases)), summary)
 
 
-def _arguments(arguments: ast.arguments) -> Iterator[str]:
+@cache
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text("utf-8"))
+
+
+@cache
+def _aliases(file: Path) -> dict[str, ast.expr]:
+    """The names that a module gives to annotations: `Positive = Annotated[int, AtLeast(1)]`."""
+    found: dict[str, ast.expr] = {}
+    for node in _parsed(file).body:
+        match node:
+            case ast.Assign([ast.Name(name)], ast.Subscript(ast.Name("Annotated" | "Literal")) as value):
+                found[name] = value
+    return found
+
+
+def _paths(arguments: ast.arguments) -> Iterator[str]:
+    for argument in arguments.args:
+        if argument.arg != "self":
+            yield argument.arg
+    if arguments.vararg:
+        yield f"*{arguments.vararg.arg}"
+
+
+def _arguments(arguments: ast.arguments, aliases: Mapping[str, ast.expr]) -> Iterator[Argument]:
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        kind = f": {ast.unparse(argument.annotation)}" if argument.annotation else ""
-        yield f"{argument.arg}{kind}" + (f" = {ast.unparse(default)}" if default else "")
+        words = _words(argument.annotation, aliases) if argument.annotation else "anything"
+        yield Argument(argument.arg, words, ast.unparse(default) if default else None)
+
+
+def _words(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> str:
+    """An annotation as a user reads it: names of annotations resolved, bounds as "int >= 1", choices listed."""
+    match annotation:
+        case ast.Name(id=name) if name in aliases:
+            return _words(aliases[name], aliases)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return f"{_words(left, aliases)} | {_words(right, aliases)}"
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=choices)):
+            return " | ".join(ast.unparse(choice) for choice in choices)
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Call(args=[least])])):
+            return f"{_words(kind, aliases)} >= {ast.unparse(least)}"
+    return ast.unparse(annotation)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,11 @@ from torch import Tensor, nn
 
 from . import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
 from .errors import UserError
+from .parts import unregistered
 from .registry import Spec
 
 FORMAT = 1
+FILES = ("model.safetensors", "model.json", "optimizers.safetensors", "state.json")
 
 
 def save(
@@ -39,7 +42,8 @@ def save(
     """Write `folder/step-...`, then delete all but the `keep` newest.
 
     The files go to a temporary folder, are flushed to the disk, and the folder is renamed: a kill at any moment
-    leaves either the whole checkpoint or none, and never touches an older one.
+    leaves either the whole checkpoint or none, and never touches an older one. Where the step has a whole checkpoint
+    already, that one stays as it is.
 
     Raises:
         UserError: the disk is full or refuses; what was there before stays.
@@ -47,6 +51,8 @@ def save(
     for rubbish in folder.glob(".writing-*"):  # of a training that was killed
         shutil.rmtree(rubbish, ignore_errors=True)
     final = folder / f"step-{step:08d}"
+    if all((final / name).is_file() for name in FILES):
+        return final
     temporary = folder / f".writing-{final.name}"
     try:
         temporary.mkdir(parents=True)
@@ -56,7 +62,8 @@ def save(
         (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
         for path in [*temporary.iterdir(), temporary]:
             _flush(path)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # without all of its files
+            shutil.rmtree(final)
         temporary.rename(final)
         _flush(folder)
     except (OSError, SafetensorError) as error:
@@ -85,7 +92,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise _damaged(path, error) from error
     if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
         raise UserError(f"{path} is not of format {FORMAT}, which this version of unitkit reads")
     return value
@@ -95,7 +102,12 @@ def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`)."""
     description = read_json(checkpoint / "model.json")
     if missing := {"model", "size", "labels"} - description.keys():
-        raise UserError(f"{checkpoint / 'model.json'} is damaged: it says nothing of {', '.join(sorted(missing))}")
+        raise _damaged(checkpoint / "model.json", f"it says nothing of {', '.join(sorted(missing))}")
+    if unknown := unregistered(description["model"]):
+        recipe = checkpoint.parent.parent / "recipe.py"
+        known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
+        other = "if it is of your own, import the file that registers it first, or give --parts FILE"
+        raise UserError(f"{checkpoint / 'model.json'}: unknown {unknown} {known if recipe.is_file() else other}")
     spec = Spec.from_json(description["model"])
     if spec.kind != "model":
         raise UserError(f"{checkpoint / 'model.json'} describes no model, but the {spec.kind} '{spec.name}'")
@@ -126,7 +138,7 @@ def load_step(checkpoint: Path) -> int:
     """The steps done at a checkpoint. Raises `UserError` for a damaged `state.json`."""
     step = read_json(checkpoint / "state.json").get("step")
     if not isinstance(step, int):
-        raise UserError(f"{checkpoint / 'state.json'} is damaged: its step is {step!r}")
+        raise _damaged(checkpoint / "state.json", f"its step is {step!r}")
     return step
 
 
@@ -174,7 +186,19 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    """The error for a file that cannot be read, with the checkpoint to turn to if the file is of another one."""
+    here = path.parent
+    others = [step for step in all_steps(here.parent) if step != here] if here.name.startswith("step-") else []
+    if not others:
+        return UserError(f"cannot read {path}: {reason}")
+    return UserError(
+        f"cannot read {path}: {reason}; there is also {others[-1].name}: use it by "
+        f"`unitkit translate {shlex.quote(str(others[-1]))} ...`, or delete {here} to resume from it"
+    )
 
 
 def _flush(path: Path) -> None:

@@ -1,19 +1,19 @@
 """The command line: `unitkit train`, `translate`, `show` and `list`.
 
-torch is imported inside the commands, so that `--help` and `list` answer at once.
+torch and rich are imported where they are used, so that `--help` and `list` answer at once.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from .errors import TrainingError, UserError, nearest
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Unsupervised image-to-image translation: train UNIT from recipes, and use what was trained.",
 )
@@ -43,6 +44,9 @@ def main() -> NoReturn:
 
 
 def _complain(what: str, error: Exception) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
     errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     message = " ".join(line.strip() for line in str(error).splitlines())  # a file's name may hold a line break
     errors.print(f"[red]{what}[/red] {escape(message)}")
@@ -55,8 +59,11 @@ def train(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    seed: Annotated[int, typer.Option(min=0, help="Of start weights, sample order and noise.")] = 0,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.  [default: fp32]", show_default=False)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]", show_default=False),
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
 ) -> None:
     """Train a recipe, keep its run folder, and measure the result."""
@@ -71,13 +78,23 @@ def translate(
     path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
+    parts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Carry pictures of any size along an image path of a trained model."""
+    """Carry pictures of any size along a trained model's image path."""
+    from rich.console import Console
+    from rich.markup import escape
+
     from .data.decode import probe
+    from .parts import import_parts
     from .translate import jobs, load, save_picture
 
     work = jobs(source, target)
+    if parts is not None:
+        import_parts(parts)
     translator = load(run, device=device)
     translator.check(path)
     for before, _ in work:  # every header, before the first picture takes its time
@@ -91,7 +108,9 @@ def translate(
 
 @app.command()
 def show(recipe: Annotated[str, typer.Argument(help="A recipe file.")], knobs: Knobs = None) -> None:
-    """Check a recipe and print its model: towers, sharing, parameters, shapes, terms, memory."""
+    """Check a recipe and print its model. Shown are towers, sharing, parameters, shapes, terms and memory."""
+    from rich.console import Console
+
     from .knobs import parse_knobs, read_recipe_file
     from .show import describe, knob_table
 
@@ -109,23 +128,23 @@ def show(recipe: Annotated[str, typer.Argument(help="A recipe file.")], knobs: K
 def list_parts(
     kind: Annotated[str | None, typer.Argument(help="encoder, generator, ..., or nothing for all.")] = None,
 ) -> None:
-    """What can be named in a recipe: registered parts, with their arguments and defaults."""
-    from rich.table import Table
-
+    """What a recipe can name: parts, their arguments and defaults."""
     from .catalog import HOMES, entries
 
     if kind is not None and kind not in HOMES:
         raise UserError(f"unknown kind of part '{kind}'. {nearest(kind, HOMES)}")
-    table = Table(box=None, show_header=False, padding=(0, 2, 1, 0))
+    width = shutil.get_terminal_size().columns
     for each in [kind] if kind else HOMES:
-        for number, entry in enumerate(entries(each)):
-            arguments = f"\n[dim]{', '.join(entry.arguments)}[/dim]".replace("['", r"\['") if entry.arguments else ""
-            table.add_row(f"[bold]{each}[/bold]" if number == 0 else "", entry.name, entry.summary + arguments)
-    Console().print(table, highlight=False)
+        typer.secho(each, bold=True)
+        for entry in entries(each):
+            typer.echo(f"  {entry.call}")
+            for text in (entry.summary, *entry.arguments):
+                typer.echo(textwrap.fill(str(text), width, initial_indent="    ", subsequent_indent="        "))
 
 
 @contextmanager
 def _bar() -> Iterator[Any]:
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,10 +1,13 @@
-"""The device that a name on the command line means."""
+"""Devices: which one a name means, what it can do, and memory that runs out on it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from .errors import UserError, nearest
+from .errors import TrainingError, UserError, nearest
 
 
 def choose_device(name: str) -> torch.device:
@@ -19,3 +22,23 @@ def choose_device(name: str) -> torch.device:
     if (device.index or 0) >= count.get(device.type, 0):
         raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
     return device
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is slower than float32 here: a CPU for whose instructions oneDNN has no bfloat16 kernels."""
+    # No public query says this: torch.cpu.get_capabilities names instructions, not those that oneDNN can use for it.
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@contextmanager
+def enough_memory(device: torch.device, what: str) -> Iterator[None]:
+    """Within the block, memory that runs out raises `TrainingError`, which begins with `what`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On the CPU torch raises a plain RuntimeError: of Linux and macOS, or of Windows.
+        words = ("DefaultCPUAllocator", "not enough memory")
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in str(error) for w in words):
+            raise
+        way_out = "lower batch=, size= or width= (see `unitkit show`)"
+        raise TrainingError(f"{what}: the memory of {device} ran out; {way_out}") from None

@@ -10,9 +10,16 @@ from torch import Tensor
 def to_tensor(pixels: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (N, C, H, W) to float32 in [-1, 1] on the device, channels last in memory."""
     tensor = torch.as_tensor(pixels).to(device, non_blocking=True)
-    return (tensor.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    # Rearranged while still bytes: a quarter of the memory to move.
+    return tensor.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
     """float (N, C, H, W) in [-1, 1], clipped, to uint8 (N, C, H, W), rounded."""
     return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().contiguous().numpy()
+
+
+def at_once(size: tuple[int, int]) -> int:
+    """How many images of (height, width) networks take at once outside training: 32 of 64x64, fewer of larger ones."""
+    height, width = size
+    return min(32, max(1, 32 * 64 * 64 // (height * width)))

@@ -138,9 +138,10 @@ def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
 def convert(name: str, value: Any, annotation: Any) -> Any:
     """A knob's value as its annotation wants it; text is converted, other values are checked.
 
-    Understood: int, float, bool, str, Literal, tuples and lists of these, unions with these and None.
+    Understood: int, float, bool, str, Literal, tuples and lists of these, unions with these and None. Text for several
+    values has commas between them, or an x between numbers ("48x64"); "none" is None wherever that is possible.
     """
-    for option in _options(annotation):
+    for option in sorted(_options(annotation), key=lambda option: option is not type(None)):
         try:
             return _convert(value, option)
         except (ValueError, TypeError):
@@ -155,8 +156,11 @@ def _convert(value: Any, kind: Any) -> Any:
                 return choice
         raise ValueError
     if get_origin(kind) in (tuple, list):
-        items = value.replace("x", ",").split(",") if isinstance(value, str) else list(value)
         kinds = get_args(kind)
+        if isinstance(value, str):
+            numbers = all(each in (int, float, ...) for each in kinds)
+            value = [item.strip() for item in (value.replace("x", ",") if numbers else value).split(",")]
+        items = list(value)
         kinds = kinds[:1] * len(items) if get_origin(kind) is list or kinds[-1] is ... else kinds
         if len(kinds) != len(items):
             raise ValueError

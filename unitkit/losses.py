@@ -23,7 +23,6 @@ from .errors import UserError
 from .registry import Registry
 
 registry = Registry("loss")
-spec = registry.spec
 
 Form = Literal["non-saturating", "saturating", "least-squares", "hinge"]
 FORMS: tuple[Form, ...] = ("non-saturating", "saturating", "least-squares", "hinge")
@@ -113,16 +112,14 @@ def l2(x: Tensor, y: Tensor) -> Tensor:
 
 
 @register("code")
-def kl(
-    posterior: Posterior, *, on: Literal["mean", "sample"] = "mean", reduce: Literal["mean", "sum"] = "mean"
-) -> Tensor:
+def kl(code: Posterior, *, on: Literal["mean", "sample"] = "mean", reduce: Literal["mean", "sum"] = "mean") -> Tensor:
     """Twice KL(q(z|x) || N(0, I)): mu^2 + sd^2 - log sd^2 - 1, which is mu^2 where the variance is fixed at 1.
 
     Args:
         on: "mean" puts it on mu, as the paper states; "sample" on z, as the released code does for fixed variance.
         reduce: "mean" over all elements (the released code); "sum" over the code, mean over the batch (its digits).
     """
-    mean, spread, sample = posterior
+    mean, spread, sample = code
     values = (sample if on == "sample" else mean).square()
     if spread is not None and on == "mean":
         values = values + spread.square() - 2 * spread.clamp_min(1e-8).log() - 1

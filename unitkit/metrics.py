@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from .data import Data
-from .images import to_tensor, to_uint8
+from .images import at_once, to_tensor, to_uint8
 from .registry import Registry
 
 registry = Registry("metric")
+register = registry.register
 
 Sums = dict[str, float]
 
@@ -40,7 +41,7 @@ class Metric:
     figures: Callable[[Mapping[str, float]], dict[str, float]]
 
 
-@registry.register
+@register
 def counterpart(path: str, *, tolerance: int = 16) -> Metric:
     """A translation against the true counterpart, for data that know it, beside the untranslated input.
 
@@ -76,7 +77,7 @@ def counterpart(path: str, *, tolerance: int = 16) -> Metric:
     return Metric(f"counterpart({path})", (path[0], path, f"truth:{path}"), sums, figures)
 
 
-@registry.register
+@register
 def closeness(path: str, to: str) -> Metric:
     """How near one image path is to another: the reconstruction error `("aa", "a")`, the cycle error `("aba", "a")`.
 
@@ -95,12 +96,16 @@ def closeness(path: str, to: str) -> Metric:
 
 @torch.no_grad()
 def evaluate(
-    model: Any, data: Data, metrics: Sequence[Metric], *, device: torch.device | str = "cpu", batch: int = 32
+    model: Any, data: Data, metrics: Sequence[Metric], *, device: torch.device | str = "cpu", batch: int = 0
 ) -> dict[str, dict[str, float]]:
     """Every metric over the whole held-out split, the model in evaluation mode (z is the posterior's mean).
 
+    Args:
+        batch: images at once; 0 takes as many as their size allows, at most 32.
+
     Returns: the figures by the metric's name, each with `n`, the number of held-out images.
     """
+    batch = batch or at_once(data.size)
     training = model.training
     model.eval()
     found: dict[str, dict[str, float]] = {}

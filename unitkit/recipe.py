@@ -25,21 +25,23 @@ class Adam:
         lr: learning rate.
         betas: decay rates of the running mean and variance of the gradient.
         weight_decay: of the L2 kind, added to the gradient, as in the released code.
-        decay: the last `decay` steps of a run lower the learning rate linearly to 0.
+        decay: the share of a run's steps, at its end, in which the learning rate falls linearly to 0.
     """
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 1e-4
-    decay: int = 0
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and all(0 <= b < 1 for b in self.betas) and self.weight_decay >= 0 and self.decay >= 0):
-            raise UserError(f"Adam needs lr > 0, betas in [0, 1), weight_decay and decay of at least 0, not {self}")
+        betas = all(0 <= beta < 1 for beta in self.betas)
+        if not (self.lr > 0 and betas and self.weight_decay >= 0 and 0 <= self.decay <= 1):
+            expected = "lr above 0, betas in [0, 1), weight_decay of at least 0 and decay in [0, 1]"
+            raise UserError(f"Adam needs {expected}, not {self}")
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` (from 0) of `steps`."""
-        return self.lr * min(1.0, (steps - step) / (self.decay + 1))
+        return self.lr * min(1.0, (steps - step) / (self.decay * steps + 1))
 
 
 @dataclass(frozen=True)

@@ -139,5 +139,6 @@ def describe(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (tuple, list):
-        return "several values, such as 48x64"
+        numbers = all(each in (int, float, ...) for each in get_args(annotation))
+        return "several values, such as 48x64" if numbers else "several values with commas between"
     return words.get(annotation, str(annotation))

@@ -117,7 +117,7 @@ class RunFolder:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and commit, for `run.json`."""
+    """Versions, machine and the commit of this package where it runs from its work tree, for `run.json`."""
     names = ("unitkit", "torch", "numpy", "pillow")
     versions = {}
     for name in names:
@@ -125,16 +125,23 @@ def environment() -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "not installed"
-    commit = None
-    try:
-        where = Path(__file__).parent
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, timeout=5)
-        commit = done.stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
-        pass
     return {
         "versions": {"python": platform.python_version(), **versions},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
-        "commit": commit,
+        "commit": _commit(Path(__file__)),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _commit(file: Path) -> str | None:
+    """The commit checked out where git tracks `file`: an installed package may lie in another project's work tree."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -7,17 +7,21 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from . import dist
+from .devices import emulates_bf16
 from .errors import UserError
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
+from .parts import from_outside
 from .report import metric_tables, write_report
 from .run import RunFolder
 from .trainer import Trainer
@@ -29,8 +33,8 @@ def train_recipe(
     out: Path | None,
     resume: bool,
     device: str,
-    precision: str,
-    seed: int,
+    precision: str | None,
+    seed: int | None,
     checkpoint_every: int,
 ) -> None:
     """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
@@ -42,6 +46,9 @@ def train_recipe(
     record: dict[str, Any] = {}
     if resume:
         file, values, record, out = _resumed(recipe, words, out)
+        for name, said in ("seed", seed), ("precision", precision):
+            if said not in (None, record[name]):
+                raise UserError(f"{out} is a run with {name} {record[name]}, not {said}: to resume, leave --{name} out")
         seed, precision = record["seed"], record["precision"]
     else:
         if recipe is None:
@@ -55,9 +62,9 @@ def train_recipe(
     trainer = Trainer(
         file.build(values),
         out,
-        seed=seed,
+        seed=seed or 0,
         device=device,
-        precision=precision,
+        precision="fp32" if precision is None else precision,
         checkpoint_every=checkpoint_every,
         resume=resume,
         notes={"recipe": file.name, "knobs": values},
@@ -70,6 +77,8 @@ def train_recipe(
         console.print("note: the images differ from those that this run began with (in name, size or time of change)")
     if resume and trainer.done >= steps:
         console.print(f"this run is complete; give steps=N with N above {trainer.done} to go on")
+    if trainer.precision == "bf16" and emulates_bf16(trainer.device):
+        console.print("note: this CPU has no bf16 instructions and emulates them; fp32 would be several times faster")
     again = f"  [bold]unitkit train --resume --out {escape(shlex.quote(str(out)))}[/bold]"
     if not _fit(trainer, console):
         console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}")
@@ -101,35 +110,59 @@ def _resumed(
         raise UserError(f"{out} holds no recipe.py: it was trained from Python, so continue it there")
     if missing := {"recipe", "knobs"} - record.keys():
         raise UserError(f"{out / 'run.json'} says nothing of {', '.join(sorted(missing))}: continue it from Python")
-    if recipe is not None and Path(recipe).stem != record["recipe"]:
-        raise UserError(f"{out} is a run of the recipe '{record['recipe']}', not of '{Path(recipe).stem}'")
     preset, given = parse_knobs(words)
     if preset or set(given) - {"steps", "data"}:
         raise UserError("--resume takes the run's own knobs; only steps= and data= (a folder that moved) may be given")
     kept = read_recipe_file(folder.path / "recipe.py")
+    if recipe is not None and (Path(recipe).stem, _text(recipe)) != (record["recipe"], kept.source):
+        raise UserError(
+            f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
+            "leave the recipe out to resume, or choose another --out for a new run"
+        )
     file = RecipeFile(record["recipe"], kept.path, kept.source, kept.doc, kept.function, kept.presets)
     return file, file.values(None, {**record["knobs"], **given}), record, out
 
 
+def _text(recipe: str) -> str | None:
+    try:
+        return Path(recipe).read_text("utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+class _Bar(Progress):
+    """A bar as wide as the terminal leaves room for, and the losses in a row below, so that no time is cut."""
+
+    losses = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.losses)
+
+
 def _fit(trainer: Trainer, console: Console) -> bool:
     columns = (
-        BarColumn(24),
+        BarColumn(None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]} images/s  {task.fields[losses]}"),
+        TextColumn("{task.fields[rate]} images/s"),
     )
     per_step = trainer.recipe.batch * dist.world() * len(trainer.recipe.data.domains)
-    with Progress(*columns, console=console, disable=console.quiet, speed_estimate_period=30) as progress:
-        task = progress.add_task("", total=trainer.recipe.steps, completed=trainer.done, rate="-", losses="")
-        started, first, milestone = time.perf_counter(), trainer.done, 0
+    # The time left comes from the last 1000 steps within the period: slow steps need a long one.
+    with _Bar(*columns, console=console, disable=console.quiet, speed_estimate_period=900, expand=True) as progress:
+        task = progress.add_task("", total=trainer.recipe.steps, completed=trainer.done, rate="-")
+        recent = deque([(time.perf_counter(), trainer.done)], maxlen=50)
+        milestone = 0
 
         def report(step: int, losses: Mapping[str, float]) -> None:
             nonlocal milestone
-            rate = (step - first) * per_step / (time.perf_counter() - started)
-            shown = summary(losses)
-            progress.update(task, completed=step, rate=f"{rate:.0f}", losses=shown)
+            recent.append((time.perf_counter(), step))
+            (began, first), (now, _) = recent[0], recent[-1]
+            rate = (step - first) * per_step / (now - began)
+            progress.losses = shown = summary(losses) or progress.losses
+            progress.update(task, completed=step, rate=f"{rate:.3g}" if rate < 10 else f"{rate:.0f}")
             tenth = 10 * step // trainer.recipe.steps
             if not console.is_terminal and tenth > milestone:  # a log file gets ten lines, no bar
                 milestone = tenth
@@ -151,11 +184,13 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
     console.print(f"\ndone in {seconds / 60:.1f} min. Run folder: [bold]{escape(str(out))}[/bold]")
     typed = shlex.quote(str(out))
+    own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
+    parts = f" --parts {shlex.quote(str(out / 'recipe.py'))}" if own else ""
     lines = [
         f"  pictures   {grid}",
         f"  report     {out / 'report.html'}",
         "next:",
-        f"  unitkit translate {typed} {letters[0]}{letters[1]} INPUT OUTPUT   # a picture or a folder",
+        f"  unitkit translate {typed} {letters[0]}{letters[1]} INPUT OUTPUT{parts}   # a picture or a folder",
         f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on",
     ]
     console.print("\n".join(lines), markup=False)

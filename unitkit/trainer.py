@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, dist
 from .data.batches import Batches
-from .devices import choose_device
+from .devices import choose_device, enough_memory
 from .errors import TrainingError, UserError, nearest
 from .metrics import evaluate
 from .nested import detached, float32
@@ -127,37 +127,37 @@ class Trainer:
         """Train to the recipe's last step.
 
         Args:
-            report: called every few steps with the steps done and the losses.
+            report: called after every step with the steps done and the losses (every tenth step; else empty).
 
         Returns:
             False if a signal ended it early, with a checkpoint written.
 
         Raises:
-            TrainingError: a gradient that is not finite (no weight of that player was touched), memory that ran out.
+            TrainingError: memory that ran out, or a gradient that is not finite: the player whose gradient it is moved
+                nothing, players with an earlier turn in the step have moved in memory, and no checkpoint of that step
+                is written.
             UserError: a file that cannot be decoded, a disk that is full. The steps done are in a checkpoint.
         """
         self.stopping = None
         with asking(self._ask_to_stop):  # for a checkpoint after the present step
             while self.done < self.recipe.steps:
                 started = time.perf_counter()
-                try:
+                with enough_memory(self.device, f"step {self.done + 1}"):
                     losses = self.step(self.done)
-                except torch.OutOfMemoryError:
-                    what = f"step {self.done + 1}: the memory of {self.device} ran out"
-                    raise TrainingError(f"{what}; lower batch=, size= or width= (see `unitkit show`)") from None
                 self.done += 1
                 last = self.done == self.recipe.steps
+                row: dict[str, float] = {}
                 if self.done % LOG_EVERY == 0 or last or self.done == 1:
                     row = {name: float(value) for name, value in losses.items()}
                     if dist.rank() == 0:
                         seconds = round(time.perf_counter() - started, 4)
                         with self._kept():
                             self.run.append_stats({"step": self.done, "seconds": seconds, **row})
-                    if report:
-                        report(self.done, row)
+                if report:
+                    report(self.done, row)
                 stop = dist.any_rank(self.stopping is not None)
                 if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
-                    with self._kept():
+                    with self._kept(), enough_memory(self.device, f"the sample grid of step {self.done}"):
                         save_grid(self.model, self.recipe.data, self.run.samples / f"step-{self.done:08d}.png")
                 if self.done % self.checkpoint_every == 0 or last or stop:
                     self.save()
@@ -233,10 +233,10 @@ class Trainer:
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """A file that cannot be read or written ends the training, and the steps done are kept first."""
+        """A file that cannot be read or written, or no memory, ends the training; the steps done are kept first."""
         try:
             yield
-        except UserError:
+        except (UserError, TrainingError):
             if self.done:
                 self.save()
             raise
@@ -258,8 +258,9 @@ class Trainer:
             )
 
     def evaluate(self) -> dict[str, Any]:
-        """The recipe's metrics on the held-out split; also written to `metrics.json`."""
-        figures = evaluate(self.model, self.recipe.data, self.recipe.evaluate, device=self.device)
+        """The recipe's metrics on the held-out split; also in `metrics.json`. Raises `TrainingError` without memory."""
+        with enough_memory(self.device, "measuring"):
+            figures = evaluate(self.model, self.recipe.data, self.recipe.evaluate, device=self.device)
         record = {"step": self.done, "seed": self.seed, "figures": figures}
         if dist.rank() == 0:
             self.run.write_json("metrics.json", record)
@@ -279,7 +280,7 @@ class Trainer:
             step = checkpoint.load_step(found)
         if dist.rank() == 0:
             self.run.rewind(step)
-            self.run.write_json("run.json", {**before, **self.notes})  # steps= and data= may be new
+            self.run.write_json("run.json", {**before, **self.notes, "data": record["data"]})  # steps, data: new
         return step
 
     def _autocast(self) -> torch.autocast:

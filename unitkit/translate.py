@@ -27,7 +27,8 @@ OVERLAP = 64
 def load(run: str | Path, *, device: str = "auto") -> Translator:
     """The trained model of a run folder (its newest checkpoint) or of a checkpoint folder, ready to use.
 
-    Runs no code from the folder. Raises `UserError` where there is no model, or one that this version cannot read.
+    Runs no code from the folder: a file that registers parts of the model must have been imported. Raises `UserError`
+    where there is no model, or one that this version cannot read.
     """
     folder = Path(run)
     if not (folder / "model.json").is_file():

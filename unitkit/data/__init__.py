@@ -1,6 +1,9 @@
 """Training data: where images come from, how they are kept, and the batches that a training step sees."""
 
 from . import rendered  # noqa: F401 (registers its data sources)
-from .domains import Data, Domain, datasets, open_data
+from .domains import Data, Domain, open_data
+from .domains import datasets as registry
 
-__all__ = ["Data", "Domain", "datasets", "open_data"]
+register, spec = registry.register, registry.spec
+
+__all__ = ["Data", "Domain", "open_data", "register", "registry", "spec"]

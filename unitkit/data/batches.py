@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..images import to_tensor
 from .cache import Decoded, memory_limit
 from .domains import Data
 from .sampler import indices
@@ -21,9 +20,8 @@ class Batches:
 
     `batch` is the number of images per domain on this rank. `flip` mirrors each image with probability 1/2. With `crop`
     images are decoded `crop` pixels higher and wider than `data.size`, and a random window of the size is cut from
-    each; held-out images are not, so that they match `data.truth`. `limit_bytes` bounds the decoded images in memory
-    (default: a quarter of what is free). `rank` of `world` says which slice of the global batch is this one's. Raises
-    `UserError` for a `batch` below 1 or a `crop` below 0.
+    each. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free). `rank` of `world` says
+    which slice of the global batch is this one's. Raises `UserError` for a `batch` below 1 or a `crop` below 0.
     """
 
     def __init__(
@@ -42,11 +40,10 @@ class Batches:
             raise UserError(f"batch={batch} and crop={crop} are not possible: expected batch 1 or more, crop 0 or more")
         self.data, self.batch_size, self.seed, self.device = data, batch, seed, torch.device(device)
         self.flip, self.crop, self.rank, self.world = flip, crop, rank, world
-        share = (memory_limit() if limit_bytes is None else limit_bytes) // (2 * len(data.domains))
+        share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
         height, width = data.size
         window = (height + crop, width + crop)
         self.train = {k: Decoded(domain.train.at(window), share) for k, domain in data.domains.items()}
-        self.test = {k: Decoded(domain.test, share) for k, domain in data.domains.items()}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """The step's images by letter: float32 (B, C, H, W) in [-1, 1], channels-last, on the device, augmented.
@@ -73,10 +70,6 @@ class Batches:
         chosen = zip(self.train, self._chosen(step), strict=True)
         return {letter: [decoded.images.name(int(i)) for i in order] for letter, (decoded, order) in chosen}
 
-    def held_out(self, letter: str, indices: Sequence[int]) -> Tensor:
-        """Test images of a domain as in `batch`, not augmented: whole, cut only to the size's proportions."""
-        return _scaled(self._on_device(self.test[letter].fetch(indices)))
-
     def _chosen(self, step: int) -> list[tuple[Decoded, np.ndarray]]:
         shared = {"seed": self.seed, "batch": self.batch_size, "rank": self.rank, "world": self.world}
         return [
@@ -101,10 +94,4 @@ class Batches:
             pixels = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1)
             pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)
-        return _scaled(images)
-
-
-def _scaled(images: Tensor) -> Tensor:
-    """Bytes to floats in [-1, 1], channels-last."""
-    # Rearranged while still bytes: a quarter of the memory to move.
-    return images.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
+        return to_tensor(images, self.device)

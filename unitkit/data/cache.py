@@ -17,18 +17,25 @@ from ..errors import UserError
 from .sources import Images
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+MEMINFO = Path("/proc/meminfo")
 
 
 def memory_limit() -> int:
     """The bytes that all decoded images of this process may take in memory: a quarter of what the machine has free,
     shared among the training's processes on it."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows, macOS
-        free = 4 * 2**30
+    free = _available()
     with suppress(OSError, ValueError):  # no container, or one without a limit of its own
         free = min(free, int(CGROUP_LIMIT.read_text()))
     return free // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _available() -> int:
+    with suppress(OSError, ValueError, StopIteration):  # Linux: with the caches that give way, unlike "free" pages
+        lines = MEMINFO.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
+    with suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 4 * 2**30  # Windows, macOS
 
 
 class Decoded:

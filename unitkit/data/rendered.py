@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -13,6 +14,8 @@ from .portraits import ATTRIBUTES, render
 from .sources import digest
 
 TRAIN, TEST = 0, 1
+BLOCK = 128
+DRAWING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class Portraits:
         return f"{'test' if self.key[1] == TEST else 'training'} portrait {i} ({self.attribute})"
 
     def load(self, i: int) -> np.ndarray:
-        image: np.ndarray = render([(*self.key, i)], self.attribute, size=self.size)[0]
+        if not 0 <= i < self.count:
+            raise IndexError(f"portrait {i} of {self.count}")
+        with DRAWING:
+            image: np.ndarray = _block(self, i // BLOCK)[i % BLOCK]
         return image
 
     def fingerprint(self) -> str:
@@ -45,9 +51,11 @@ class Portraits:
 
 
 @cache
-def _drawn(portraits: Portraits) -> np.ndarray:
-    """All of them, drawn at once when first needed: drawing holds the interpreter, and would slow training."""
-    return render([(*portraits.key, i) for i in range(portraits.count)], portraits.attribute, size=portraits.size)
+def _block(portraits: Portraits, number: int) -> np.ndarray:
+    """A block of neighbours, drawn at once and kept, so that the first few steps draw all that a training needs:
+    drawing holds the interpreter, and beside the network's threads it would slow every step of the first epoch."""
+    indices = range(number * BLOCK, min((number + 1) * BLOCK, portraits.count))
+    return render([(*portraits.key, i) for i in indices], portraits.attribute, size=portraits.size)
 
 
 @datasets.register
