@@ -48,7 +48,10 @@ def tables(figures: Figures) -> Iterator[tuple[str, list[str], list[list[str]]]]
     rest = {name: found for name, found in figures.items() if not name.startswith("counterpart(")}
     if rest:
         keys = list(dict.fromkeys(key for found in rest.values() for key in found if key != "n"))
-        rows = [[name, f"{f['n']:g}", *(_number(k, f[k]) if k in f else "" for k in keys)] for name, f in rest.items()]
+        rows = [
+            [_called(name), f"{f['n']:g}", *(_number(k, f[k]) if k in f else "" for k in keys)]
+            for name, f in rest.items()
+        ]
         yield "held-out images", ["metric", "n", *(MEASURES.get(key, key) for key in keys)], rows
 
 
@@ -107,6 +110,14 @@ def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int =
             f"{points[-1][1]:.4g} at step {last:g}, scale {low:.3g} to {top:.3g}</figcaption></figure>"
         )
     return "".join(charts)
+
+
+def _called(metric: str) -> str:
+    """A metric in the field's words where it has some: `closeness(aa, a)` is a reconstruction, `(aba, a)` a cycle."""
+    path, _, reference = metric.removeprefix("closeness(").removesuffix(")").partition(", ")
+    if metric.startswith("closeness(") and path[0] == path[-1] == reference:
+        return f"reconstruction {path}" if len(path) == 2 else f"cycle {path}"
+    return metric
 
 
 def _number(measure: str, value: float) -> str:
