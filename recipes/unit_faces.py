@@ -14,6 +14,7 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
+    UserError,
     closeness,
     counterpart,
     cycle,
@@ -95,6 +96,10 @@ def recipe(
         crop: shift each training image by up to this many pixels in all.
     """
     source = open_data(data, size=size, domains=2, labels=labels, channels=channels)
+    if one_encoder and len(set(source.channels.values())) > 1:
+        raise UserError(
+            f"one encoder cannot read grey and colour ({source.channels}): give channels=3 or one_encoder=no"
+        )
     tower = {"width": width, "blocks": blocks, "norm": norm, "dropout": dropout, "start": start}
     depth = {"front": 2, "back": layers - 2} if discriminator == "coupled" else {"layers": layers}
 
