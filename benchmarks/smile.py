@@ -59,7 +59,7 @@ def share_in_b(model: nn.Module, images: Tensor) -> float:
 
 @torch.no_grad()
 def main() -> None:
-    """Print the verdict on a run as a table and as JSON."""
+    """Print the verdict on a run as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--data", required=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from .checkpoint import read_json
 from .files import replacing
 from .run import RunFolder
 
@@ -80,8 +81,6 @@ def write_report(run: RunFolder) -> None:
 
 
 def _metrics(run: RunFolder) -> dict[str, Any]:
-    from .checkpoint import read_json
-
     path = run.path / "metrics.json"
     return read_json(path) if path.exists() else {}
 

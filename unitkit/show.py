@@ -84,7 +84,7 @@ def _what(stage: nn.Module) -> str:
     """The stage's layers with weights, such as `Conv2d 3x3 s2`, or its own name where it is a block."""
     if not isinstance(stage, nn.Sequential):
         return _layer(stage)
-    return ", ".join(_layer(m) for m in stage if list(m.parameters()) or not isinstance(m, nn.Module)) or "-"
+    return ", ".join(_layer(m) for m in stage if list(m.parameters())) or "-"
 
 
 def _layer(module: nn.Module) -> str:
