@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ def open_data(
     domains: int | None = None,
     labels: str | None = None,
     channels: int | None = None,
+    aligned: bool = False,
     seed: int = 0,
 ) -> Data:
     """The data of that name or at that location, every header checked, no pixel decoded yet.
@@ -84,7 +85,9 @@ def open_data(
     list of images (.txt), an .npz, or one location per domain with commas between. `size` is the side or (H, W) that
     images are brought to; `labels` ("neutral,smiling") chooses domains and their order, or names the locations where
     they are several; `domains` is the number that is needed; `channels` (1 or 3) overrides what the files are; `seed`
-    is that of data made at random. Raises `UserError` for what is missing, damaged, or does not fit.
+    is that of data made at random. With `aligned`, held-out images of equal names are one scene in every domain
+    (val/satellite/0001.jpg, val/map/0001.png), for metrics that compare with the truth; training stays unpaired.
+    Raises `UserError` for what is missing, damaged, or does not fit.
     """
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if min(shape) < 1:
@@ -97,6 +100,8 @@ def open_data(
         given: dict[str, Any] = {"domains": domains, "labels": labels, "channels": channels}
         given = {key: value for key, value in given.items() if value is not None}
         opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
+        if aligned and opened.truth is None:
+            raise UserError(f"the data source '{data}' is not aligned: it knows no true counterparts")
         return opened
     if not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
@@ -112,7 +117,38 @@ def open_data(
         return raw.at(shape, depth) if isinstance(raw, ImageArray) else ImageFiles(raw, depth, shape)
 
     splits = ((label, images(train, label), images(test, label)) for label, (train, test) in found.items())
-    return Data(data, shape, make_domains(splits))
+    made = make_domains(splits)
+    return Data(data, shape, made, _truth(made) if aligned else None)
+
+
+def _truth(domains: Mapping[str, Domain]) -> Callable[[str, int], np.ndarray]:
+    """The true counterparts by name (of arrays: by place). Raises `UserError` for an image that has none."""
+    places = {letter: _places(domain.test) for letter, domain in domains.items()}
+    first, *others = domains.values()
+    for other in others:
+        for one, two in (first, other), (other, first):
+            missing = places[one.letter].keys() - places[two.letter].keys()
+            if missing:
+                name = one.test.name(places[one.letter][min(missing)])
+                raise UserError(
+                    f"the data are not aligned: '{name}' of {one.label} has no counterpart of that name in {two.label} "
+                    f"({len(missing)} of {len(one.test)} held-out images have none)"
+                )
+
+    def truth(path: str, i: int) -> np.ndarray:
+        name = _key(domains[path[0]].test, i)
+        return domains[path[-1]].test.load(places[path[-1]][name])
+
+    return truth
+
+
+def _places(images: Images) -> dict[str, int]:
+    return {_key(images, i): i for i in range(len(images))}
+
+
+def _key(images: Images, i: int) -> str:
+    """What the images of one scene have in common: a file's name without its suffix, or a row's number."""
+    return images.paths[i].stem if isinstance(images, ImageFiles) else str(i)
 
 
 def _choose(readers: Readers, labels: str | None, domains: int | None, data: str) -> Readers:

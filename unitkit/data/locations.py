@@ -68,6 +68,19 @@ def hold_out(names: Sequence[str]) -> np.ndarray:
     return held
 
 
+def flat(location: str) -> Raw:
+    """All images of a location that is one heap: a folder with those within, or an .npz of one array.
+
+    Raises `UserError` for a location that does not exist, is of another kind, or holds no image.
+    """
+    path = _existing(location)
+    if path.is_dir():
+        return _images(path)
+    if path.suffix == ".npz" and len(domains := npz_domains(path)) == 1:
+        return next(iter(domains.values()))()[0]
+    raise UserError(f"'{path}' is no folder of images and no .npz with one array")
+
+
 def _existing(location: str) -> Path:
     path = Path(location).expanduser()
     if location and os.path.exists(path):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from ..errors import UserError, nearest
+from . import portraits as portrait
+from . import terrain as land
 from .domains import Data, datasets, make_domains
-from .portraits import ATTRIBUTES, render
 from .sources import digest
 
 TRAIN, TEST = 0, 1
@@ -19,11 +21,16 @@ DRAWING = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Portraits:
-    """`count` portraits with one attribute; `key` and the index together make the person."""
+class Rendered:
+    """`count` images with one look; `key` and the index together make what is seen, such as a person or a scene.
 
+    `render(keys, look, size=(H, W))` draws them, uint8 RGB, (n, 3, H, W).
+    """
+
+    source: str
+    render: Callable[..., np.ndarray]
     key: tuple[int, ...]
-    attribute: str
+    look: str
     count: int
     size: tuple[int, int]
     channels: int = 3
@@ -32,30 +39,30 @@ class Portraits:
         return self.count
 
     def name(self, i: int) -> str:
-        return f"{'test' if self.key[1] == TEST else 'training'} portrait {i} ({self.attribute})"
+        return f"{'test' if self.key[1] == TEST else 'training'} image {i} of {self.source} ({self.look})"
 
     def load(self, i: int) -> np.ndarray:
         if not 0 <= i < self.count:
-            raise IndexError(f"portrait {i} of {self.count}")
+            raise IndexError(f"image {i} of {self.count}")
         with DRAWING:
             image: np.ndarray = _block(self, i // BLOCK)[i % BLOCK]
         return image
 
     def fingerprint(self) -> str:
-        """With a drawn portrait, so that a change of the drawing shows as well."""
-        portrait = render([(*self.key, 0)], self.attribute, size=self.size)
-        return digest(self.key, self.attribute, self.count, self.size, portrait)
+        """With a drawn image, so that a change of the drawing shows as well."""
+        image = self.render([(*self.key, 0)], self.look, size=self.size)
+        return digest(self.key, self.look, self.count, self.size, image)
 
-    def at(self, size: tuple[int, int]) -> Portraits:
+    def at(self, size: tuple[int, int]) -> Rendered:
         return replace(self, size=size)
 
 
 @cache
-def _block(portraits: Portraits, number: int) -> np.ndarray:
+def _block(images: Rendered, number: int) -> np.ndarray:
     """A block of neighbours, drawn at once and kept, so that the first few steps draw all that a training needs:
     drawing holds the interpreter, and beside the network's threads it would slow every step of the first epoch."""
-    indices = range(number * BLOCK, min((number + 1) * BLOCK, portraits.count))
-    return render([(*portraits.key, i) for i in indices], portraits.attribute, size=portraits.size)
+    indices = range(number * BLOCK, min((number + 1) * BLOCK, images.count))
+    return images.render([(*images.key, i) for i in indices], images.look, size=images.size)
 
 
 @datasets.register
@@ -73,31 +80,67 @@ def portraits(
     No person is in two domains or in two splits. `n` and `n_test` are the images of a domain in each split. Raises
     `UserError` for labels and numbers that cannot be.
     """
-    shape = (size, size) if isinstance(size, int) else size
-    chosen = [label.strip() for label in labels.split(",")] if labels else list(ATTRIBUTES[:domains])
+    chosen = _chosen("portraits", portrait.ATTRIBUTES, labels, domains)
+    return _draw("portraits", portrait.render, chosen, size, seed, n, n_test)
+
+
+@datasets.register
+def terrain(
+    *,
+    size: int | tuple[int, int],
+    domains: int = 2,
+    labels: str | None = None,
+    seed: int = 0,
+    n: int = 1024,
+    n_test: int = 256,
+) -> Data:
+    """Rendered land: a as satellite pictures, b as street maps, or the other way round with `labels` "map,satellite".
+
+    No scene is in two domains or in two splits. The truth of a satellite picture is its exact map; that of a map is
+    the scene's own picture, one of many that would fit, as a map tells neither light nor texture. `n` and `n_test` are
+    the images of a domain in each split. Raises `UserError` for labels and numbers that cannot be.
+    """
+    chosen = _chosen("terrain", land.VIEWS, labels, domains)
+    return _draw("terrain", land.render, chosen, size, seed, n, n_test)
+
+
+def _chosen(source: str, looks: Sequence[str], labels: str | None, domains: int) -> list[str]:
+    """The labels that are asked for, or the first of `looks`; raises `UserError` where they are not `domains` looks."""
+    chosen = [label.strip() for label in labels.split(",")] if labels else list(looks[:domains])
     for label in chosen:
-        if label not in ATTRIBUTES:
-            raise UserError(f"portraits have no attribute '{label}'. {nearest(label, ATTRIBUTES)}")
+        if label not in looks:
+            raise UserError(f"the data source '{source}' has no label '{label}'. {nearest(label, looks)}")
     if not 2 <= len(set(chosen)) == len(chosen):
-        raise UserError(
-            f"labels='{labels}' is not possible: expected two or more of {', '.join(ATTRIBUTES)}, each once"
-        )
+        raise UserError(f"labels='{labels}' is not possible: expected two or more of {', '.join(looks)}, each once")
     if len(chosen) != domains:
-        have = f"labels='{labels}' chooses" if labels else "portraits have"
+        have = f"labels='{labels}' chooses" if labels else f"the data source '{source}' has"
         raise UserError(f"{have} {len(chosen)} domains, and {domains} are needed")
+    return chosen
+
+
+def _draw(
+    source: str,
+    render: Callable[..., np.ndarray],
+    labels: Sequence[str],
+    size: int | tuple[int, int],
+    seed: int,
+    n: int,
+    n_test: int,
+) -> Data:
+    shape = (size, size) if isinstance(size, int) else size
     if n < 1 or n_test < 1:
-        raise UserError(f"portraits with n={n} and n_test={n_test} are not possible: expected 1 or more of each")
+        raise UserError(f"{source} with n={n} and n_test={n_test}: not possible, expected 1 or more of each")
 
-    def images(attribute: str, split: int, count: int) -> Portraits:
-        # Which persons a domain has hangs on its place, so that two domains of one attribute would differ too.
-        return Portraits((seed, split, chosen.index(attribute)), attribute, count, shape)
+    def images(label: str, split: int, count: int) -> Rendered:
+        # What a domain shows hangs on its place, so that two domains of one look would differ too.
+        return Rendered(source, render, (seed, split, labels.index(label)), label, count, shape)
 
-    images(chosen[0], TRAIN, n).load(0)  # refuses a size or a seed that cannot be drawn, before training
-    made = make_domains((label, images(label, TRAIN, n), images(label, TEST, n_test)) for label in chosen)
+    images(labels[0], TRAIN, n).load(0)  # refuses a size or a seed that cannot be drawn, before training
+    made = make_domains((label, images(label, TRAIN, n), images(label, TEST, n_test)) for label in labels)
 
     def truth(path: str, index: int) -> np.ndarray:
-        person = made[path[0]].test
-        assert isinstance(person, Portraits)
-        return replace(person, attribute=made[path[-1]].label).load(index)
+        shown = made[path[0]].test
+        assert isinstance(shown, Rendered)
+        return replace(shown, look=made[path[-1]].label).load(index)
 
-    return Data("portraits", shape, made, truth)
+    return Data(source, shape, made, truth)

@@ -1,7 +1,7 @@
 """Anti-aliased drawing by signed distances: a canvas with coordinates, a few shapes, and paint.
 
-Only +, -, *, /, sqrt, minimum and maximum touch pixels: IEEE 754 fixes their float32 results to the last bit, whereas
-sin or exp may differ between builds of NumPy. So a picture is the same on every platform.
+Only +, -, *, /, sqrt, floor, minimum and maximum touch pixels: IEEE 754 fixes their float32 results to the last bit,
+whereas sin or exp may differ between builds of NumPy. So a picture is the same on every platform.
 """
 
 from __future__ import annotations
@@ -75,18 +75,25 @@ class Canvas:
         )
 
     def paint(
-        self, shape: Array, colour: Colour, *, alpha: float = 1.0, soft: float = 0.0, on: Array | None = None
+        self,
+        shape: Array,
+        colour: Colour | Array,
+        *,
+        alpha: float = 1.0,
+        soft: float = 0.0,
+        on: Array | None = None,
     ) -> None:
         """Lay `colour` where the distance `shape` is below 0, and only there where the distance `on` is below 0 too.
 
-        The edge of `shape` is a pixel wide, or `soft` local units if that is more; the edge of `on` is a pixel wide.
+        `colour` is one for all, or (3, h, w). The edge of `shape` is a pixel wide, or `soft` local units if that is
+        more; the edge of `on` is a pixel wide.
         """
         cover = inside(shape, max(self.pixel, soft))
         if on is not None:
             cover *= inside(on, self.pixel)
         if alpha != 1:
             cover *= alpha
-        change = np.array(colour, np.float32).reshape(3, 1, 1) - self.rgb
+        change = plane(colour) - self.rgb
         change *= cover
         # Where cover is 0 this adds 0 exactly: a layer leaves every pixel outside its cover bit-identical.
         np.add(self.rgb, change, out=self.rgb)
@@ -99,6 +106,11 @@ def inside(distance: Array, edge: float) -> Array:
     np.maximum(cover, 0, out=cover)
     np.minimum(cover, 1, out=cover)
     return cover
+
+
+def plane(colour: Colour | Array) -> Array:
+    """A colour in the shape of a picture, (3, 1, 1), or the picture (3, h, w) that it already is."""
+    return np.array(colour, np.float32).reshape(3, 1, 1) if isinstance(colour, tuple) else colour
 
 
 def unit(t: float) -> tuple[float, float]:
@@ -126,7 +138,7 @@ def ellipse(x: Array, y: Array, rx: float, ry: float) -> Array:
     return (square - np.sqrt(square)) / np.maximum(slope, 1e-6)
 
 
-def box(x: Array, y: Array, rx: float, ry: float, corner: float = 0.0) -> Array:
+def box(x: Array, y: Array, rx: float | Array, ry: float | Array, corner: float = 0.0) -> Array:
     """Distance to a box of half-sides `rx`, `ry` around the origin, its corners rounded to radius `corner`."""
     x, y = np.abs(x) - (rx - corner), np.abs(y) - (ry - corner)
     outside: Array = np.sqrt(np.maximum(x, 0) ** 2 + np.maximum(y, 0) ** 2)
