@@ -132,7 +132,9 @@ def start(
     context.set_forkserver_preload(["commands"])
     arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, no_reader, terminal)
     with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # where the server finds this module
-        process = context.Process(target=_run, args=arguments, daemon=True)
+        process = context.Process(
+            target=_run, args=arguments, daemon=words[0] != "ablate"
+        )  # a daemon may have no workers
         process.start()
     return Started(process, log)
 
@@ -188,7 +190,7 @@ def _run(
 
 def _on_cpu(words: Sequence[object]) -> list[str]:
     found = [str(word) for word in words]
-    computes = found and found[0] in ("train", "translate") and "--device" not in found
+    computes = found and found[0] in ("train", "translate", "evaluate", "ablate") and "--device" not in found
     return [*found, "--device", "cpu"] if computes else found
 
 

@@ -23,8 +23,26 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: ("encoders", "generators", "discriminators"),
     5: ("models",),
     6: ("recipe", "knobs"),
-    7: ("data", "checkpoint", "run", "metrics", "samples", "trainer", "translate"),
-    8: ("cli", "session", "report", "show", "catalog", "contracts", "testing", "__main__"),
+    7: ("data", "checkpoint", "run", "metrics", "samples", "trainer", "translate", "watch"),
+    8: (
+        "cli",
+        "session",
+        "scoring",
+        "report",
+        "show",
+        "catalog",
+        "contracts",
+        "testing",
+        "__main__",
+        "grid",
+        "workers",
+        "ablation",
+        "ablate",
+        "ablation_pictures",
+        "ablation_plots",
+        "ablation_report",
+        "ablation_statistics",
+    ),
 }
 LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
 

@@ -1,4 +1,4 @@
-"""The command line: `unitkit train`, `translate`, `show` and `list`.
+"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show` and `list`.
 
 torch and rich are imported where they are used, so that `--help` and `list` answer at once.
 """
@@ -104,6 +104,76 @@ def translate(
             save_picture(translator.translate(before, path), after)
     done = f"{len(work)} {'picture' if len(work) == 1 else 'pictures'} in {target}"
     Console(soft_wrap=True, emoji=False).print(done, markup=False, highlight=False)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Other data than the run's own; its test split.", show_default=False)
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]", show_default=False),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=FOLDER", help="In place of a run: a set of images, for each path that is read."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side to bring --images to.", show_default=False)] = None,
+    most: Annotated[int, typer.Option(min=0, help="Held-out images of each domain at most; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of latent samples and classifiers.")] = 0,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a finished run, or sets of images, with the protocol beside every figure."""
+    from .scoring import evaluate_run, evaluate_sets
+
+    if (run is None) == (images is None):
+        raise UserError("name what to measure: a run folder, or --images PATH=FOLDER for each set")
+    if run is not None:
+        evaluate_run(run, data, metrics, device, seed, most, save)
+    else:
+        evaluate_sets(images or [], metrics, size, device, save)
+
+
+@app.command()
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="A recipe file.")],
+    knobs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[@preset] [knob=v1,v2] [knob=0..4] ...", show_default=False),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting, with seeds 0, 1, ...")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The ablation's folder.  [default: runs/RECIPE/ablation-TIME]", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The setting to compare with, 'shared=0'.  [default: the first]", show_default=False),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What plots and comparisons show.  [default: the recipe's first]", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cells at once.  [default: one per GPU]", show_default=False)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, HOST:PORT.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
+) -> None:
+    """Train a recipe over a grid of knobs and seeds, and report. Run it again to go on: what is done stays done."""
+    from .ablate import ablate as run
+
+    run(recipe, knobs or [], seeds, out, baseline, metric, workers, ray, device, precision, checkpoint_every, yes)
 
 
 @app.command()

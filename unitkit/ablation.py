@@ -1,0 +1,164 @@
+"""An ablation's folder: its grid, its cells, how far each has come, and the lock that keeps a second ablation out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import latest, read_json
+from .errors import UserError, nearest
+from .files import replacing
+from .grid import Cell, Grid, label
+from .knobs import RecipeFile
+from .run import RunFolder
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What `ablation.json` holds: recipe, fixed and swept knobs, seeds, baseline, metric, and the cells."""
+
+    out: Path
+    record: dict[str, Any]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """In the order in which they run: all settings of the first seed, then of the next."""
+        return [Cell(each["setting"], each["seed"], each["folder"]) for each in self.record["cells"]]
+
+    def run(self, cell: Cell) -> RunFolder:
+        """The cell's run folder."""
+        return RunFolder(self.out / cell.folder)
+
+    def done(self, cell: Cell) -> bool:
+        """Whether a cell is trained and measured to its end: its last checkpoint has an evaluation."""
+        run = self.run(cell)
+        try:
+            return (last := last_evaluation(run)) is not None and last["checkpoint"] == latest(run.checkpoints).name  # type: ignore[union-attr]
+        except (UserError, AttributeError):  # a damaged file, no checkpoint: not done, and training again tells why
+            return False
+
+    def figure(self, cell: Cell) -> float | None:
+        """The main metric's figure of a cell that is done."""
+        entry = last_evaluation(self.run(cell))
+        return None if entry is None else figures_of(entry).get(self.record["metric"])
+
+    def mark(self, cell: Cell, failed: str | None) -> None:
+        """Keep why a cell failed, or that it did not."""
+        for each in self.record["cells"]:
+            if each["folder"] == cell.folder:
+                each["failed"] = failed
+        self.write()
+
+    def write(self) -> None:
+        """Write `ablation.json`, whole or not at all."""
+        with replacing(self.out / "ablation.json") as file:
+            file.write_text(json.dumps(self.record, indent=1), "utf-8")
+
+
+def begin(
+    out: Path,
+    file: RecipeFile,
+    grid: Grid,
+    seeds: int,
+    baseline: Mapping[str, Any],
+    metric: str,
+    command: Sequence[str],
+) -> Ablation:
+    """The ablation of a folder, new, taken up again, or extended by values and seeds.
+
+    Raises:
+        UserError: a folder that holds an ablation of another recipe, of other fixed or of other swept knobs.
+    """
+    record: dict[str, Any] = {
+        "format": 1,
+        "recipe": file.name,
+        "path": str(file.path),
+        "sha256": hashlib.sha256(file.source.encode()).hexdigest(),
+        "fixed": plain(grid.fixed),
+        "swept": plain(grid.swept),
+        "seeds": seeds,
+        "baseline": plain(baseline),
+        "metric": metric,
+        "command": " ".join(command),
+        "cells": [plain(cell.to_json()) for cell in grid.cells(seeds)],
+    }
+    path = out / "ablation.json"
+    if path.exists():
+        before = read_json(path)
+        for key, what in ("recipe", "the recipe"), ("sha256", "the recipe's text"), ("fixed", "the fixed knobs"):
+            if before.get(key) != record[key]:
+                was = f": {before.get(key)}, now {record[key]}" if key != "sha256" else ""
+                raise UserError(
+                    f"{out} holds another ablation, {what} differ{'s' if key != 'fixed' else ''}{was}; "
+                    "choose another --out"
+                )
+        if list(before["swept"]) != list(record["swept"]):
+            raise UserError(
+                f"{out} holds an ablation over {', '.join(before['swept']) or 'no knob'}, not over "
+                f"{', '.join(record['swept']) or 'no knob'}; choose another --out"
+            )
+        _keep_earlier(before, record)
+    elif out.is_dir() and any(p.name != ".lock" for p in out.iterdir()):
+        raise UserError(f"{out} is a folder with other things in it, and no ablation: choose another --out")
+    ablation = Ablation(out, record)
+    ablation.write()
+    return ablation
+
+
+def _keep_earlier(before: Mapping[str, Any], record: dict[str, Any]) -> None:
+    """Values, seeds and cells of an earlier call stay, so that a smaller grid later takes nothing away."""
+    for name, values in before["swept"].items():
+        record["swept"][name] = values + [value for value in record["swept"][name] if value not in values]
+    record["seeds"] = max(before["seeds"], record["seeds"])
+    known = {cell["folder"] for cell in before["cells"]}
+    record["cells"] = before["cells"] + [cell for cell in record["cells"] if cell["folder"] not in known]
+
+
+def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
+    """The evaluation of a run's last step, on the data it was trained for, or None."""
+    if not (run.path / "run.json").is_file():
+        return None
+    own = [e for e in run.evaluations() if e["data"] == run.record["data"] and e["checkpoint"].startswith("step-")]
+    return max(own, key=lambda entry: entry["step"], default=None)
+
+
+def figures_of(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Every figure of an evaluation by "METRIC.FIGURE", such as "pixel_accuracy(ab, b).largest_channel"."""
+    return {
+        f"{name}.{figure}": value
+        for name, result in entry["metrics"].items()
+        for figure, value in result["figures"].items()
+    }
+
+
+def choose_metric(wanted: str | None, names: Sequence[str]) -> str | None:
+    """The metric's name among the recipe's that `wanted` means; its figure follows after the last dot, or is left out.
+
+    Raises:
+        UserError: a metric that the recipe does not have, or a word that means several.
+    """
+    if not names:
+        raise UserError("the recipe names no metrics, so there is nothing to compare: give it some in evaluate=[...]")
+    if wanted is None:
+        return names[0]
+    said = wanted.replace(" ", "")
+    hits = [name for name in names if name.replace(" ", "") == said or said.startswith(name.replace(" ", "") + ".")]
+    hits = hits or [name for name in names if name.partition("(")[0] == said.partition("(")[0].partition(".")[0]]
+    if len(hits) != 1:
+        many = f"it means {', '.join(hits)}" if hits else f"{nearest(wanted, names)}"
+        raise UserError(f"--metric '{wanted}' is not one metric of the recipe: {many}")
+    return hits[0]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back, so that a record and what was read of it compare as equal."""
+    return json.loads(json.dumps(value))
+
+
+def setting_label(cell: Cell) -> str:
+    """The setting and the seed in words."""
+    return f"{label(cell.setting)}, seed {cell.seed}"
