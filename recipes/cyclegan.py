@@ -25,7 +25,6 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
-    closeness,
     counterpart,
     discriminators,
     encoders,
@@ -34,6 +33,7 @@ from unitkit import (
     l1,
     models,
     open_data,
+    psnr,
     sharing,
 )
 
@@ -98,8 +98,8 @@ def recipe(
         crop=crop,
         evaluate=[
             *([counterpart("ab"), counterpart("ba")] if source.truth else []),
-            closeness("aba", "a"),
-            closeness("bab", "b"),
+            psnr("aba", "a"),
+            psnr("bab", "b"),
         ],
     )
 

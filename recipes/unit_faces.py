@@ -15,7 +15,6 @@ from unitkit import (
     Player,
     Recipe,
     UserError,
-    closeness,
     counterpart,
     cycle,
     discriminators,
@@ -24,6 +23,7 @@ from unitkit import (
     generators,
     models,
     open_data,
+    psnr,
     sharing,
     vae,
 )
@@ -137,7 +137,7 @@ def recipe(
         crop=crop,
         evaluate=[
             *([counterpart("ab"), counterpart("ba")] if source.truth else []),
-            *(closeness(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
+            *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
         ],
     )
 

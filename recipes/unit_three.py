@@ -16,7 +16,6 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
-    closeness,
     counterpart,
     cycle,
     discriminators,
@@ -25,6 +24,7 @@ from unitkit import (
     generators,
     models,
     open_data,
+    psnr,
     sharing,
     vae,
 )
@@ -120,7 +120,7 @@ def recipe(
         crop=crop,
         evaluate=[
             *(counterpart(path) for path in translations if source.truth),
-            *(closeness(letter + letter, letter) for letter in letters),
-            *(closeness(path, path[0]) for path in cycles),
+            *(psnr(letter + letter, letter) for letter in letters),
+            *(psnr(path, path[0]) for path in cycles),
         ],
     )

@@ -4,7 +4,6 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
-    closeness,
     cycle,
     discriminators,
     encoders,
@@ -12,6 +11,7 @@ from unitkit import (
     generators,
     models,
     open_data,
+    psnr,
     sharing,
     vae,
 )
@@ -55,5 +55,5 @@ def recipe(
         batch=batch,
         flip=augment,
         crop=2 if augment else 0,
-        evaluate=[closeness("aa", "a")],
+        evaluate=[psnr("aa", "a")],
     )

@@ -24,27 +24,37 @@ __all__ = [
     "TrainingError",
     "Translator",
     "UserError",
-    "closeness",
+    "Watch",
+    "attribute_success",
     "counterpart",
     "cycle",
     "data",
     "discriminators",
+    "diversity",
     "encoders",
+    "fid",
     "fool",
+    "frechet",
     "gan",
     "generators",
     "judge",
+    "kernel",
+    "kid",
     "kl",
     "l1",
     "l2",
     "load",
     "load_recipe",
     "losses",
+    "lpips",
     "metrics",
     "models",
     "open_data",
+    "pixel_accuracy",
+    "psnr",
     "pull",
     "sharing",
+    "ssim",
     "testing",
     "vae",
 ]
@@ -55,9 +65,21 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
     from .errors import TrainingError, UserError
     from .knobs import load_recipe
     from .losses import Posterior, Term, fool, judge, kl, l1, l2, pull
-    from .metrics import closeness, counterpart
+    from .metrics import (
+        attribute_success,
+        counterpart,
+        diversity,
+        fid,
+        frechet,
+        kernel,
+        kid,
+        lpips,
+        pixel_accuracy,
+        psnr,
+        ssim,
+    )
     from .objective import cycle, gan, vae
-    from .recipe import Adam, Player, Recipe
+    from .recipe import Adam, Player, Recipe, Watch
     from .towers import Tower
     from .trainer import Trainer
     from .translate import Translator, load
@@ -66,11 +88,23 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
 _HOMES = {
     "unitkit.errors": ("TrainingError", "UserError"),
     "unitkit.knobs": ("load_recipe",),
-    "unitkit.recipe": ("Adam", "Player", "Recipe"),
+    "unitkit.recipe": ("Adam", "Player", "Recipe", "Watch"),
     "unitkit.data": ("Data", "open_data"),
     "unitkit.losses": ("Posterior", "Term", "fool", "judge", "kl", "l1", "l2", "pull"),
     "unitkit.objective": ("cycle", "gan", "vae"),
-    "unitkit.metrics": ("closeness", "counterpart"),
+    "unitkit.metrics": (
+        "attribute_success",
+        "counterpart",
+        "diversity",
+        "fid",
+        "frechet",
+        "kernel",
+        "kid",
+        "lpips",
+        "pixel_accuracy",
+        "psnr",
+        "ssim",
+    ),
     "unitkit.towers": ("Tower",),
     "unitkit.trainer": ("Trainer",),
     "unitkit.translate": ("Translator", "load"),

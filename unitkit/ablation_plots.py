@@ -138,10 +138,10 @@ def _draw(findings: Findings, along: str, by: str | None, lines: dict[Any, list[
         if by:
             axes.legend(title=by, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
         note = "\n".join(textwrap.wrap(caption(findings, along, by, lines), 84))
+        below = ("axes fraction", axes.xaxis.label)  # under the label, however deep the ticks' text reaches
         axes.annotate(
-            note, (0, 0), (0, -44), xycoords="axes fraction", textcoords="offset points", va="top", fontsize=9,
-            color="#555555",
-        )  # fmt: skip
+            note, (0, 0), (0, -10), xycoords=below, textcoords="offset points", va="top", fontsize=9, color="#555555"
+        )
         for file in (path.with_suffix(".png"), path):
             metadata = {"Date": None} if file.suffix == ".svg" else {}  # the same figures give the same file
             with replacing(file) as place:

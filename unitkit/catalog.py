@@ -17,7 +17,7 @@ HOMES = {
     "sharing": "sharing.py",
     "loss": "losses.py",
     "data": "data",
-    "metric": "metrics.py",
+    "metric": "metrics",
     "model": "models",
 }
 BUNDLES = "objective.py"  # its public functions make terms of several losses, and are shown among these

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,33 @@ class Player:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Metrics during training, on the same part of the held-out images each time.
+
+    The first metric's first figure decides which step is kept as the best, in the run's `best` folder beside the last
+    step. The best is chosen on held-out images, so its figures on them flatter it: report the last step's.
+
+    Args:
+        metrics: what is measured.
+        every: steps between two measurements.
+        images: of each domain at most.
+        patience: measurements without a better one after which the training ends early; 0 never ends it.
+    """
+
+    metrics: Sequence[Metric]
+    every: int = 500
+    images: int = 64
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise UserError("a watch needs at least one metric")
+        for name, least in ("every", 1), ("images", 1), ("patience", 0):
+            if getattr(self, name) < least:
+                raise UserError(f"a watch's {name} must be at least {least}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that a training needs to know.
 
@@ -74,6 +102,7 @@ class Recipe:
         crop: shift each training image by up to this many pixels (images are decoded that much larger).
         evaluate: metrics of the finished model on the held-out split.
         sample_every: steps between two sample grids.
+        watch: metrics during training.
     """
 
     model: Spec
@@ -85,6 +114,7 @@ class Recipe:
     crop: int = 0
     evaluate: Sequence[Metric] = field(default_factory=tuple)
     sample_every: int = 500
+    watch: Watch | None = None
 
     def checked(self) -> Checked:
         """Run the model and every term on the meta device, at no cost in memory.
@@ -130,14 +160,15 @@ class Checked:
                 f"soft sharing links the {part}, and no term draws them together: add weight * pull('{part}')"
             )
         self.model.check_size(recipe.data.size)
-        for metric in recipe.evaluate:
+        for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
             for name in metric.reads:
-                self.model.check(name.removeprefix("truth:"))
+                self.model.check(re.sub(r"^(truth|sample\d+):", "", name))
                 if name.startswith("truth:") and recipe.data.truth is None:
                     raise UserError(
                         f"the metric {metric.name} needs the true counterpart of an image, and the data "
-                        f"'{recipe.data.name}' do not know it: leave the metric out, or use data=portraits"
+                        f"'{recipe.data.name}' do not know it: leave the metric out, or give aligned data"
                     )
+            metric.ready()
         self.readings = self._rehearse()
 
     @property

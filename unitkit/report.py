@@ -7,34 +7,55 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from .checkpoint import read_json
 from .files import replacing
 from .run import RunFolder
 
-Figures = Mapping[str, Mapping[str, float]]
+Results = Mapping[str, Mapping[str, Any]]
 
 MEASURES = {"psnr": "PSNR, dB", "l1": "L1, of 255", "accuracy": "pixel accuracy, %"}
+SHARES = ("largest_channel", "euclidean", "success", "classifier")  # figures in [0, 1] that read as percentages
+UNITS = {"psnr": " dB", "l1": " of 255"}
 
 
-def metric_tables(figures: Figures) -> Iterator[Table]:
-    """The metrics as tables: translations against their true counterparts by region, then everything else."""
-    for title, head, rows in tables(figures):
+def print_metrics(console: Console, entry: Mapping[str, Any]) -> None:
+    """An evaluation on the terminal: its tables, then the protocol in a line and every warning."""
+    for title, head, rows in tables(entry["metrics"]):
         table = Table(title=title, title_justify="left")
         for number, column in enumerate(head):
             table.add_column(column, justify="left" if number < 1 or column == "image" else "right")
         for row in rows:
-            table.add_row(*row)
-        yield table
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+    console.print(protocol_line(entry), markup=False)
+    for warning in warnings(entry):
+        console.print(f"warning: {warning}", markup=False)
 
 
-def tables(figures: Figures) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+def protocol_line(entry: Mapping[str, Any]) -> str:
+    """Under what an evaluation was made, in a sentence."""
+    what = f"{entry['data']['name']}, split {entry['split']}" if "data" in entry else "sets of images"
+    height, width = entry["size"] if entry.get("size") else ("own", "own")
+    at = f"step {entry['step']}, " if "step" in entry else ""
+    torch = entry.get("versions", {}).get("torch", "?")
+    return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}; all of it in metrics.json"
+
+
+def warnings(entry: Mapping[str, Any]) -> list[str]:
+    """Every warning of an evaluation, each with its metric."""
+    return [f"{name}: {text}" for name, result in entry["metrics"].items() for text in result["warnings"]]
+
+
+def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """The metrics as (title, column heads, rows of text)."""
-    for name, found in figures.items():
+    for name, result in results.items():
         if not name.startswith("counterpart("):
             continue
-        path = name.removeprefix("counterpart(").removesuffix(")")
+        found = result["figures"]
+        path = name.removeprefix("counterpart(").partition(",")[0].removesuffix(")")
         rows = []
         for region, label in (
             ("changing", f"must change ({found['changing.share']:.1%} of pixels)"),
@@ -45,47 +66,70 @@ def tables(figures: Figures) -> Iterator[tuple[str, list[str], list[list[str]]]]
                 values = (_number(measure, found[f"{region}.{who}.{measure}"]) for measure in MEASURES)
                 rows.append([first, path if who == "translation" else f"{path[0]}, untranslated", *values])
         head = ["pixels", "image", *MEASURES.values()]
-        yield f"{path} against the true counterpart, n = {found['n']:g} held-out images", head, rows
-    rest = {name: found for name, found in figures.items() if not name.startswith("counterpart(")}
+        yield f"{path} against the true counterpart, n = {result['n'][path]} held-out images", head, rows
+    rest = {name: result for name, result in results.items() if not name.startswith("counterpart(")}
     if rest:
-        keys = list(dict.fromkeys(key for found in rest.values() for key in found if key != "n"))
-        rows = [
-            [_called(name), f"{f['n']:g}", *(_number(k, f[k]) if k in f else "" for k in keys)]
-            for name, f in rest.items()
-        ]
-        yield "held-out images", ["metric", "n", *(MEASURES.get(key, key) for key in keys)], rows
+        head = ["metric", "figures", "better", "n", "features"]
+        yield "metrics", head, [_row(name, result) for name, result in rest.items()]
+
+
+def _row(name: str, result: Mapping[str, Any]) -> list[str]:
+    figures = ", ".join(f"{key} {shown(key, value)}" for key, value in result["figures"].items())
+    counts = list(result["n"].values())
+    protocol = result["protocol"]
+    features = protocol.get("features", protocol.get("classifier", protocol.get("tolerance", "")))
+    if "sha256" in protocol:
+        features = f"{features} ({protocol['sha256']})"
+    n = str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
+    return [called(name), figures, "higher" if result["higher"] else "lower", n, features]
+
+
+def shown(figure: str, value: float) -> str:
+    """A figure as people read it: shares as percentages, decibels and differences with their unit."""
+    if figure in SHARES:
+        return f"{100 * value:.1f} %"
+    if figure == "psnr" and value > 100:
+        return "exact"
+    return f"{value:.2f}{UNITS[figure]}" if figure in UNITS else f"{value:.4g}"
 
 
 def write_report(run: RunFolder) -> None:
     """Write `report.html`: knobs, metrics, loss curves and the last sample grid, in one file without scripts."""
-    record, metrics = run.record, _metrics(run)
+    record = run.record
     parts = [f"<h1>{html.escape(str(record.get('recipe', run.path.name)))}</h1>"]
-    parts += [_table(title, head, rows) for title, head, rows in tables(metrics.get("figures", {}))]
+    for entry in reversed(run.evaluations()):
+        parts.append(f"<h2>{html.escape(entry['checkpoint'])} on {html.escape(entry['data']['name'])}</h2>")
+        parts += [table(title, head, rows) for title, head, rows in tables(entry["metrics"])]
+        parts.append(f"<p>{html.escape(protocol_line(entry))}</p>")
+        parts += [f"<p><b>Warning.</b> {html.escape(text)}</p>" for text in warnings(entry)]
     grids = sorted(run.samples.glob("step-*.png"))
     if grids:
         data = base64.b64encode(grids[-1].read_bytes()).decode()
         parts.append(f"<h2>held-out images, {grids[-1].stem}</h2><img src='data:image/png;base64,{data}'>")
     parts.append("<h2>terms, unweighted</h2>" + _curves(run.stats()))
-    parts.append(_table("knobs", ["knob", "value"], [[k, str(v)] for k, v in record.get("knobs", {}).items()]))
+    parts.append(table("knobs", ["knob", "value"], [[k, str(v)] for k, v in record.get("knobs", {}).items()]))
     facts = {k: v for k, v in record.items() if k not in ("knobs", "model")}
-    parts.append(_table("run", ["what", "value"], [[k, str(v)] for k, v in facts.items()]))
+    parts.append(table("run", ["what", "value"], [[k, str(v)] for k, v in facts.items()]))
+    page = document("unitkit run", parts)
+    with replacing(run.path / "report.html") as file:
+        file.write_text(page, "utf-8")
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page, without scripts or anything to load."""
     style = (
         "body{font:15px system-ui;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
         "table{border-collapse:collapse}"
         "td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}figure{display:inline-block;margin:.5em}figcaption{font-size:12px}"
     )
-    page = f"<!doctype html><meta charset=utf-8><title>unitkit run</title><style>{style}</style>" + "\n".join(parts)
-    with replacing(run.path / "report.html") as file:
-        file.write_text(page, "utf-8")
+    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"
+    return head + "\n".join(parts)
 
 
-def _metrics(run: RunFolder) -> dict[str, Any]:
-    path = run.path / "metrics.json"
-    return read_json(path) if path.exists() else {}
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table under a heading; every cell is escaped."""
 
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
@@ -111,11 +155,14 @@ def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int =
     return "".join(charts)
 
 
-def _called(metric: str) -> str:
-    """A metric in the field's words where it has some: `closeness(aa, a)` is a reconstruction, `(aba, a)` a cycle."""
-    path, _, reference = metric.removeprefix("closeness(").removesuffix(")").partition(", ")
-    if metric.startswith("closeness(") and path[0] == path[-1] == reference:
-        return f"reconstruction {path}" if len(path) == 2 else f"cycle {path}"
+def called(metric: str) -> str:
+    """A metric in the field's words: `psnr(aa, a)` is of a reconstruction, `psnr(aba, a)` of a cycle."""
+    name, _, inside = metric.partition("(")
+    path, *rest = inside.removesuffix(")").split(", ")
+    if rest and path[0] == path[-1] == rest[0] and len(path) > 1:
+        return f"{name} of {'reconstruction' if len(set(path)) == 1 else 'cycle'} {path}" + "".join(
+            f", {each}" for each in rest[1:]
+        )
     return metric
 
 

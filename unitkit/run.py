@@ -21,7 +21,7 @@ from .files import replacing
 
 
 class RunFolder:
-    """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`."""
+    """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`, `best/`."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -46,6 +46,11 @@ class RunFolder:
         if missing := {"model", "seed", "precision", "batch", "world"} - record.keys():
             raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
         return record
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best step's checkpoint, where the recipe watches metrics."""
+        return self.path / "best"
 
     def latest(self) -> Path:
         """The newest checkpoint. Raises `UserError` where there is none yet."""
@@ -89,9 +94,34 @@ class RunFolder:
         with replacing(self.path / name) as file:
             file.write_text(json.dumps(value, indent=1), "utf-8")
 
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What `metrics.json` holds: an entry for each checkpoint, data and seed that was measured, oldest first."""
+        path = self.path / "metrics.json"
+        found = checkpoint.read_json(path).get("evaluations") if path.exists() else []
+        if not isinstance(found, list):
+            raise UserError(f"{path} is damaged: it holds no list of evaluations; delete it and measure again")
+        return found
+
+    def add_evaluation(self, entry: Mapping[str, Any]) -> None:
+        """Keep an evaluation; one of the same checkpoint, data and seed gets its metrics added or renewed."""
+        kept = self.evaluations()
+        for index, old in enumerate(kept):
+            if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
+                entry = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
+                del kept[index]
+                break
+        self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": [*kept, entry]})
+
     def append_stats(self, row: Mapping[str, Any]) -> None:
         """Add one line to `stats.jsonl`. Raises `UserError` where the disk refuses."""
-        path = self.path / "stats.jsonl"
+        self._append("stats.jsonl", row)
+
+    def append_watched(self, row: Mapping[str, Any]) -> None:
+        """Add one line to `watched.jsonl`: step, and the figures by metric. Raises `UserError` as above."""
+        self._append("watched.jsonl", row)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        path = self.path / name
         try:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -100,7 +130,14 @@ class RunFolder:
 
     def stats(self) -> list[dict[str, Any]]:
         """The rows of `stats.jsonl`; a last line that a kill cut short is left out."""
-        path = self.path / "stats.jsonl"
+        return self._rows("stats.jsonl")
+
+    def watched(self) -> list[dict[str, Any]]:
+        """The rows of `watched.jsonl`, likewise."""
+        return self._rows("watched.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
         rows = []
         for line in path.read_text("utf-8").splitlines() if path.exists() else []:
             try:
@@ -111,26 +148,32 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Forget the statistics of steps after `step`, which a resumed training writes again."""
-        rows = [row for row in self.stats() if row["step"] <= step]
-        with replacing(self.path / "stats.jsonl") as file:
-            file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        for name in ("stats.jsonl", "watched.jsonl"):
+            if (self.path / name).exists():
+                rows = [row for row in self._rows(name) if row["step"] <= step]
+                with replacing(self.path / name) as file:
+                    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 def environment() -> dict[str, Any]:
     """Versions, machine and the commit of this package where it runs from its work tree, for `run.json`."""
-    names = ("unitkit", "torch", "numpy", "pillow")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
     return {
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions("unitkit", "torch", "numpy", "pillow"),
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "commit": _commit(Path(__file__)),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Python's version, and those of installed packages."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def _commit(file: Path) -> str | None:

@@ -17,12 +17,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from . import dist
+from . import checkpoint, dist
 from .devices import emulates_bf16
 from .errors import UserError
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
 from .parts import from_outside
-from .report import metric_tables, write_report
+from .report import print_metrics, write_report
 from .run import RunFolder
 from .trainer import Trainer
 
@@ -38,9 +38,6 @@ def train_recipe(
     checkpoint_every: int,
 ) -> None:
     """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
-    dist.start()
-    started = time.perf_counter()
-    console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
         words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
     record: dict[str, Any] = {}
@@ -59,15 +56,32 @@ def train_recipe(
         preset, given = parse_knobs(words)
         values = file.values(preset, given)
         out = out or Path("runs") / file.name / time.strftime("%Y%m%d-%H%M%S")
+    run_training(file, values, out, record, device, precision or "fp32", seed or 0, checkpoint_every)
+
+
+def run_training(
+    file: RecipeFile,
+    values: Mapping[str, Any],
+    out: Path,
+    record: Mapping[str, Any],
+    device: str,
+    precision: str,
+    seed: int,
+    checkpoint_every: int,
+) -> None:
+    """Train a recipe with these knobs, measure, and report; `record` is that of the run to continue, else empty."""
+    dist.start()
+    started, resume = time.perf_counter(), bool(record)
+    console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
     trainer = Trainer(
         file.build(values),
         out,
-        seed=seed or 0,
+        seed=seed,
         device=device,
-        precision="fp32" if precision is None else precision,
+        precision=precision,
         checkpoint_every=checkpoint_every,
         resume=resume,
-        notes={"recipe": file.name, "knobs": values},
+        notes={"recipe": file.name, "knobs": dict(values)},
         source=file.source,
     )
     steps = trainer.recipe.steps
@@ -86,14 +100,13 @@ def train_recipe(
         sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
     try:
         with console.status("measuring on the held-out split"):
-            figures = trainer.evaluate()["figures"]
+            found = trainer.evaluate()
     except KeyboardInterrupt:
         console.print(f"stopped while measuring: the training is whole and kept. Measure it with\n{again}")
         sys.exit(128 + signal.SIGINT)
     if dist.rank() == 0:
         write_report(trainer.run)
-        for table in metric_tables(figures):
-            console.print(table)
+        print_metrics(console, found)
         _close(console, trainer, out, time.perf_counter() - started)
     dist.stop()
 
@@ -106,21 +119,27 @@ def _resumed(
         raise UserError("--resume needs the run folder: --out DIR")
     folder = RunFolder(out)
     record = folder.record
-    if not (folder.path / "recipe.py").is_file():
-        raise UserError(f"{out} holds no recipe.py: it was trained from Python, so continue it there")
-    if missing := {"recipe", "knobs"} - record.keys():
-        raise UserError(f"{out / 'run.json'} says nothing of {', '.join(sorted(missing))}: continue it from Python")
     preset, given = parse_knobs(words)
     if preset or set(given) - {"steps", "data"}:
         raise UserError("--resume takes the run's own knobs; only steps= and data= (a folder that moved) may be given")
-    kept = read_recipe_file(folder.path / "recipe.py")
-    if recipe is not None and (Path(recipe).stem, _text(recipe)) != (record["recipe"], kept.source):
+    file = kept_recipe(folder)
+    if recipe is not None and (Path(recipe).stem, _text(recipe)) != (record["recipe"], file.source):
         raise UserError(
             f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
             "leave the recipe out to resume, or choose another --out for a new run"
         )
-    file = RecipeFile(record["recipe"], kept.path, kept.source, kept.doc, kept.function, kept.presets)
     return file, file.values(None, {**record["knobs"], **given}), record, out
+
+
+def kept_recipe(folder: RunFolder) -> RecipeFile:
+    """The recipe file that a run keeps, under its first name. Raises `UserError` for a run made from Python."""
+    record = folder.record
+    if not (folder.path / "recipe.py").is_file():
+        raise UserError(f"{folder.path} holds no recipe.py: it was trained from Python, so continue it there")
+    if missing := {"recipe", "knobs"} - record.keys():
+        raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
+    kept = read_recipe_file(folder.path / "recipe.py")
+    return RecipeFile(record["recipe"], kept.path, kept.source, kept.doc, kept.function, kept.presets)
 
 
 def _text(recipe: str) -> str | None:
@@ -182,15 +201,19 @@ def summary(losses: Mapping[str, float]) -> str:
 def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
     letters = list(trainer.recipe.data.domains)
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
-    console.print(f"\ndone in {seconds / 60:.1f} min. Run folder: [bold]{escape(str(out))}[/bold]")
+    early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
+    console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
     typed = shlex.quote(str(out))
     own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
     parts = f" --parts {shlex.quote(str(out / 'recipe.py'))}" if own else ""
+    best, watch = checkpoint.latest(trainer.run.best), trainer.recipe.watch
     lines = [
+        *([f"  best       {best} (by {watch.metrics[0].name})"] if watch and best else []),
         f"  pictures   {grid}",
         f"  report     {out / 'report.html'}",
         "next:",
         f"  unitkit translate {typed} {letters[0]}{letters[1]} INPUT OUTPUT{parts}   # a picture or a folder",
+        f"  unitkit evaluate {typed} --metrics 'fid, lpips'   # and other metrics: unitkit list metric",
         f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on",
     ]
     console.print("\n".join(lines), markup=False)

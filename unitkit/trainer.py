@@ -17,13 +17,14 @@ from . import checkpoint, dist
 from .data.batches import Batches
 from .devices import choose_device, enough_memory
 from .errors import TrainingError, UserError, nearest
-from .metrics import evaluate
+from .metrics import evaluation
 from .nested import detached, float32
 from .recipe import Checked, Player, Recipe
 from .run import RunFolder, environment
 from .samples import save_grid
 from .seeds import derive, seed_step
 from .signals import asking
+from .watch import Watcher
 
 LOG_EVERY = 10
 Report = Callable[[int, Mapping[str, float]], None]
@@ -107,6 +108,7 @@ class Trainer:
             for player in self.checked.players
         }
         self.done = self._restore(record) if resume else 0
+        self.watcher = Watcher(recipe.watch, self.run) if recipe.watch else None
         self.batches = Batches(
             recipe.data,
             recipe.batch,
@@ -140,7 +142,7 @@ class Trainer:
         """
         self.stopping = None
         with asking(self._ask_to_stop):  # for a checkpoint after the present step
-            while self.done < self.recipe.steps:
+            while not self.finished:
                 started = time.perf_counter()
                 with enough_memory(self.device, f"step {self.done + 1}"):
                     losses = self.step(self.done)
@@ -155,6 +157,8 @@ class Trainer:
                             self.run.append_stats({"step": self.done, "seconds": seconds, **row})
                 if report:
                     report(self.done, row)
+                self._watch()
+                last = self.finished
                 stop = dist.any_rank(self.stopping is not None)
                 if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
                     with self._kept(), enough_memory(self.device, f"the sample grid of step {self.done}"):
@@ -164,6 +168,18 @@ class Trainer:
                 if stop:
                     return False
         return not dist.any_rank(self.stopping is not None)  # by a signal that came during the last save
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the recipe's watch has ended the training early."""
+        return self.done >= self.recipe.steps or dist.any_rank(bool(self.watcher and self.watcher.spent))
+
+    def _watch(self) -> None:
+        if self.watcher and dist.rank() == 0 and self.watcher.due(self.done):
+            with self._kept(), enough_memory(self.device, f"measuring after step {self.done}"):
+                best = self.watcher.measure(self.done, self.model, self.recipe.data, self.device)
+            if best:
+                self.save(self.watcher.folder, keep=1)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One training step: every player moves once. Returns each term's value, unweighted."""
@@ -241,11 +257,11 @@ class Trainer:
                 self.save()
             raise
 
-    def save(self) -> None:
-        """Write a checkpoint of the present step."""
+    def save(self, folder: Path | None = None, keep: int = 2) -> None:
+        """Write a checkpoint of the present step, to the run's checkpoints where no other folder is named."""
         if dist.rank() == 0:
             checkpoint.save(
-                self.run.checkpoints,
+                folder or self.run.checkpoints,
                 self.done,
                 model=self.model,
                 description={
@@ -254,17 +270,23 @@ class Trainer:
                     "labels": self.recipe.data.labels,
                 },
                 optimizers=self.optimizers,
-                keep=2,
+                keep=keep,
             )
 
     def evaluate(self) -> dict[str, Any]:
         """The recipe's metrics on the held-out split; also in `metrics.json`. Raises `TrainingError` without memory."""
         with enough_memory(self.device, "measuring"):
-            figures = evaluate(self.model, self.recipe.data, self.recipe.evaluate, device=self.device)
-        record = {"step": self.done, "seed": self.seed, "figures": figures}
+            found = evaluation(
+                self.model,
+                self.recipe.data,
+                self.recipe.evaluate,
+                checkpoint=f"step-{self.done:08d}",
+                step=self.done,
+                device=self.device,
+            )
         if dist.rank() == 0:
-            self.run.write_json("metrics.json", record)
-        return record
+            self.run.add_evaluation(found)
+        return found
 
     def _restore(self, record: Mapping[str, Any]) -> int:
         before = self.run.record

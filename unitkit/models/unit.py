@@ -54,6 +54,7 @@ class Unit(nn.Module):
             if part.kind != kind:
                 raise UserError(f"the model's {kind} is given as the {part.kind} '{part.name}'")
         self.channels, self.noise = dict(channels), noise
+        self.sampling = False  # whether codes are samples outside training too
         encoders: dict[str, Tower] = {d: encoder.build(c) for d, c in channels.items()}
         first = next(iter(encoders.values()))
         generators: dict[str, Tower] = {d: generator.build(first.channels, c) for d, c in channels.items()}
@@ -158,7 +159,7 @@ class Unit(nn.Module):
 
     def _posterior(self, value: Value) -> Posterior:
         mean, spread = value if isinstance(value, tuple) else (value, None)
-        if not self.training or (spread is None and not self.noise):
+        if not (self.training or self.sampling) or (spread is None and not self.noise):
             return Posterior(mean, spread, mean)
         # Not randn_like: it draws one by one where memory is channels last.
         noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)

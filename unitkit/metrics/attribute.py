@@ -1,0 +1,124 @@
+"""Whether translations have the target's attribute, asked of a classifier that is trained on the training split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data import Data, Domain
+from ..errors import UserError
+from ..images import at_once, to_tensor
+from ..registry import Positive
+from ..seeds import derive
+from .metric import Metric, Outcome, Setting, register
+
+_trained: dict[tuple[str, int, int], nn.Module] = {}
+WEAK = 0.9  # a classifier below it says little about translations
+
+
+@register
+def attribute_success(path: str, *, steps: Positive = 600) -> Metric:
+    """The share of translations that a classifier puts in the domain where the path ends, such as "smiling".
+
+    The classifier learns all domains from the training split, in `steps` batches of 32; it never sees a translation.
+
+    Returns figures `success`, and `classifier`: its own accuracy on the held-out images of that domain. Both in [0, 1].
+    """
+    reads = (path,)
+
+    def begin(setting: Setting) -> Classified:
+        if setting.data is None:
+            raise UserError(f"attribute_success({path}) needs the data of a run, to train its classifier on")
+        return Classified(path, setting.data, classifier(setting.data, seed=setting.seed, steps=steps), steps, setting)
+
+    name = f"attribute_success({path}{'' if steps == 600 else f', steps={steps}'})"
+    return Metric(name, reads, begin, higher=True, together=False)
+
+
+class Classified:
+    """Counts the images of a path that the classifier puts in the domain where it ends."""
+
+    def __init__(self, path: str, data: Data, network: nn.Module, steps: int, setting: Setting) -> None:
+        self.path, self.data, self.network, self.steps = path, data, network.to(setting.device), steps
+        self.target, self.setting, self.hits = list(data.domains).index(path[-1]), setting, 0
+
+    def update(self, images: Mapping[str, np.ndarray]) -> None:
+        self.hits += self._count(images[self.path])
+
+    def outcome(self, n: Mapping[str, int]) -> Outcome:
+        domain = self.data.domains[self.path[-1]]
+        size = at_once(self.data.size)
+        right = sum(
+            self._count(np.stack([domain.test.load(i) for i in range(start, min(start + size, len(domain.test)))]))
+            for start in range(0, len(domain.test), size)
+        )
+        own = right / len(domain.test)
+        weak = f"the classifier finds only {own:.0%} of real held-out images of '{domain.label}': trust it little"
+        protocol = {
+            "classifier": f"4 convolutions, {self.steps} steps of 32 on the training split, seed {self.setting.seed}",
+            "classifier_n": len(domain.test),
+        }
+        figures = {"success": self.hits / n[self.path], "classifier": own}
+        return Outcome(figures, protocol, (weak,) if own < WEAK else ())
+
+    @torch.no_grad()
+    def _count(self, images: np.ndarray) -> int:
+        scores = self.network(_rgb(to_tensor(images, self.setting.device)))
+        return int((scores.argmax(dim=1) == self.target).sum())
+
+
+def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Module:
+    """`train_classifier`, once in a process for the same data, seed and steps."""
+    key = (data.fingerprint(), seed, steps)
+    if key not in _trained:
+        _trained.clear()  # one is enough: a run has one set of data
+        _trained[key] = train_classifier(data, seed=seed, steps=steps)
+    return _trained[key]
+
+
+def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3) -> nn.Module:
+    """A small convolutional network that tells the domains of `data` apart, from the training split alone.
+
+    Images are mirrored with probability 1/2. The network takes (N, 3, H, W) in [-1, 1] and gives a logit per domain,
+    in the domains' order. The same arguments give the same weights on one machine.
+    """
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(derive(seed))
+        draw = np.random.default_rng([seed, 1])
+        network = _network(len(data.domains)).train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1)
+        domains = list(data.domains.values())
+        for _ in range(steps):
+            labels = draw.integers(len(domains), size=batch)
+            loss = nn.functional.cross_entropy(
+                network(_rgb_batch(domains, labels, draw)), torch.as_tensor(labels, dtype=torch.long)
+            )
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+    return network.eval().requires_grad_(False)
+
+
+def _rgb_batch(domains: list[Domain], labels: np.ndarray, draw: np.random.Generator) -> Tensor:
+    images = []
+    for label in labels:
+        split = domains[label].train
+        image = to_tensor(split.load(int(draw.integers(len(split))))[None])
+        images.append(_rgb(image.flip(3) if draw.random() < 0.5 else image))
+    return torch.cat(images)
+
+
+def _network(classes: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for before, after in (3, 24), (24, 48), (48, 64), (64, 96):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, classes))
+
+
+def _rgb(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

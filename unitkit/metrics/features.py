@@ -1,0 +1,147 @@
+"""Features of pictures, for distances between sets: Inception's of FID and KID, and those of any timm model."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError, nearest
+from .weights import Published, facts, fill, hub_cache, read, torch_home
+
+INCEPTION = Published(
+    what="Inception v3 of 2015, as FID and KID use it",
+    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    digest="6726825d",
+    folders=(torch_home(),),  # where torch-fidelity and torchmetrics keep it too
+)
+LAYERS = (64, 192, 768, 2048)
+
+
+@dataclass(frozen=True)
+class Features:
+    """A network that makes a vector of every picture.
+
+    Attributes:
+        of: from uint8 pictures (N, 3, H, W) on the device to float32 vectors (N, D).
+        protocol: the network, its layer, its weights with their hash, how pictures are brought to its size.
+    """
+
+    of: Callable[[Tensor], Tensor]
+    protocol: dict[str, Any]
+
+    def __call__(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+        """The vectors of uint8 (N, C, H, W); grey pictures become RGB. Float64 on the CPU."""
+        pixels = torch.from_numpy(images).to(device)
+        with torch.no_grad():
+            vectors = self.of(pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels)
+        return vectors.double().cpu()
+
+
+def inception(layer: int, weights: str | None, antialias: bool, device: torch.device | str) -> Features:
+    """Inception's features, as torch-fidelity computes them.
+
+    Args:
+        layer: 64, 192, 768 or 2048 (the usual one).
+        weights: a file, or None for the usual cache.
+        antialias: scale pictures to 299x299 with antialiasing; without it as the reference does, which is what
+            published figures mean, and which aliases pictures that are larger.
+
+    Raises:
+        UserError: weights that are missing, damaged or of another network.
+    """
+    path = INCEPTION.find(weights)
+    network = _inception(path, path.stat().st_mtime_ns, layer).to(device)
+
+    def of(pixels: Tensor) -> Tensor:
+        if antialias:
+            wide = nn.functional.interpolate(
+                pixels.float(), (299, 299), mode="bilinear", align_corners=False, antialias=True
+            )
+            pixels = wide.round().clamp(0, 255).to(torch.uint8)
+        vectors: Tensor = network(pixels)[0]
+        return vectors
+
+    how = "to 299x299, bilinear and antialiased" if antialias else "to 299x299, bilinear as in TensorFlow 1"
+    protocol = {"features": f"Inception v3 (2015-12-05), layer {layer}", "resized": how}
+    return Features(of, {**protocol, **facts(path, INCEPTION.digest)})
+
+
+@lru_cache(maxsize=2)
+def _inception(path: Path, changed: int, layer: int) -> Any:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Inception(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        """The reference's network, without its own loading, which would run code from a file that holds some."""
+
+        def load_state_dict(self, *_: Any, **__: Any) -> None:
+            """The weights come later, read and checked."""
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    network = Inception("inception", [str(layer)], feature_extractor_weights_path=nothing)
+    state = read(path, INCEPTION.what)
+    fill(network, state, path, INCEPTION.what)
+    return network
+
+
+def timm_features(model: str, weights: str | None, device: torch.device | str) -> Features:
+    """The pooled features of a timm model, on pictures of the size and normalisation that it was trained with.
+
+    Raises:
+        UserError: an unknown model; weights that are missing, damaged or of another network.
+    """
+    path, published = find_timm(model, weights)
+    network, config = _timm(model, path, path.stat().st_mtime_ns)
+    network = network.to(device)
+    mean, std = (torch.tensor(config[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+    size = tuple(config["input_size"][1:])
+
+    def of(pixels: Tensor) -> Tensor:
+        wide = nn.functional.interpolate(pixels.float(), size, mode="bicubic", align_corners=False, antialias=True)
+        vectors: Tensor = network((wide.clamp(0, 255) / 255 - mean) / std)
+        return vectors
+
+    how = f"to {size[0]}x{size[1]}, bicubic and antialiased"
+    return Features(of, {"features": f"timm {model}, pooled", "resized": how, **facts(path, published)})
+
+
+def find_timm(model: str, weights: str | None) -> tuple[Path, str]:
+    """The weights file of a timm model and the first digits of its published hash (which may be unknown)."""
+    import timm
+
+    name = model.partition(".")[0]
+    if not timm.is_model(name):
+        raise UserError(f"timm has no model '{name}'. {nearest(name, timm.list_models())}")
+    config = timm.get_pretrained_cfg(model)
+    if config is None or not (config.hf_hub_id or config.url):
+        if weights is None:
+            raise UserError(f"timm has no published weights of '{model}': name a file with weights=PATH")
+        return Published(f"timm {model}", "weights", "unknown", (torch_home(),)).find(weights), "unknown"
+    if weights is None and config.hf_hub_id:
+        repository = f"models--{config.hf_hub_id.replace('/', '--')}"
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            if found := sorted((hub_cache() / repository / "snapshots").glob(f"*/{file}")):
+                return found[-1], ""  # the cache's own snapshot
+    url = str(config.url or f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
+    return Published(f"timm {model}", url, "unknown", (torch_home(),)).find(weights), "unknown"
+
+
+@lru_cache(maxsize=2)
+def _timm(model: str, path: Path, changed: int) -> tuple[Any, dict[str, Any]]:
+    import timm
+
+    what = f"timm {model}"
+    state = read(path, what)
+    network: Any = timm.create_model(model, pretrained=False)
+    fill(network, state, path, what)
+    network.reset_classifier(0)
+    return network.eval().requires_grad_(False), dict(network.pretrained_cfg)

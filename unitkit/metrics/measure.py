@@ -1,0 +1,151 @@
+"""Measuring: a trained model over the held-out split, or plain sets of images against each other."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import Data
+from ..data.sources import Images
+from ..errors import UserError
+from ..images import at_once, to_tensor, to_uint8
+from ..seeds import derive
+from .metric import Meter, Metric, Setting, path_of, source
+
+Results = dict[str, dict[str, Any]]
+
+
+def evaluate(
+    model: Any,
+    data: Data,
+    metrics: Sequence[Metric],
+    *,
+    device: torch.device | str = "cpu",
+    batch: int = 0,
+    seed: int = 0,
+    most: int = 0,
+) -> Results:
+    """Every metric over the held-out split, the model in evaluation mode (z is the posterior's mean).
+
+    Args:
+        batch: images at once; 0 takes as many as their size allows, at most 32.
+        seed: of latent samples and of a metric's own classifier.
+        most: images of each domain at most, evenly spread over the split and always the same ones; 0 takes all.
+
+    Returns: by the metric's name `figures`, `n` (images by reading), `higher` (whether more of the first figure is
+        better), `protocol` and `warnings`, ready for JSON.
+    """
+    batch = batch or at_once(data.size)
+    meters = [metric.begin(Setting(device, seed, data)) for metric in metrics]
+    counts = [Counter[str]() for _ in metrics]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            for letter, domain in data.domains.items():
+                readings = dict.fromkeys(r for m in metrics for r in m.reads if source(r) == letter)
+                for indices in _batches(len(domain.test) if readings else 0, batch, most):
+                    images = _read(model, data, letter, indices, readings, device, seed)
+                    _update(metrics, meters, counts, images)
+    finally:
+        model.train(training)
+    return _results(metrics, meters, counts)
+
+
+def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: torch.device | str = "cpu") -> Results:
+    """Metrics of plain sets of images, with no model: `score([fid("ab", "b")], {"ab": translated, "b": real})`.
+
+    Metrics that compare images one by one need sets of equal length, in one order.
+
+    Returns: as `evaluate`. Raises `UserError` for a set that a metric reads and that is not given.
+    """
+    for reading in (reading for metric in metrics for reading in metric.reads):
+        if _set(reading) not in images:
+            raise UserError(f"no images are given for '{_set(reading)}': expected {_set(reading)}=FOLDER")
+    meters = [metric.begin(Setting(device)) for metric in metrics]
+    counts = [Counter[str]() for _ in metrics]
+    for metric, meter, count in zip(metrics, meters, counts, strict=True):
+        sets = {reading: images[_set(reading)] for reading in metric.reads}
+        if metric.together and len({len(each) for each in sets.values()}) > 1:
+            lengths = ", ".join(f"{_set(reading)} {len(each)}" for reading, each in sets.items())
+            raise UserError(f"{metric.name} compares images one by one, and the sets differ in number: {lengths}")
+        groups = [sets] if metric.together else [{reading: each} for reading, each in sets.items()]
+        for group in groups:
+            first = next(iter(group.values()))
+            for indices in _batches(len(first), at_once(first.size), 0):
+                loaded = {reading: np.stack([each.load(i) for i in indices]) for reading, each in group.items()}
+                _update([metric], [meter], [count], loaded)
+    return _results(metrics, meters, counts)
+
+
+def _set(reading: str) -> str:
+    """The set that a reading means where there is no model: the truth of `ab` is a set of b."""
+    return path_of(reading)[-1] if reading.startswith("truth:") else reading
+
+
+def _update(
+    metrics: Sequence[Metric], meters: Sequence[Meter], counts: Sequence[Counter[str]], images: Mapping[str, np.ndarray]
+) -> None:
+    for metric, meter, count in zip(metrics, meters, counts, strict=True):
+        ours = {reading: images[reading] for reading in metric.reads if reading in images}
+        if ours:
+            meter.update(ours)
+            count.update({reading: len(each) for reading, each in ours.items()})
+
+
+def _results(metrics: Sequence[Metric], meters: Sequence[Meter], counts: Sequence[Counter[str]]) -> Results:
+    found: Results = {}
+    for metric, meter, count in zip(metrics, meters, counts, strict=True):
+        outcome = meter.outcome(count)
+        found[metric.name] = {
+            "figures": outcome.figures,
+            "n": dict(count),
+            "higher": metric.higher,
+            "protocol": outcome.protocol,
+            "warnings": list(outcome.warnings),
+        }
+    return found
+
+
+def _read(
+    model: Any,
+    data: Data,
+    letter: str,
+    indices: Sequence[int],
+    readings: Iterable[str],
+    device: torch.device | str,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    real = np.stack([data.domains[letter].test.load(i) for i in indices])
+    batch = {letter: to_tensor(real, device)}
+    found = {letter: real}
+    plain = [reading for reading in readings if ":" not in reading]
+    images = model.images(batch, plain)
+    found |= {path: to_uint8(images[path]) for path in plain if path != letter}
+    for reading in readings:
+        if reading.startswith("truth:"):
+            assert data.truth, "checked before training"
+            found[reading] = np.stack([data.truth(path_of(reading), i) for i in indices])
+    for number in sorted({int(n) for reading in readings for n in re.findall(r"^sample(\d+):", reading)}):
+        prefix = f"sample{number}:"
+        paths = [path_of(reading) for reading in readings if reading.startswith(prefix)]
+        torch.manual_seed(derive(seed, indices[0], number))
+        if not hasattr(model, "sampling"):
+            raise UserError(f"a {type(model).__name__} has no `sampling`, so its latent cannot be sampled here")
+        model.sampling = True
+        try:
+            sampled = model.images(batch, paths)
+        finally:
+            model.sampling = False
+        found |= {prefix + path: to_uint8(sampled[path]) for path in paths}
+    return found
+
+
+def _batches(n: int, size: int, most: int) -> Iterator[list[int]]:
+    chosen = list(range(n)) if not most or most >= n else [i * n // most for i in range(most)]
+    return (chosen[start : start + size] for start in range(0, len(chosen), size))

@@ -1,0 +1,117 @@
+"""What a metric is: the image paths it reads, a meter that takes them batch by batch, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..data import Data
+from ..errors import UserError
+from ..registry import Registry
+
+registry = Registry("metric")
+register = registry.register
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and with what a metric measures.
+
+    Attributes:
+        device: for networks that a metric brings along.
+        seed: of everything that the metric draws at random.
+        data: the data of the run; None where plain sets of images are scored.
+    """
+
+    device: torch.device | str = "cpu"
+    seed: int = 0
+    data: Data | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a meter found.
+
+    Attributes:
+        figures: named numbers, the headline first.
+        protocol: what besides data and images made the figures: networks, hashes of their weights, tolerances.
+        warnings: whole sentences for whoever would trust a figure too far.
+    """
+
+    figures: dict[str, float]
+    protocol: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Meter(Protocol):
+    """One measurement under way. Its memory does not grow with the number of images, where the metric allows it."""
+
+    def update(self, images: Mapping[str, np.ndarray]) -> None:
+        """Take a batch: uint8 (N, C, H, W) by reading. A metric of sets gets its readings in any order."""
+
+    def outcome(self, n: Mapping[str, int]) -> Outcome:
+        """The figures, after the last batch; `n` counts the images by reading."""
+
+
+def always() -> None:
+    """Nothing is needed."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measurement that a recipe, a command or a program asks for.
+
+    Attributes:
+        name: a word and paths, such as "fid(ab, b)".
+        reads: image paths; `truth:ab` is the true counterpart of `a` in domain b, `sample2:ab` a translation from
+            the third sample of the latent in place of its mean.
+        begin: starts a measurement.
+        higher: whether more of the first figure is better.
+        together: whether the readings of one batch belong together, image by image.
+        ready: raises `UserError` where something that the metric needs (weights) is missing, before any long work.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    begin: Callable[[Setting], Meter]
+    higher: bool
+    together: bool = True
+    ready: Callable[[], object] = always
+
+    def __post_init__(self) -> None:
+        if not all(path_of(reading) for reading in self.reads):
+            raise UserError(f"the metric {self.name} reads '', and an image path is a word such as 'ab'")
+        if self.together and len({source(reading) for reading in self.reads}) > 1:
+            raise UserError(
+                f"the metric {self.name} compares images one by one, and its paths begin in different domains"
+            )
+
+
+def path_of(reading: str) -> str:
+    """The image path behind a reading: "ab" for "ab", "truth:ab" and "sample0:ab"."""
+    return reading.rpartition(":")[2]
+
+
+def source(reading: str) -> str:
+    """The domain whose real images a reading starts from."""
+    return path_of(reading)[:1]
+
+
+def reference_for(path: str, reference: str) -> str:
+    """The reading to compare the images of `path` with, one by one.
+
+    A reference that begins in the same domain, `("aba", "a")`, is read as it is; a real image of the domain where the
+    path ends, `("ab", "b")`, is the true counterpart, which only aligned data know.
+    """
+    if path and reference and path[0] != reference[0]:
+        if reference != path[-1]:
+            raise UserError(
+                f"images of '{path}' and of '{reference}' cannot be compared one by one: expected a reference that "
+                f"begins with '{path[0]}', or '{path[-1]}', the true counterpart"
+            )
+        return f"truth:{path[0]}{reference}"
+    return reference

@@ -1,0 +1,47 @@
+"""An evaluation with its protocol: everything that someone needs who wants the same figures again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..data import Data
+from ..run import versions
+from .measure import evaluate
+from .metric import Metric
+
+PACKAGES = ("unitkit", "torch", "torchvision", "torchmetrics", "torch-fidelity", "lpips", "timm", "numpy", "pillow")
+
+
+def evaluation(
+    model: Any,
+    data: Data,
+    metrics: Sequence[Metric],
+    *,
+    checkpoint: str,
+    step: int,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    most: int = 0,
+) -> dict[str, Any]:
+    """`evaluate`, and beside the figures: checkpoint, data, split, size and resampling, seed, versions, device."""
+    results = evaluate(model, data, metrics, device=device, seed=seed, most=most)
+    return {
+        "checkpoint": checkpoint,
+        "step": step,
+        "seed": seed,
+        "data": {"name": data.name, "fingerprint": data.fingerprint()},
+        "split": "test",
+        "images": most or "all",
+        "size": list(data.size),
+        "resampling": "files: scaled to cover the size, Lanczos with antialiasing, cut to the centre; arrays likewise",
+        "rounding": "images rounded to 8 bits before they are compared",
+        "latent": "mean of the posterior",
+        "device": str(device),
+        "versions": versions(*PACKAGES),
+        "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "metrics": results,
+    }

@@ -1,0 +1,127 @@
+"""Weights that other people publish: found where the user or the usual caches keep them, checked, never downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+HASH_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Published:
+    """A public file of weights.
+
+    Attributes:
+        what: the network in words.
+        url: where it can be had.
+        digest: the first digits of the published file's SHA-256.
+        folders: where the usual caches keep it.
+    """
+
+    what: str
+    url: str
+    digest: str
+    folders: tuple[Path, ...]
+
+    @property
+    def file(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def find(self, given: str | None) -> Path:
+        """The file that the user names, else the one in a cache. Raises `UserError` that says how to get it."""
+        if given is not None:
+            path = Path(given).expanduser()
+            if not path.is_file():
+                raise UserError(f"there is no weights file {path} for {self.what}; {self._way_out()}")
+            return path
+        for folder in self.folders:
+            if (folder / self.file).is_file():
+                return folder / self.file
+        raise UserError(f"the weights of {self.what} are not on this machine: {self._way_out()}")
+
+    def _way_out(self) -> str:
+        return f"fetch {self.url} and put it at {self.folders[0] / self.file}, or name the file with weights=PATH"
+
+
+def torch_home() -> Path:
+    """The folder where torch.hub and torchvision keep weights (TORCH_HOME)."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def facts(path: Path, published: str) -> dict[str, Any]:
+    """What a protocol says of a weights file: name, hash, and whether it is the published one."""
+    digest = sha256(path)
+    return {"weights": path.name, "sha256": digest[:HASH_DIGITS], "published": digest.startswith(published)}
+
+
+def warnings_of(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence where the weights are not the published ones."""
+    if found["published"]:
+        return ()
+    return (f"{found['weights']} is not the published file of weights: do not compare with published figures",)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a weights file, `.safetensors` or torch's own; no code in it is run.
+
+    Raises:
+        UserError: a file that is damaged, or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive raises nearly anything
+        reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
+        raise UserError(f"cannot read {path} as weights of {what}: {reason}; fetch it again") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise UserError(f"{path} holds no weights by name, as {what} needs them")
+    return dict(state)
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, what: str) -> None:
+    """Load weights into a network. Raises `UserError` where names or shapes are of another network."""
+    own = network.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files lack them
+    strange = sorted((own.keys() - counters - state.keys()) | (state.keys() - own.keys()))
+    strange += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if strange:
+        verb = "lacks" if strange[0] not in state else "has another" if strange[0] in own else "has a strange"
+        raise UserError(f"{path} is of another network than {what}: it {verb} '{strange[0]}'")
+    with torch.no_grad():
+        for name in own.keys() & state.keys():
+            own[name].copy_(state[name])
+
+
+def hub_cache() -> Path:
+    """The folder where Hugging Face's libraries keep weights (HF_HUB_CACHE, HF_HOME)."""
+    home = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE", Path(home) / "hub"))

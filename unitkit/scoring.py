@@ -1,0 +1,110 @@
+"""`unitkit evaluate`: metrics of a finished run, or of sets of images that someone made otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .checkpoint import all_steps, load_model, load_step
+from .data.plain import plain_images
+from .data.sources import Images
+from .devices import choose_device, enough_memory
+from .errors import UserError
+from .files import replacing
+from .metrics import Metric, evaluation, parse_metrics, score
+from .metrics.record import PACKAGES
+from .report import print_metrics, write_report
+from .run import RunFolder, versions
+from .session import kept_recipe
+
+
+def evaluate_run(
+    run: Path, data: str | None, metrics: str | None, device: str, seed: int, most: int, save: Path | None
+) -> None:
+    """Measure a run (its last step) or one of its checkpoints, print the tables, and keep the figures.
+
+    The figures go to the run's `metrics.json` and report, and to `save` as well where it is given. Raises `UserError`
+    for a run, data, metric or path that cannot be, before anything is computed.
+    """
+    folder, checkpoint = _find(run)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    file = kept_recipe(folder)
+    given = {**folder.record["knobs"], **({"data": data} if data else {})}
+    recipe = file.build(file.values(None, given))
+    model, _ = load_model(checkpoint)
+    chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
+    if not chosen:
+        raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
+    replace(recipe, evaluate=chosen, watch=None).checked()  # paths, alignment and weights, before any work
+    place = choose_device(device)
+    with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
+        found = evaluation(
+            model.to(place),
+            recipe.data,
+            chosen,
+            checkpoint=checkpoint.name if checkpoint.parent == folder.checkpoints else f"best/{checkpoint.name}",
+            step=load_step(checkpoint),
+            device=place,
+            seed=seed,
+            most=most,
+        )
+    folder.add_evaluation(found)
+    write_report(folder)
+    _keep(found, save)
+    print_metrics(console, found)
+
+
+def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, device: str, save: Path | None) -> None:
+    """Measure plain sets of images, `ab=FOLDER b=FOLDER`, against each other, with no model.
+
+    Raises:
+        UserError: a set without images, a metric that reads another set, images of different sizes without `size`.
+    """
+    if metrics is None:
+        raise UserError("say what to measure: --metrics 'fid(ab, b)'")
+    images: dict[str, Images] = {}
+    for word in sets:
+        name, equals, location = word.partition("=")
+        if not (equals and name.isalpha() and name.islower()) or name in images:
+            raise UserError(
+                f"'{word}' is no set of images: expected PATH=FOLDER, each path once, such as ab=translated"
+            )
+        images[name] = plain_images(location, size)
+    letters = sorted({letter for name in images for letter in name})
+    chosen = parse_metrics(metrics, letters)
+    for metric in chosen:
+        metric.ready()
+    place = choose_device(device)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    with console.status("measuring"), enough_memory(place, "measuring"):
+        results = score(chosen, images, device=place)
+    found: dict[str, Any] = {
+        "sets": {name: {"images": len(each), "fingerprint": each.fingerprint()} for name, each in images.items()},
+        "size": list(next(iter(images.values())).size),
+        "seed": 0,
+        "versions": versions(*PACKAGES),
+        "metrics": results,
+    }
+    _keep(found, save)
+    print_metrics(console, found)
+
+
+def _find(run: Path) -> tuple[RunFolder, Path]:
+    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`."""
+    if (run / "model.json").is_file():
+        return RunFolder(run.resolve().parent.parent if run.parent.name != "best" else run.parent.parent), run
+    if run.name == "best" and (steps := all_steps(run)):
+        return RunFolder(run.parent), steps[-1]
+    folder = RunFolder(run)
+    return folder, folder.latest()
+
+
+def _keep(found: dict[str, Any], save: Path | None) -> None:
+    if save is not None:
+        with replacing(save) as file:
+            file.write_text(json.dumps(found, indent=1), "utf-8")
