@@ -121,8 +121,8 @@ def test_the_line_of_a_recipe_named_from_here(tmp_path: Path, monkeypatch: pytes
         ('["discriminators"]', '["encoders"]', ["trained by two players"]),
         ('Player("discriminator"', 'Player("generator"', ["different names"]),
         ("l_gan.judge, adam", "[], adam", ["'discriminator' has no terms"]),
-        ('closeness("aa", "a")', 'closeness("ax", "a")', ["'ax'"]),
-        ('closeness("aa", "a")', 'closeness("aa", "")', ["''"]),
+        ('psnr("aa", "a")', 'psnr("ax", "a")', ["'ax'"]),
+        ('psnr("aa", "a")', 'psnr("aa", "")', ["''"]),
         ("adam = Adam(lr=lr", "adam = Adam(lr=-lr", ["lr above 0"]),
         ("channels=source.channels", "channels={'a': 1, 'b': 1}", ["channels", "the data's"]),
         ("channels=source.channels", "channels={'a': 3}", ["two or more"]),
@@ -139,9 +139,9 @@ def test_a_recipe_whose_parts_do_not_fit(tmp_path: Path, old: str, new: str, say
 
 
 def test_a_metric_that_needs_counterparts_which_the_data_do_not_know(tmp_path: Path) -> None:
-    recipe = changed(tmp_path, 'evaluate=[closeness("aa", "a")]', 'evaluate=[counterpart("ab")]')
-    recipe.write_text(recipe.read_text().replace("closeness,", "counterpart,"))
-    refused(tmp_path, recipe, f"data={photos(tmp_path / 'data')}", says=["counterpart(ab)", "data=portraits"])
+    recipe = changed(tmp_path, 'evaluate=[psnr("aa", "a")]', 'evaluate=[counterpart("ab")]')
+    recipe.write_text(recipe.read_text().replace("psnr,", "counterpart,"))
+    refused(tmp_path, recipe, f"data={photos(tmp_path / 'data')}", says=["counterpart(ab)", "aligned"])
 
 
 # Knobs and options

@@ -42,7 +42,7 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     assert unitkit("train", TINY, "batch=4", *knobs, "--out", tmp_path / "run1").status == 0
     answers = [rank.wait() for rank in ranks]
     assert [answer.status for answer in answers] == [0, 0], answers
-    assert "held-out images" in answers[0].out and answers[1].out == ""
+    assert "protocol: step 4" in answers[0].out and answers[1].out == ""
     first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

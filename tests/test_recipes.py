@@ -65,8 +65,8 @@ def test_it_trains(path: Path, tmp_path: Path) -> None:
     recipe = tiny(path, few(len(recipe.data.domains)))
     trainer = Trainer(recipe, tmp_path / "run")
     assert trainer.fit()
-    figures = trainer.evaluate()["figures"]
-    assert set(figures) == {metric.name for metric in recipe.evaluate} != set()
+    found = trainer.evaluate()["metrics"]
+    assert set(found) == {metric.name for metric in recipe.evaluate} != set()
 
 
 def test_cyclegan_minimises_the_objective_of_its_paper(tmp_path: Path) -> None:

@@ -101,13 +101,19 @@ def test_new_steps_are_remembered(tmp_path: Path) -> None:
     assert "steps 6 to 9" in unitkit("train", "--resume", "--out", folder).out
 
 
+def measured(folder: Path) -> list[dict[str, object]]:
+    """What `metrics.json` holds, without the time of day."""
+    found = json.loads((folder / "metrics.json").read_text())["evaluations"]
+    return [{key: value for key, value in entry.items() if key != "measured"} for entry in found]
+
+
 def test_resuming_a_complete_run_measures_it_again(trained: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(trained, tmp_path / "run")
     (folder / "metrics.json").unlink()
     answer = unitkit("train", "--resume", "--out", folder)
     assert answer.status == 0
     assert "complete" in answer.out
-    assert (folder / "metrics.json").read_text() == (trained / "metrics.json").read_text()
+    assert measured(folder) == measured(trained)
     assert_same_run(folder, trained)
 
 
@@ -149,7 +155,7 @@ def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Mo
         "stats": "unitkit.run:RunFolder.append_stats",
         "json": "unitkit.run:RunFolder.write_json",
         "grid": "unitkit.trainer:save_grid",
-        "measure": "unitkit.trainer:evaluate",
+        "measure": "unitkit.trainer:evaluation",
         "report": "unitkit.session:write_report",
     }
     return Moment(names[what], at, signals)
@@ -185,7 +191,7 @@ def test_killed_and_resumed(trained: Path, tmp_path: Path, what: str, at: int, l
     assert_same_run(folder, trained)
     assert whole_checkpoints(folder) == ["step-00000009", "step-00000012"]
     assert not rubbish(folder)
-    assert (folder / "metrics.json").read_text() == (trained / "metrics.json").read_text()
+    assert measured(folder) == measured(trained)
 
 
 def test_python_m_unitkit_killed_from_outside(trained: Path, tmp_path: Path) -> None:
@@ -394,7 +400,7 @@ def test_training_that_fails_exits_with_1_and_one_line(tmp_path: Path, what: str
 
 @pytest.mark.parametrize(
     ("where", "what", "step"),
-    [("trainer.save_grid", "the sample grid of step 6", 6), ("trainer.evaluate", "measuring", 12)],
+    [("trainer.save_grid", "the sample grid of step 6", 6), ("trainer.evaluation", "measuring", 12)],
 )
 def test_memory_that_runs_out_beside_the_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, what: str, step: int
@@ -701,9 +707,19 @@ def test_using_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None
 
 
 def test_nothing_is_pickled() -> None:
-    """Neither torch.load, torch.save nor pickle: loading a file never runs code."""
+    """Neither torch.load, torch.save nor pickle: loading a file never runs code.
+
+    Weights that others publish come in torch's format; they are read in one place, as tensors alone. torch-fidelity's
+    constructor insists on a file, and gets one in memory that holds nothing.
+    """
+    allowed = {
+        "weights.py": 'torch.load(path, map_location="cpu", weights_only=True)',
+        "features.py": "torch.save({}, nothing)",
+    }
     for path in Path(kit.__file__).parent.rglob("*.py"):
         source = path.read_text("utf-8")
+        if path.parent.name == "metrics" and path.name in allowed:
+            source = source.replace(allowed[path.name], "None", 1)
         assert not re.search(r"torch\.(load|save)\b|weights_only|allow_pickle=True|[^.\w](eval|exec)\(", source), path
         for node in ast.walk(ast.parse(source)):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -732,6 +748,7 @@ def test_the_record_of_a_run(trained: Path) -> None:
     assert record["knobs"]["width"] == 4 and record["seed"] == 0 and record["recipe"] == "tiny"
     assert record["versions"]["torch"] == importlib.metadata.version("torch")
     assert (trained / "recipe.py").read_text() == TINY.read_text()
-    figures = json.loads((trained / "metrics.json").read_text())
-    assert figures["step"] == 12 and figures["figures"]["closeness(aa, a)"]["n"] == 4
+    (entry,) = json.loads((trained / "metrics.json").read_text())["evaluations"]
+    assert entry["step"] == 12 and entry["metrics"]["psnr(aa, a)"]["n"] == {"aa": 4, "a": 4}
+    assert entry["data"] == record["data"] and entry["size"] == [16, 16] and entry["split"] == "test"
     assert time.strptime(record["started"], "%Y-%m-%dT%H:%M:%S%z")

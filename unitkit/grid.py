@@ -7,7 +7,6 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .errors import UserError, nearest
@@ -142,8 +141,3 @@ def folder_name(setting: Mapping[str, Any]) -> str:
     if safe == name and len(name) <= LONGEST:
         return name
     return f"{safe[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def inside(out: Path, cell: Cell) -> Path:
-    """A cell's run folder."""
-    return out / cell.folder

@@ -169,3 +169,13 @@ def pull(stages: Sequence[tuple[nn.Module, nn.Module]]) -> Tensor:
     """The mean squared difference between the weights of stages that soft sharing links; reads `link:PART`."""
     pairs = [(p, q) for ours, theirs in stages for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)]
     return sum(((p - q).square().sum() for p, q in pairs), start=torch.zeros(())) / sum(p.numel() for p, _ in pairs)
+
+
+def non_finite_gradient(values: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> str | None:
+    """The first of these terms whose gradient by the parameters is not finite."""
+    for name, value in values.items():
+        if value.requires_grad:
+            gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            if not all(torch.isfinite(g).all() for g in gradients if g is not None):
+                return name
+    return None

@@ -168,6 +168,7 @@ class Checked:
                         f"the metric {metric.name} needs the true counterpart of an image, and the data "
                         f"'{recipe.data.name}' do not know it: leave the metric out, or give aligned data"
                     )
+            metric.check_size(recipe.data.size)
             metric.ready()
         self.readings = self._rehearse()
 

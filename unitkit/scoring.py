@@ -78,6 +78,8 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)
     for metric in chosen:
+        for each in images.values():
+            metric.check_size(each.size)
         metric.ready()
     place = choose_device(device)
     console = Console(highlight=False, emoji=False, soft_wrap=True)

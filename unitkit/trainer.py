@@ -17,6 +17,7 @@ from . import checkpoint, dist
 from .data.batches import Batches
 from .devices import choose_device, enough_memory
 from .errors import TrainingError, UserError, nearest
+from .losses import non_finite_gradient
 from .metrics import evaluation
 from .nested import detached, float32
 from .recipe import Checked, Player, Recipe
@@ -172,7 +173,9 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all steps are done, or the recipe's watch has ended the training early."""
-        return self.done >= self.recipe.steps or dist.any_rank(bool(self.watcher and self.watcher.spent))
+        if self.watcher is None or self.done >= self.recipe.steps:
+            return self.done >= self.recipe.steps
+        return dist.any_rank(dist.rank() == 0 and self.watcher.spent)
 
     def _watch(self) -> None:
         if self.watcher and dist.rank() == 0 and self.watcher.due(self.done):
@@ -234,13 +237,8 @@ class Trainer:
         culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
         if culprit is None:
             seed_step(self.seed, step, dist.rank())
-            images = self._images(self.batches.batch(step))
-            again = self._losses(player, images)
-            for name, value in ((name, value) for name, value in again.items() if value.requires_grad):
-                grads = torch.autograd.grad(value, self.parameters(player), retain_graph=True, allow_unused=True)
-                if not all(torch.isfinite(g).all() for g in grads if g is not None):
-                    culprit = name
-                    break
+            again = self._losses(player, self._images(self.batches.batch(step)))
+            culprit = non_finite_gradient(again, self.parameters(player))
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.batches.names(step).items())
         return (
             f"step {step + 1}: the gradient of player '{player.name}' is not finite, from the term "

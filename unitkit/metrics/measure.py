@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from ..data import Data
-from ..data.sources import Images
+from ..data.sources import ImageFiles, Images
 from ..errors import UserError
 from ..images import at_once, to_tensor, to_uint8
 from ..seeds import derive
@@ -60,7 +61,7 @@ def evaluate(
 def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: torch.device | str = "cpu") -> Results:
     """Metrics of plain sets of images, with no model: `score([fid("ab", "b")], {"ab": translated, "b": real})`.
 
-    Metrics that compare images one by one need sets of equal length, in one order.
+    Metrics that compare images one by one need sets of equal length, of equal names where they are files.
 
     Returns: as `evaluate`. Raises `UserError` for a set that a metric reads and that is not given.
     """
@@ -74,6 +75,8 @@ def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: to
         if metric.together and len({len(each) for each in sets.values()}) > 1:
             lengths = ", ".join(f"{_set(reading)} {len(each)}" for reading, each in sets.items())
             raise UserError(f"{metric.name} compares images one by one, and the sets differ in number: {lengths}")
+        if metric.together:
+            _check_names(metric, sets)
         groups = [sets] if metric.together else [{reading: each} for reading, each in sets.items()]
         for group in groups:
             first = next(iter(group.values()))
@@ -81,6 +84,15 @@ def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: to
                 loaded = {reading: np.stack([each.load(i) for i in indices]) for reading, each in group.items()}
                 _update([metric], [meter], [count], loaded)
     return _results(metrics, meters, counts)
+
+
+def _check_names(metric: Metric, sets: Mapping[str, Images]) -> None:
+    """Files that are compared one by one must have one name each, so that no two strangers are compared."""
+    files = [each for each in sets.values() if isinstance(each, ImageFiles)]
+    for one, two in itertools.pairwise(files):
+        for a, b in zip(one.paths, two.paths, strict=True):
+            if a.stem != b.stem:
+                raise UserError(f"{metric.name} compares images one by one, and '{a}' stands beside '{b}'")
 
 
 def _set(reading: str) -> str:

@@ -72,6 +72,7 @@ class Metric:
         begin: starts a measurement.
         higher: whether more of the first figure is better.
         together: whether the readings of one batch belong together, image by image.
+        smallest: the least height and width of images that it can take.
         ready: raises `UserError` where something that the metric needs (weights) is missing, before any long work.
     """
 
@@ -80,7 +81,16 @@ class Metric:
     begin: Callable[[Setting], Meter]
     higher: bool
     together: bool = True
+    smallest: int = 1
     ready: Callable[[], object] = always
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise `UserError` for images too small for this metric."""
+        if min(size) < self.smallest:
+            raise UserError(
+                f"the metric {self.name} needs images of at least {self.smallest} pixels a side, not "
+                f"{size[0]}x{size[1]}"
+            )
 
     def __post_init__(self) -> None:
         if not all(path_of(reading) for reading in self.reads):

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
 from ..images import to_tensor
 from ..registry import AtLeast
 from .metric import Metric, Outcome, Setting, reference_for, register
@@ -50,7 +49,14 @@ def lpips(path: str, to: str, *, net: Net = "alex", weights: str | None = None) 
 
     options = [f"net={net}"] * (net != "alex") + [f"weights={weights}"] * (weights is not None)
     name = f"lpips({', '.join([path, to, *options])})"
-    return Metric(name, reads, begin, higher=False, ready=lambda: lpips_distance(net, weights, "cpu"))
+    return Metric(
+        name,
+        reads,
+        begin,
+        higher=False,
+        smallest=SMALLEST[net],
+        ready=lambda: lpips_distance(net, weights, "cpu"),
+    )
 
 
 @register
@@ -82,7 +88,8 @@ def diversity(
             lpips_distance(net, weights, "cpu")
 
     options = [f"samples={samples}"] * (samples != 4) + [f"distance={distance}"] * (distance != "l2")
-    return Metric(f"diversity({', '.join([path, *options])})", reads, begin, higher=True, ready=ready)
+    name, smallest = f"diversity({', '.join([path, *options])})", SMALLEST[net] if distance == "lpips" else 1
+    return Metric(name, reads, begin, higher=True, smallest=smallest, ready=ready)
 
 
 class Mean:
@@ -106,17 +113,12 @@ def lpips_distance(net: str, weights: str | None, device: torch.device | str) ->
     """LPIPS of two batches of uint8 images (N, C, H, W), as float64 (N,), and its protocol.
 
     Raises:
-        UserError: weights that are missing, damaged or of another network; at once, or for images that are too small.
+        UserError: weights that are missing, damaged or of another network.
     """
     path = BACKBONES[net].find(weights)
     network = _lpips(net, path, path.stat().st_mtime_ns).to(device)
 
     def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        if min(one.shape[2:]) < SMALLEST[net]:
-            raise UserError(
-                f"lpips with {net} needs images of at least {SMALLEST[net]} pixels a side, not {one.shape[2]}x"
-                f"{one.shape[3]}: choose net=vgg (16 pixels), or larger images"
-            )
         with torch.no_grad():
             values: Tensor = network(*(_rgb(to_tensor(each, device)) for each in (one, two)))
         flat: np.ndarray = values.flatten().double().cpu().numpy()
