@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,7 @@ def _run(
     no_reader: bool,
     terminal: bool,
 ) -> None:
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # its workers: from our server
     for suffix, number in (".out", 1), (".err", 2):
         os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if no_reader:

@@ -16,9 +16,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from .ablation import Ablation, begin, choose_metric, figures_of, last_evaluation, setting_label
+from .ablation import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
 from .ablation_report import write_ablation_report
-from .errors import UserError
+from .devices import choose_device
+from .errors import UserError, nearest
 from .grid import Cell, Grid, label, one_setting, read_grid
 from .knobs import RecipeFile, read_recipe_file
 from .recipe import Recipe
@@ -46,6 +47,10 @@ def ablate(
     yes: bool,
 ) -> None:
     """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
+    if precision not in ("fp32", "bf16"):
+        raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
+    if ray is None:  # the nodes of a Ray cluster may have what this machine has not
+        choose_device(device)
     file = read_recipe_file(recipe)
     grid = read_grid(file, words)
     reference = one_setting(file, grid, baseline or "")
@@ -57,18 +62,18 @@ def ablate(
             raise UserError(f"{question}: give --yes if that is meant")
         typer.confirm(f"{question}. Begin?", abort=True)
     recipes = [_check(file, grid, s) for s in (settings if len(settings) <= CHECKED else [settings[0], settings[-1]])]
-    main = choose_metric(metric, [each.name for each in recipes[0].evaluate])
+    main, figure = choose_metric(metric, [each.name for each in recipes[0].evaluate])
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     out = out or Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}"
     lock = RunFolder(out).lock()
     try:
-        figure = metric.rpartition(").")[2] if metric and ")." in metric else None
         command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]
-        ablation = begin(out, file, grid, seeds, reference, f"{main}.{figure or ''}", command)
+        ablation = begin(out, file, grid, seeds, reference, f"{main}.{figure}", precision, command)
 
         def job(cell: Cell) -> Job:
             knobs = {**grid.fixed, **cell.setting}
-            return Job(recipe, knobs, out / cell.folder, cell.seed, device, precision, checkpoint_every)
+            kept = kept_copy(out, file.name)
+            return Job(recipe, kept, knobs, out / cell.folder, cell.seed, device, precision, checkpoint_every)
 
         jobs = {cell.folder: job(cell) for cell in ablation.cells}
         stopped = _run(ablation, jobs, workers, ray, console)
@@ -83,7 +88,9 @@ def _check(file: RecipeFile, grid: Grid, setting: dict[str, object]) -> Recipe:
         recipe = file.build({**file.values(), **grid.fixed, **setting})
         recipe.checked()
     except UserError as error:
-        raise UserError(f"with {label(setting)}: {error}" if setting else str(error)) from None
+        listed = [name for name, value in setting.items() if isinstance(value, str)]
+        hint = f" (a value that holds a comma itself ends with a semicolon: '{listed[0]}=x,y;')" if listed else ""
+        raise UserError(f"with {label(setting)}: {error}{hint}" if setting else str(error)) from None
     return recipe
 
 
@@ -103,7 +110,7 @@ def _run(
         return bool(signals)
 
     if not todo:
-        _name_metric(ablation)
+        _name_metric(ablation, console)
         return None
     ended: Iterator[Ended | None] = (
         run_on_ray(todo, ray, stopping, workers or 0) if ray else run_here(todo, workers or default_workers(), stopping)
@@ -117,7 +124,7 @@ def _run(
             if each:
                 cell = cells[str(each.job.out)]
                 ablation.mark(cell, each.failed)
-                _name_metric(ablation)
+                _name_metric(ablation, console)
                 board.ended += not each.stopped
                 if not console.is_terminal:
                     console.print(board.line(cell, each), markup=False)
@@ -129,15 +136,17 @@ def _run(
     return signals[0] if signals else None
 
 
-def _name_metric(ablation: Ablation) -> None:
-    """Complete the main metric by its first figure, which is known once a cell has been measured."""
-    name = ablation.record["metric"]
-    if not name.endswith("."):
-        return
+def _name_metric(ablation: Ablation, console: Console) -> None:
+    """Complete the main metric by its first figure; which it has is known once a cell has been measured."""
+    metric, _, figure = ablation.record["metric"].rpartition(".")
     for cell in ablation.cells:
         if entry := last_evaluation(ablation.run(cell)):
-            ablation.record["metric"] = next(key for key in figures_of(entry) if key.startswith(name))
-            ablation.write()
+            has = list(entry["metrics"][metric]["figures"])
+            if figure not in has:
+                if figure:
+                    console.print(f"{metric} has no figure '{figure}'. {nearest(figure, has)} Shown is {has[0]}.")
+                ablation.record["metric"] = f"{metric}.{has[0]}"
+                ablation.write()
             return
 
 
@@ -198,7 +207,7 @@ def _close(console: Console, ablation: Ablation, out: Path, stopped: int | None)
     done = sum(map(ablation.done, ablation.cells))
     failed = [each for each in ablation.record["cells"] if each["failed"]]
     again = " ".join(["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])])
-    if "--out" not in sys.argv:
+    if not any(word.partition("=")[0] == "--out" for word in sys.argv):
         again += f" --out {shlex.quote(str(out))}"
     say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
     say(f"\n{done} of {len(ablation.cells)} cells done. Report: {out / 'ablation.html'}, ablation.md, ablation.csv")

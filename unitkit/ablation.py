@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import latest, read_json
+from .checkpoint import latest, load_step, read_json
 from .errors import UserError, nearest
 from .files import replacing
 from .grid import Cell, Grid, label
 from .knobs import RecipeFile
 from .run import RunFolder
+from .session import kept_recipe
+from .watch import Watcher
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Ablation:
         """Whether a cell is trained and measured to its end: its last checkpoint has an evaluation."""
         run = self.run(cell)
         try:
-            return (last := last_evaluation(run)) is not None and last["checkpoint"] == latest(run.checkpoints).name  # type: ignore[union-attr]
-        except (UserError, AttributeError):  # a damaged file, no checkpoint: not done, and training again tells why
+            last, newest = last_evaluation(run), latest(run.checkpoints)
+            return bool(last and newest and last["checkpoint"] == newest.name) and _finished(run, load_step(newest))  # type: ignore[arg-type]
+        except UserError:  # a damaged file: not done, and training again tells why
             return False
 
     def figure(self, cell: Cell) -> float | None:
@@ -66,12 +70,13 @@ def begin(
     seeds: int,
     baseline: Mapping[str, Any],
     metric: str,
+    precision: str,
     command: Sequence[str],
 ) -> Ablation:
     """The ablation of a folder, new, taken up again, or extended by values and seeds.
 
     Raises:
-        UserError: a folder that holds an ablation of another recipe, of other fixed or of other swept knobs.
+        UserError: a folder that holds an ablation of another recipe, precision, of other fixed or other swept knobs.
     """
     record: dict[str, Any] = {
         "format": 1,
@@ -83,14 +88,20 @@ def begin(
         "seeds": seeds,
         "baseline": plain(baseline),
         "metric": metric,
+        "precision": precision,
         "command": " ".join(command),
         "cells": [plain(cell.to_json()) for cell in grid.cells(seeds)],
     }
     path = out / "ablation.json"
     if path.exists():
         before = read_json(path)
-        for key, what in ("recipe", "the recipe"), ("sha256", "the recipe's text"), ("fixed", "the fixed knobs"):
-            if before.get(key) != record[key]:
+        for key, what in (
+            ("recipe", "the recipe"),
+            ("sha256", "the recipe's text"),
+            ("precision", "the precision"),
+            ("fixed", "the fixed knobs"),
+        ):
+            if before.get(key, record[key]) != record[key]:
                 was = f": {before.get(key)}, now {record[key]}" if key != "sha256" else ""
                 raise UserError(
                     f"{out} holds another ablation, {what} differ{'s' if key != 'fixed' else ''}{was}; "
@@ -102,11 +113,18 @@ def begin(
                 f"{', '.join(record['swept']) or 'no knob'}; choose another --out"
             )
         _keep_earlier(before, record)
-    elif out.is_dir() and any(p.name != ".lock" for p in out.iterdir()):
+    elif out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
         raise UserError(f"{out} is a folder with other things in it, and no ablation: choose another --out")
+    with replacing(kept_copy(out, file.name)) as copy:
+        copy.write_text(file.source, "utf-8")
     ablation = Ablation(out, record)
     ablation.write()
     return ablation
+
+
+def kept_copy(out: Path, recipe: str) -> Path:
+    """Where an ablation keeps its recipe's text, from which cells train once the recipe file is edited."""
+    return out / f"{recipe}.py"
 
 
 def _keep_earlier(before: Mapping[str, Any], record: dict[str, Any]) -> None:
@@ -116,6 +134,16 @@ def _keep_earlier(before: Mapping[str, Any], record: dict[str, Any]) -> None:
     record["seeds"] = max(before["seeds"], record["seeds"])
     known = {cell["folder"] for cell in before["cells"]}
     record["cells"] = before["cells"] + [cell for cell in record["cells"] if cell["folder"] not in known]
+
+
+def _finished(run: RunFolder, step: int) -> bool:
+    """Whether a training ends at `step`: a run that was stopped may have been measured by `unitkit evaluate`."""
+    knobs = run.record["knobs"]
+    if step >= knobs.get("steps", float("inf")):
+        return True
+    file = kept_recipe(run)
+    recipe = file.build(file.values(None, knobs))
+    return step >= recipe.steps or bool(recipe.watch and Watcher(recipe.watch, run).spent)
 
 
 def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
@@ -135,8 +163,8 @@ def figures_of(entry: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def choose_metric(wanted: str | None, names: Sequence[str]) -> str | None:
-    """The metric's name among the recipe's that `wanted` means; its figure follows after the last dot, or is left out.
+def choose_metric(wanted: str | None, names: Sequence[str]) -> tuple[str, str]:
+    """The metric of the recipe that `wanted` means ("psnr(aa, a).psnr", "psnr"), and its figure, "" for the first.
 
     Raises:
         UserError: a metric that the recipe does not have, or a word that means several.
@@ -144,14 +172,14 @@ def choose_metric(wanted: str | None, names: Sequence[str]) -> str | None:
     if not names:
         raise UserError("the recipe names no metrics, so there is nothing to compare: give it some in evaluate=[...]")
     if wanted is None:
-        return names[0]
-    said = wanted.replace(" ", "")
-    hits = [name for name in names if name.replace(" ", "") == said or said.startswith(name.replace(" ", "") + ".")]
-    hits = hits or [name for name in names if name.partition("(")[0] == said.partition("(")[0].partition(".")[0]]
+        return names[0], ""
+    match = re.fullmatch(r"(\w+(\(.*?\))?)(?:\.(.+))?", wanted.replace(" ", ""))
+    said, paths, figure = match.groups() if match else (wanted, None, None)
+    hits = [name for name in names if said == (name.replace(" ", "") if paths else name.partition("(")[0])]
     if len(hits) != 1:
         many = f"it means {', '.join(hits)}" if hits else f"{nearest(wanted, names)}"
         raise UserError(f"--metric '{wanted}' is not one metric of the recipe: {many}")
-    return hits[0]
+    return hits[0], figure or ""
 
 
 def plain(value: Any) -> Any:

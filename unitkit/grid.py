@@ -12,6 +12,7 @@ from typing import Any
 from .errors import UserError, nearest
 from .knobs import RecipeFile, parse_knobs
 
+MOST = 10_000  # values in a range
 LONGEST = 120  # of a folder's name; longer ones are cut and told apart by a hash
 
 
@@ -96,6 +97,8 @@ def split_values(name: str, text: str) -> list[str]:
             low, high = int(match[1]), int(match[2])
             if high < low:
                 raise UserError(f"the range {word} of '{name}' is empty: expected the lower end first, {high}..{low}")
+            if high - low >= MOST:
+                raise UserError(f"the range {word} of '{name}' has {high - low + 1} values; expected at most {MOST}")
             found += [str(number) for number in range(low, high + 1)]
         else:
             found.append(word)
@@ -131,7 +134,12 @@ def one_setting(file: RecipeFile, grid: Grid, text: str) -> dict[str, Any]:
 
 def label(setting: Mapping[str, Any]) -> str:
     """A setting as people read it: "shared=0, layers=3"."""
-    return ", ".join(f"{name}={value}" for name, value in setting.items()) or "default"
+    return ", ".join(f"{name}={_text(value)}" for name, value in setting.items()) or "default"
+
+
+def _text(value: Any) -> str:
+    """A value as the command line takes it: a size of (48, 64) is "48x64"."""
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def folder_name(setting: Mapping[str, Any]) -> str:

@@ -27,9 +27,11 @@ POLL = 0.2  # seconds
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: the recipe file, its knobs, the run folder, and what `unitkit train` takes besides."""
+    """A cell to run: the recipe file and the ablation's copy of it, its knobs, the run folder, and what `unitkit train`
+    takes besides."""
 
     recipe: str
+    kept: Path
     knobs: dict[str, Any]
     out: Path
     seed: int
@@ -58,12 +60,12 @@ def run_job(job: Job, threads: int = 0) -> str | None:
     os.dup2(log, 2)
     if threads:
         torch.set_num_threads(threads)
-    begun = (job.out / "run.json").is_file()
     try:
-        if begun:
+        _wait_for(job.out)
+        if (job.out / "run.json").is_file():
             train_recipe(None, (), job.out, True, job.device, None, None, job.checkpoint_every)
         else:
-            file = read_recipe_file(job.recipe)
+            file = read_recipe_file(_recipe(job))
             values = file.values(None, job.knobs)
             run_training(file, values, job.out, {}, job.device, job.precision, job.seed, job.checkpoint_every)
     except (UserError, TrainingError) as error:
@@ -82,6 +84,26 @@ def run_job(job: Job, threads: int = 0) -> str | None:
             os.close(before)
         os.close(log)
     return None
+
+
+def _wait_for(folder: Path, seconds: float = 60) -> None:
+    """Wait while a worker of an ablation that was killed still writes its last checkpoint into this folder."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            os.close(RunFolder(folder).lock())
+            return
+        except UserError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL)
+
+
+def _recipe(job: Job) -> Path:
+    """The recipe file; the copy where it was edited since the ablation began, or is not on this machine."""
+    source = job.kept.read_text("utf-8")
+    path = Path(job.recipe)
+    return path if path.is_file() and path.read_text("utf-8") == source else job.kept
 
 
 def default_workers() -> int:
@@ -121,7 +143,7 @@ def run_here(jobs: Sequence[Job], workers: int, stopping: Callable[[], bool]) ->
                 process.join()
                 ours.close()
                 slots.append(slot)
-                yield _ended(job, process.exitcode)
+                yield _ended(job, process.exitcode, told)
             yield None
             time.sleep(POLL)
     finally:
@@ -135,6 +157,9 @@ def run_on_ray(
     jobs: Sequence[Job], address: str, stopping: Callable[[], bool], workers: int = 0
 ) -> Iterator[Ended | None]:
     """Run jobs as tasks of a Ray cluster whose nodes all see the ablation's folder.
+
+    Ray is joined by the call itself, not at the first cell: it takes the signals for itself, and who wants them must
+    come after.
 
     Args:
         address: "local" for a Ray of this machine's own, "auto", or HOST:PORT.
@@ -151,33 +176,43 @@ def run_on_ray(
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise UserError(f"no Ray answers at '{address}': {str(error).strip().partition(chr(10))[0]}") from error
+    return _ray_tasks(jobs, stopping, workers)
+
+
+def _ray_tasks(jobs: Sequence[Job], stopping: Callable[[], bool], workers: int) -> Iterator[Ended | None]:
+    import ray
+
     cluster: Any = ray
     gpus = 1 if cluster.cluster_resources().get("GPU") else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_ray_task)
-    waiting = list(jobs)
+    waiting, told = list(jobs), False
     running: dict[Any, Job] = {}
     try:
         while running or (waiting and not stopping()):
             while waiting and not stopping() and (not workers or len(running) < workers):
                 job = waiting.pop(0)
-                running[task.remote(job)] = job
-            if stopping():
+                running[task.remote(job, Path.cwd())] = job
+            if stopping() and not told:  # once: a second signal would end a training without a checkpoint
+                told = True
                 for reference in running:
                     ray.cancel(reference, force=False)
             done, _ = ray.wait(list(running), timeout=1.0)
             for reference in done:
                 job = running.pop(reference)
                 try:
-                    yield Ended(job, ray.get(reference))
+                    failed = ray.get(reference)
+                    yield Ended(job, None if told else failed, stopped=told and failed is not None)
                 except ray.exceptions.RayError as error:
                     first = str(error).strip().partition("\n")[0]
-                    yield Ended(job, None if stopping() else f"its Ray task died: {first}", stopped=stopping())
+                    yield Ended(job, None if told else f"its Ray task died: {first}", stopped=told)
             yield None
     finally:
         ray.shutdown()
 
 
-def _ray_task(job: Job) -> str | None:
+def _ray_task(job: Job, folder: Path) -> str | None:
+    if folder.is_dir():  # what relative paths, of data too, are relative to
+        os.chdir(folder)
     done: list[str | None] = []
     try:
         done.append(run_job(job))
@@ -189,7 +224,7 @@ def _ray_task(job: Job) -> str | None:
 def _child(job: Job, device: str, threads: int, alive: Any) -> None:
     # A parent that is killed closes its end of the pipe: the training then writes a checkpoint and leaves.
     threading.Thread(target=_leave_with_parent, args=(alive,), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the ablation tells us itself
+    os.setsid()  # Ctrl-C at the terminal reaches the ablation alone; a second signal would end us without a checkpoint
     failed = run_job(Job(**{**job.__dict__, "device": device}), threads)
     sys.exit(1 if failed else 0)
 
@@ -201,11 +236,11 @@ def _leave_with_parent(alive: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _ended(job: Job, status: int | None) -> Ended:
+def _ended(job: Job, status: int | None, told: bool) -> Ended:
     if status == 0:
         return Ended(job, None)
     if status in (128 + signal.SIGTERM, -signal.SIGTERM):
-        return Ended(job, None, stopped=True)
+        return Ended(job, None if told else "its process was told to stop (SIGTERM) from outside", stopped=told)
     if status is not None and status < 0:
         return Ended(job, f"its process was killed by signal {signal.Signals(-status).name}")
     lines = [line for line in _log(job) if line.strip()]

@@ -1,0 +1,174 @@
+"""Ablations that break: signals from a terminal or from outside, an edited recipe, a worker that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import one_line, start, unitkit, until
+
+from unitkit import UserError
+from unitkit.ablation import Ablation, begin, choose_metric
+from unitkit.grid import folder_name, read_grid, split_values
+from unitkit.knobs import read_recipe_file
+from unitkit.run import RunFolder
+
+ON_CPU = ("width=2", "--device", "cpu")
+
+
+def cell(out: Path, setting: str = "shared=0") -> Path:
+    return out / setting / "seed-0"
+
+
+def begun(folder: Path) -> bool:
+    return (folder / "stats.jsonl").is_file()
+
+
+def worker(folder: Path) -> int:
+    """The process that writes a cell's log."""
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            opened = [os.readlink(each) for each in Path(f"/proc/{process}/fd").iterdir()]
+        except OSError:
+            continue
+        if str(folder / "log.txt") in opened:
+            return int(process)
+    raise AssertionError(f"nobody writes {folder / 'log.txt'}")
+
+
+def record(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "ablation.json").read_text())
+    return found
+
+
+def begun_record(tiny: Path, folder: Path) -> dict[str, Any]:
+    """What an ablation of one cell leaves that was killed at once."""
+    file = read_recipe_file(tiny)
+    grid = read_grid(file, ["shared=1", "steps=2", "width=2"])
+    begin(folder / "begun", file, grid, 1, {}, "psnr(aa, a).", "fp32", [])
+    return record(folder / "begun")
+
+
+def failed(out: Path) -> list[str | None]:
+    return [each["failed"] for each in record(out)["cells"]]
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "from outside")], ids=["kill", "term"]
+)
+def test_a_worker_that_dies_is_named_and_the_rest_goes_on(
+    tiny: Path, tmp_path: Path, number: signal.Signals, says: str
+) -> None:
+    out = tmp_path / "out"
+    started = start(tmp_path / "log", "ablate", tiny, "shared=0,1", "steps=40", *ON_CPU, "--out", out)
+    until(lambda: begun(cell(out)))
+    os.kill(worker(cell(out)), number)
+    answer = started.wait()
+    assert answer.status == 1 and "1 of 2 cells done" in answer.out, answer
+    first, second = failed(out)
+    assert first and says in first and second is None
+    again = unitkit("ablate", tiny, "shared=0,1", "steps=40", *ON_CPU, "--out", out)
+    assert again.status == 0 and failed(out) == [None, None], again
+
+
+def test_ctrl_c_at_the_terminal_keeps_the_steps_done(tiny: Path, tmp_path: Path) -> None:
+    """A terminal sends it to every process of its group; workers must not take it as a second request."""
+    out = tmp_path / "out"
+    started = start(tmp_path / "log", "ablate", tiny, "shared=0,1", "steps=4000", *ON_CPU, "--out", out)
+    until(lambda: begun(cell(out)))
+    ablation, training = started.process.pid, worker(cell(out))
+    assert ablation and os.getpgid(training) == training != os.getpgid(ablation)
+    os.kill(ablation, signal.SIGINT)
+    assert started.wait().status == 128 + signal.SIGINT
+    assert list(cell(out).glob("checkpoints/step-*/state.json")) and failed(out) == [None, None]
+
+
+def test_a_recipe_edited_meanwhile_changes_no_cell(tiny: Path, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "out", tmp_path / "mine.py"
+    recipe.write_text(tiny.read_text())
+    words = ("ablate", recipe, "shared=0,1", "steps=20", *ON_CPU, "--out", out)
+    started = start(tmp_path / "log", *words)
+    until(lambda: begun(cell(out)))
+    recipe.write_text(tiny.read_text().replace("noise: float = 1.0", "noise: float = 0.5"))
+    assert started.wait().status == 0
+    assert {RunFolder(cell(out, each)).record["knobs"]["noise"] for each in ("shared=0", "shared=1")} == {1.0}
+    assert cell(out, "shared=1").joinpath("recipe.py").read_text() == tiny.read_text()
+    one_line(unitkit(*words), "text differs")
+
+
+def test_a_stopped_cell_that_was_measured_is_not_done(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("ablate", tiny, "shared=1", "steps=40", *ON_CPU, "--out", out)
+    started = start(tmp_path / "log", *words)
+    until(lambda: begun(cell(out, "default")))
+    assert started.process.pid
+    os.kill(started.process.pid, signal.SIGTERM)
+    assert started.wait().status == 128 + signal.SIGTERM
+    assert RunFolder(cell(out, "default")).latest().name < "step-00000040"
+    assert unitkit("evaluate", cell(out, "default"), "--device", "cpu").status == 0
+    ablation = Ablation(out, record(out))
+    assert not ablation.done(ablation.cells[0])
+    assert unitkit(*words).status == 0
+    assert ablation.done(ablation.cells[0])
+
+
+def test_a_cell_waits_for_the_last_worker_in_it(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("ablate", tiny, "shared=1", "steps=2", *ON_CPU, "--out", out)
+    handle = RunFolder(cell(out, "default")).lock()  # as of a worker whose ablation was killed
+    (out / "ablation.json").write_text(json.dumps(begun_record(tiny, tmp_path)))
+    started = start(tmp_path / "log", *words)
+    until((cell(out, "default") / "log.txt").exists)
+    time.sleep(0.5)  # long enough for a worker that does not wait to fail
+    os.close(handle)
+    answer = started.wait()
+    assert answer.status == 0 and failed(out) == [None], answer
+
+
+def test_what_differs_from_the_ablation_there_is_refused(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("ablate", tiny, "shared=1", "steps=2", *ON_CPU, "--out", out)
+    assert unitkit(*words).status == 0
+    one_line(unitkit(*words, "--precision", "bf16"), "precision", "another --out")
+    one_line(unitkit(*words[:-2], "--out", tmp_path / "new", "--precision", "fp61"), "fp61", "Did you mean")
+    one_line(unitkit("ablate", tiny, "shared=0,1", "--device", "cuda:99", "--out", tmp_path / "new"), "cuda:99")
+
+
+def test_values_with_commas_are_explained(tiny: Path, tmp_path: Path) -> None:
+    one_line(unitkit("ablate", tiny, "data=x,y", *ON_CPU, "--out", tmp_path / "out"), "data=x", "'data=x,y;'")
+    assert folder_name({"size": (16, 48)}) == folder_name({"size": [16, 48]}) == "size=16x48"
+    with pytest.raises(UserError, match="1000000001 values"):
+        split_values("shared", "0..1000000000")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (None, ("pixel_accuracy(ab, b)", "")),
+        ("pixel_accuracy", ("pixel_accuracy(ab, b)", "")),
+        ("pixel_accuracy.euclidean", ("pixel_accuracy(ab, b)", "euclidean")),
+        ("pixel_accuracy(ab,b).euclidean", ("pixel_accuracy(ab, b)", "euclidean")),
+        ("counterpart(ab).all.translation.psnr", ("counterpart(ab)", "all.translation.psnr")),
+        ("psnr(aa, a)", ("psnr(aa, a)", "")),
+    ],
+)
+def test_the_main_metric(wanted: str | None, found: tuple[str, str]) -> None:
+    assert choose_metric(wanted, ["pixel_accuracy(ab, b)", "psnr(aa, a)", "psnr(bb, b)", "counterpart(ab)"]) == found
+
+
+@pytest.mark.parametrize("wanted", ["psnr", "psnr.psnr", "psnr(cc, c)", "fid", "psnr(", ""])
+def test_no_single_metric(wanted: str) -> None:
+    with pytest.raises(UserError, match="not one metric"):
+        choose_metric(wanted, ["psnr(aa, a)", "psnr(bb, b)"])
+
+
+def test_a_figure_that_the_metric_has_not_is_said(tiny: Path, tmp_path: Path) -> None:
+    words = ("ablate", tiny, "shared=1", "steps=2", *ON_CPU, "--out", tmp_path / "out")
+    answer = unitkit(*words, "--metric", "psnr.snr")
+    assert answer.status == 0 and "no figure 'snr'" in answer.out and "'psnr'" in answer.out, answer
+    assert record(tmp_path / "out")["metric"] == "psnr(aa, a).psnr"
