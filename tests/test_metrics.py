@@ -189,6 +189,8 @@ def test_distances_in_a_timm_models_features(tmp_path: Path) -> None:
     same = figures(metrics.frechet("ab", "b", model="test_resnet", weights=str(path)), ab=SETS["b"], b=SETS["b"])
     assert abs(same["frechet"]) < 1e-3 < found["frechet"] or abs(same["frechet"]) < 1e-6
     assert np.isfinite(figures(metrics.kernel("ab", "b", model="test_resnet", weights=str(path)), **SETS)["kernel"])
+    itself = figures(metrics.frechet("b", "b", model="test_resnet", weights=str(path)), b=SETS["b"])
+    assert abs(itself["frechet"]) < 1e-6
     with pytest.raises(UserError, match="test_resnet"):
         metrics.frechet("ab", "b", model="test_resne", weights=str(path)).ready()
 

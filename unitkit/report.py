@@ -41,7 +41,8 @@ def protocol_line(entry: Mapping[str, Any]) -> str:
     height, width = entry["size"] if entry.get("size") else ("own", "own")
     at = f"step {entry['step']}, " if "step" in entry else ""
     torch = entry.get("versions", {}).get("torch", "?")
-    return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}; all of it in metrics.json"
+    kept = "; all of it in metrics.json" if "data" in entry else ""
+    return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}{kept}"
 
 
 def warnings(entry: Mapping[str, Any]) -> list[str]:

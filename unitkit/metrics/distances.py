@@ -91,7 +91,7 @@ class Gaussians:
         self.sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
-        for path in self.paths:
+        for path in dict.fromkeys(self.paths):
             if path in images:
                 vectors = self.features(images[path], self.device)
                 self.origin = vectors.mean(dim=0) if self.origin is None else self.origin
@@ -127,7 +127,7 @@ class Kernels:
         self.vectors: dict[str, list[np.ndarray]] = {path: [] for path in paths}
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
-        for path in self.paths:
+        for path in dict.fromkeys(self.paths):
             if path in images:
                 self.vectors[path].append(self.features(images[path], self.device).float().numpy())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
-from .weights import Published, facts, fill, hub_cache, read, torch_home
+from .weights import Published, facts, fill, hub_cache, read
 
 INCEPTION = Published(
     what="Inception v3 of 2015, as FID and KID use it",
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     digest="6726825d",
-    folders=(torch_home(),),  # where torch-fidelity and torchmetrics keep it too
 )
 LAYERS = (64, 192, 768, 2048)
 
@@ -125,14 +125,15 @@ def find_timm(model: str, weights: str | None) -> tuple[Path, str]:
     if config is None or not (config.hf_hub_id or config.url):
         if weights is None:
             raise UserError(f"timm has no published weights of '{model}': name a file with weights=PATH")
-        return Published(f"timm {model}", "weights", "unknown", (torch_home(),)).find(weights), "unknown"
+        return Published(f"timm {model}", "weights", "").find(weights), ""
     if weights is None and config.hf_hub_id:
         repository = f"models--{config.hf_hub_id.replace('/', '--')}"
         for file in ("model.safetensors", "pytorch_model.bin"):
             if found := sorted((hub_cache() / repository / "snapshots").glob(f"*/{file}")):
                 return found[-1], ""  # the cache's own snapshot
     url = str(config.url or f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
-    return Published(f"timm {model}", url, "unknown", (torch_home(),)).find(weights), "unknown"
+    digest = match[1] if (match := re.search(r"-([0-9a-f]{8})\.\w+$", url)) else ""
+    return Published(f"timm {model}", url, digest).find(weights), digest
 
 
 @lru_cache(maxsize=2)

@@ -15,13 +15,13 @@ from torch import Tensor
 from ..images import to_tensor
 from ..registry import AtLeast
 from .metric import Metric, Outcome, Setting, reference_for, register
-from .weights import Published, facts, fill, read, torch_home, warnings_of
+from .weights import Published, facts, fill, read, warnings_of
 
 Net = Literal["alex", "vgg", "squeeze"]
 
 
 def _torchvision(what: str, file: str, digest: str) -> Published:
-    return Published(what, f"https://download.pytorch.org/models/{file}", digest, (torch_home(),))
+    return Published(what, f"https://download.pytorch.org/models/{file}", digest)
 
 
 BACKBONES = {

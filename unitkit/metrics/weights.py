@@ -25,49 +25,48 @@ class Published:
     Attributes:
         what: the network in words.
         url: where it can be had.
-        digest: the first digits of the published file's SHA-256.
-        folders: where the usual caches keep it.
+        digest: the first digits of the published file's SHA-256; "" where they are not known.
     """
 
     what: str
     url: str
     digest: str
-    folders: tuple[Path, ...]
 
     @property
     def file(self) -> str:
         return self.url.rpartition("/")[2]
 
     def find(self, given: str | None) -> Path:
-        """The file that the user names, else the one in a cache. Raises `UserError` that says how to get it."""
+        """The file that the user names, else the one in the cache. Raises `UserError` that says how to get it."""
         if given is not None:
             path = Path(given).expanduser()
             if not path.is_file():
                 raise UserError(f"there is no weights file {path} for {self.what}; {self._way_out()}")
             return path
-        for folder in self.folders:
-            if (folder / self.file).is_file():
-                return folder / self.file
+        cached = torch_home() / self.file
+        if cached.is_file():
+            return cached
         raise UserError(f"the weights of {self.what} are not on this machine: {self._way_out()}")
 
     def _way_out(self) -> str:
-        return f"fetch {self.url} and put it at {self.folders[0] / self.file}, or name the file with weights=PATH"
+        return f"fetch {self.url} and put it at {torch_home() / self.file}, or name the file with weights=PATH"
 
 
 def torch_home() -> Path:
-    """The folder where torch.hub and torchvision keep weights (TORCH_HOME)."""
+    """The folder where torch.hub, torchvision, torch-fidelity and torchmetrics keep weights (TORCH_HOME)."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def facts(path: Path, published: str) -> dict[str, Any]:
-    """What a protocol says of a weights file: name, hash, and whether it is the published one."""
+    """What a protocol says of a weights file: name, hash, whether it is the published one (None: not known)."""
     digest = sha256(path)
-    return {"weights": path.name, "sha256": digest[:HASH_DIGITS], "published": digest.startswith(published)}
+    known = digest.startswith(published) if published else None
+    return {"weights": path.name, "sha256": digest[:HASH_DIGITS], "published": known}
 
 
 def warnings_of(found: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence where the weights are not the published ones."""
-    if found["published"]:
+    if found["published"] is not False:
         return ()
     return (f"{found['weights']} is not the published file of weights: do not compare with published figures",)
 
