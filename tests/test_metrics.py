@@ -1,51 +1,36 @@
-"""Metrics against their formulas and the reference packages, with weights that the tests make themselves."""
+"""Metrics of pixels, of samples and of classifiers: their formulas, how they count and stream, how they are named."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commands import one_line, unitkit
-from PIL import Image
-from torch import nn
+from sets import figures, images, near, pictures, save
+from torch import Tensor
 
-from unitkit import UserError, load_recipe, metrics, open_data
+import unitkit as kit
+from unitkit import UserError, load_recipe, metrics
+from unitkit.data import Data
+from unitkit.data.domains import make_domains
 from unitkit.data.plain import plain_images
-from unitkit.data.sources import ImageArray
-from unitkit.metrics import parse_metrics
+from unitkit.images import at_once
+from unitkit.metrics import Setting, evaluation, parse_metrics
 from unitkit.metrics.attribute import train_classifier
-from unitkit.metrics.distances import frechet_distance, kernel_distance
-from unitkit.metrics.weights import torch_home
-
-
-def pictures(n: int, seed: int, size: int = 32, channels: int = 3) -> np.ndarray:
-    draw = np.random.default_rng(seed)
-    smooth = draw.integers(0, 256, (n, channels, 4, 4)).repeat(size // 4, 2).repeat(size // 4, 3)
-    return np.clip(smooth + draw.integers(-20, 21, smooth.shape), 0, 255).astype(np.uint8)
-
-
-def images(array: np.ndarray) -> ImageArray:
-    return ImageArray(array, "set")
-
-
-def figures(metric: metrics.Metric, **sets: np.ndarray) -> dict[str, float]:
-    found = metrics.score([metric], {name: images(array) for name, array in sets.items()})
-    result: dict[str, float] = found[metric.name]["figures"]
-    return result
-
 
 # Pixels
 
 
 def test_pixel_accuracy_is_that_of_a_double_loop() -> None:
-    one, two = pictures(3, 0, 8), pictures(3, 0, 8)
-    two = np.clip(two.astype(int) + np.random.default_rng(1).integers(-20, 21, two.shape), 0, 255).astype(np.uint8)
+    one = pictures(3, 0, 8)
+    two = near(one, 1)
     largest = euclidean = 0
     for i in range(3):
         for y in range(8):
@@ -58,220 +43,133 @@ def test_pixel_accuracy_is_that_of_a_double_loop() -> None:
     assert 0 < euclidean < largest < 192
 
 
-def test_sixteen_is_within_and_seventeen_beyond() -> None:
-    zero = np.zeros((1, 3, 16, 16), np.uint8)
-    for value, within in ((16, 1.0), (17, 0.0)):
-        assert (
-            figures(metrics.pixel_accuracy("ab", "b"), ab=zero, b=zero + np.uint8(value))["largest_channel"] == within
-        )
+@pytest.mark.parametrize(("value", "tolerance", "within"), [(16, 16, 1), (17, 16, 0), (0, 0, 1), (1, 0, 0)])
+def test_the_tolerance_itself_is_within(value: int, tolerance: int, within: float) -> None:
+    zero = np.zeros((1, 1, 4, 4), np.uint8)
+    for one, two in (zero, zero + np.uint8(value)), (zero + np.uint8(value), zero):  # bytes must not wrap around
+        found = figures(metrics.pixel_accuracy("ab", "b", tolerance=tolerance), ab=one, b=two)
+        assert found == {"largest_channel": within, "euclidean": within}
 
 
 def test_psnr_and_l1() -> None:
     one, two = pictures(3, 0), pictures(3, 1)
     error = one.astype(float) - two
-    assert figures(metrics.psnr("ab", "b"), ab=one, b=two)["psnr"] == pytest.approx(
-        10 * math.log10(255**2 / (error**2).mean())
-    )
-    assert figures(metrics.l1("ab", "b"), ab=one, b=two)["l1"] == pytest.approx(np.abs(error).mean())
+    decibels = 10 * math.log10(255**2 / (error**2).mean())
+    assert figures(metrics.psnr("ab", "b"), ab=one, b=two)["psnr"] == pytest.approx(decibels, rel=1e-12)
+    assert figures(metrics.l1("ab", "b"), ab=one, b=two)["l1"] == pytest.approx(np.abs(error).mean(), rel=1e-12)
+    assert figures(metrics.l1("ab", "b"), ab=one, b=one)["l1"] == 0
+    assert figures(metrics.psnr("ab", "b"), ab=one, b=one)["psnr"] > 100  # exact, and still a number
+
+
+def test_ssim_is_torchmetrics() -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure as similarity
+
+    one = pictures(3, 0)
+    two = near(one, 1, most=60)
+    expected = similarity(*(torch.from_numpy(each).double() / 255 for each in (one, two)), data_range=1.0)
+    assert figures(metrics.ssim("ab", "b"), ab=one, b=two)["ssim"] == pytest.approx(float(expected), abs=1e-6)
     assert figures(metrics.ssim("ab", "b"), ab=one, b=one)["ssim"] == pytest.approx(1)
-    assert figures(metrics.ssim("ab", "b"), ab=one, b=two)["ssim"] < 0.5
+    with pytest.raises(UserError, match=r"at least 11 .*10x64"):
+        metrics.ssim("ab", "b").check_size((10, 64))
 
 
-# Sets, with Inception's weights made here
-
-
-@pytest.fixture(scope="module")
-def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with weights of Inception's shapes: random, of a scale that keeps signals alive."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Bare(FeatureExtractorInceptionV3):  # type: ignore[misc]
-        def load_state_dict(self, *_: object, **__: object) -> None: ...
-
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Bare("x", ["2048"], feature_extractor_weights_path=path)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    torch.save(network.state_dict(), path)
-    return path
-
-
-SETS = {"ab": pictures(24, 0), "b": pictures(20, 1)}
-
-
-@pytest.fixture(scope="module")
-def reference(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """What torch-fidelity says of the same pictures, with the same weights."""
-    from torch_fidelity import calculate_metrics
-
-    folders = {}
-    for name, array in SETS.items():
-        folders[name] = tmp_path_factory.mktemp(name)
-        for i, picture in enumerate(array):
-            Image.fromarray(picture.transpose(1, 2, 0)).save(folders[name] / f"{i:03d}.png")
-    found: dict[str, float] = calculate_metrics(
-        input1=str(folders["ab"]),
-        input2=str(folders["b"]),
-        fid=True,
-        kid=True,
-        kid_subset_size=20,
-        feature_extractor_weights_path=str(inception),
-        cuda=False,
-        verbose=False,
-        cache=False,
-        samples_find_deep=False,
-        save_cpu_ram=True,
-        batch_size=4,
-    )
-    return found
-
-
-def test_fid_is_torch_fidelitys(inception: Path, reference: dict[str, float]) -> None:
+def test_sets_are_streamed_to_the_figures_of_the_whole() -> None:
+    one = pictures(at_once((32, 32)) * 2 + 5, 0)
+    two = near(one, 1)
+    error = one.astype(float) - two
+    assert len(one) > 2 * at_once((32, 32))
     found = metrics.score(
-        [metrics.fid("ab", "b", weights=str(inception))], {k: images(v) for k, v in SETS.items()}
-    ).popitem()[1]
-    assert found["figures"]["fid"] == pytest.approx(reference["frechet_inception_distance"], rel=1e-3)
-    assert found["n"] == {"ab": 24, "b": 20} and not found["higher"]
-    assert found["protocol"]["published"] is False and len(found["protocol"]["sha256"]) == 16
-    assert any("2048" in text and "kid(ab, b)" in text for text in found["warnings"])
-
-
-def test_kid_is_torch_fidelitys(inception: Path, reference: dict[str, float]) -> None:
-    found = figures(metrics.kid("ab", "b", weights=str(inception)), **SETS)
-    assert found["kid"] == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-3)
-    assert found["sd"] == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-2)
-
-
-def test_a_set_is_at_no_distance_from_itself(inception: Path) -> None:
-    same = {"ab": SETS["b"], "b": SETS["b"]}
-    assert abs(figures(metrics.fid("ab", "b", weights=str(inception)), **same)["fid"]) < 1e-3
-
-
-def test_grey_pictures_have_features_too(inception: Path) -> None:
-    grey = pictures(3, 0, channels=1)
-    colour = grey.repeat(3, axis=1)
-    one, two = (
-        figures(metrics.fid("ab", "b", layer=64, weights=str(inception)), ab=each, b=SETS["b"][:3])
-        for each in (grey, colour)
+        [metrics.psnr("ab", "b"), metrics.l1("ab", "b"), metrics.pixel_accuracy("ab", "b")],
+        {"ab": images(one), "b": images(two)},
     )
-    assert one == two
+    whole = [10 * math.log10(255**2 / (error**2).mean()), np.abs(error).mean()]
+    whole.append((np.abs(error).max(axis=1) <= 16).mean())
+    for result, expected in zip(found.values(), whole, strict=True):
+        assert next(iter(result["figures"].values())) == pytest.approx(expected, rel=1e-12)
+        assert set(result["n"].values()) == {len(one)}
 
 
-def test_the_frechet_distance_of_known_gaussians() -> None:
-    draw = np.random.default_rng(0)
-    one, two = (torch.from_numpy(np.diag(draw.uniform(0.5, 2, 6))) for _ in range(2))
-    means = torch.from_numpy(draw.normal(size=(2, 6)))
-    expected = ((means[0] - means[1]) ** 2).sum() + ((one.diag().sqrt() - two.diag().sqrt()) ** 2).sum()
-    turn = torch.linalg.qr(torch.from_numpy(draw.normal(size=(6, 6))))[0]
-    turned = (turn @ one @ turn.T, turn @ two @ turn.T)
-    found = frechet_distance(turn @ means[0], turned[0], turn @ means[1], turned[1])
-    assert found == pytest.approx(float(expected), rel=1e-9)
+def test_counterpart_splits_what_must_change_from_the_rest() -> None:
+    source, truth = np.zeros((2, 1, 1, 3, 4), np.uint8)
+    truth[..., 2:] = 100  # half of the picture must change
+    translation = truth.copy()
+    translation[..., 3] = 80
+    translation[..., 0] = 10
+    meter = metrics.counterpart("ab").begin(Setting())
+    meter.update({"a": source, "ab": translation, "truth:ab": truth})
+    found = meter.outcome({}).figures
+    assert found["changing.share"] == 0.5
+    assert (found["changing.translation.l1"], found["rest.translation.l1"]) == (10, 5)
+    assert (found["changing.input.l1"], found["rest.input.l1"], found["all.input.l1"]) == (100, 0, 50)
+    assert (found["changing.translation.accuracy"], found["rest.translation.accuracy"]) == (0.5, 1)
+    assert found["changing.translation.psnr"] == pytest.approx(10 * math.log10(255**2 / 200))
 
 
-def test_the_kernel_distance_is_unbiased() -> None:
-    draw = np.random.default_rng(0)
-    values = [kernel_distance(draw.normal(size=(10, 4)), draw.normal(size=(10, 4))) for _ in range(400)]
-    assert abs(np.mean(values)) < 3 * np.std(values) / 20
+# Runs
 
 
-def test_distances_in_a_timm_models_features(tmp_path: Path) -> None:
-    import timm
+class Model:
+    """A translator that is known beforehand: every path's image is that of its first domain, through a function."""
 
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", pretrained=False)
-    path = tmp_path / "weights.pth"
-    torch.save(network.state_dict(), path)
-    found = figures(metrics.frechet("ab", "b", model="test_resnet", weights=str(path)), **SETS)
-    assert found["frechet"] > 0
-    same = figures(metrics.frechet("ab", "b", model="test_resnet", weights=str(path)), ab=SETS["b"], b=SETS["b"])
-    assert abs(same["frechet"]) < 1e-3 < found["frechet"] or abs(same["frechet"]) < 1e-6
-    assert np.isfinite(figures(metrics.kernel("ab", "b", model="test_resnet", weights=str(path)), **SETS)["kernel"])
-    itself = figures(metrics.frechet("b", "b", model="test_resnet", weights=str(path)), b=SETS["b"])
-    assert abs(itself["frechet"]) < 1e-6
-    with pytest.raises(UserError, match="test_resnet"):
-        metrics.frechet("ab", "b", model="test_resne", weights=str(path)).ready()
+    def __init__(self, along: Mapping[str, Any]) -> None:
+        self.along, self.training = along, True
 
+    def eval(self) -> None:
+        self.training = False
 
-# LPIPS
+    def train(self, mode: bool) -> None:
+        self.training = mode
+
+    def images(self, batch: Mapping[str, Tensor], paths: Iterable[str]) -> dict[str, Tensor]:
+        assert not self.training
+        return {path: self.along.get(path, lambda x: x)(batch[path[0]]) for path in paths}
 
 
-@pytest.mark.parametrize("net", ["alex", "squeeze", "vgg"])
-def test_lpips_is_that_of_its_package(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lpips
-    from torchvision import models
-
-    from unitkit.metrics.perceptual import BACKBONES
-
-    make = {"alex": models.alexnet, "vgg": models.vgg16, "squeeze": models.squeezenet1_1}[net]
-    torch.manual_seed(0)
-    if net == "vgg":  # its classifier has half a gigabyte that LPIPS does not read, but torchvision's loader wants
-        monkeypatch.setattr(models.vgg.VGG, "_real", models.vgg.VGG.__init__, raising=False)
-        monkeypatch.setattr(
-            models.vgg.VGG,
-            "__init__",
-            lambda self, *a, **k: _small_head(self, *a, **k),  # type: ignore[misc]
-        )
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = torch_home() / BACKBONES[net].file
-    path.parent.mkdir(parents=True)
-    torch.save(make(weights=None).state_dict(), path)
-    one, two = pictures(2, 0, 64), pictures(2, 1, 64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = lpips.LPIPS(net=net, verbose=False)
-    with torch.no_grad():
-        expected = theirs(*(torch.from_numpy(each).float() / 127.5 - 1 for each in (one, two))).mean()
-    found = figures(metrics.lpips("ab", "b", net=net, weights=str(path)), ab=one, b=two)  # type: ignore[arg-type]
-    assert found["lpips"] == pytest.approx(float(expected), abs=1e-5)
-    assert figures(metrics.lpips("ab", "b", net=net, weights=str(path)), ab=one, b=one)["lpips"] == 0  # type: ignore[arg-type]
+def night_and_day(n: int, n_test: int) -> Data:
+    """Two domains of 16x16, dark and bright; the test image of day is that of night, 128 brighter."""
+    night, day = (pictures(n + n_test, 0, 16) // 2 + np.uint8(offset) for offset in (0, 128))
+    splits = [
+        ("night", images(night[:n]), images(night[n:])),
+        ("day", images(day[:n]), images(day[n:])),
+    ]
+    return Data(
+        "night and day", (16, 16), make_domains(splits), lambda path, i: (day if path[-1] == "b" else night)[n + i]
+    )
 
 
-def _small_head(self: nn.Module, features: nn.Module, *_: object, **__: object) -> None:
-    nn.Module.__init__(self)
-    self.features, self.classifier = features, nn.Linear(1, 1)
+def test_a_run_is_measured_as_its_pictures_are() -> None:
+    data = night_and_day(3, 11)
+    model = Model({"ab": lambda x: x + 1, "aba": lambda x: x + 20 / 127.5, "ba": lambda x: x - 2})
+    wanted = parse_metrics("l1(aba, a), pixel_accuracy(ab, b), l1(ab, b), l1(ba, a)", "ab")
+    found = {name: result["figures"] for name, result in metrics.evaluate(model, data, wanted, batch=4).items()}
+    assert found["l1(aba, a)"]["l1"] == pytest.approx(20, abs=1e-6)
+    assert found["pixel_accuracy(ab, b)"] == {"largest_channel": 1, "euclidean": 1}
+    assert found["l1(ab, b)"]["l1"] <= 1  # 127.5 rounds to 127 or 128
+    black = np.stack([data.domains["a"].test.load(i) for i in range(11)]).mean()
+    assert found["l1(ba, a)"]["l1"] == pytest.approx(black)  # everything is clipped to 0
+    assert model.training  # as it was
 
 
-# Weights
+def test_a_part_of_the_split_is_spread_over_it_and_always_the_same() -> None:
+    data, seen = night_and_day(2, 10), []
 
+    class Meter:
+        def update(self, images: Mapping[str, np.ndarray]) -> None:
+            seen.append(images["a"])
 
-@pytest.mark.parametrize("name", ["fid", "kid", "lpips"])
-def test_missing_weights_say_where_to_get_them(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"https://\S+\.pth .*weights=PATH"):
-        parse_metrics(f"{name}(ab, b)", "ab")[0].ready()
+        def outcome(self, n: Mapping[str, int]) -> metrics.Outcome:
+            return metrics.Outcome({"seen": float(n["a"])})
 
-
-def test_weights_that_are_damaged_or_of_another_network(tmp_path: Path, inception: Path) -> None:
-    path = tmp_path / "weights.pth"
-    path.write_bytes(inception.read_bytes()[:100_000])
-    with pytest.raises(UserError, match=r"cannot read .*fetch it again"):
-        metrics.fid("ab", "b", weights=str(path)).ready()
-    with pytest.raises(UserError, match="of another network"):
-        metrics.lpips("ab", "b", weights=str(inception)).ready()
-    with pytest.raises(UserError, match="there is no weights file"):
-        metrics.fid("ab", "b", weights=str(tmp_path / "none.pth")).ready()
-
-
-def test_code_in_a_weights_file_does_not_run(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[object, ...]:
-            return os.mkdir, (str(tmp_path / "ran"),)
-
-    torch.save({"Conv2d_1a_3x3.conv.weight": Evil()}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="cannot read"):
-        metrics.fid("ab", "b", weights=str(tmp_path / "weights.pth")).ready()
-    assert not (tmp_path / "ran").exists()
-
-
-# Runs and sets
+    metric = metrics.Metric("seen(a)", ("a",), lambda setting: Meter(), True)
+    for _ in range(2):
+        found = metrics.evaluate(Model({}), data, [metric], most=4, batch=2)
+        assert found["seen(a)"]["n"] == {"a": 4}
+    expected = np.stack([data.domains["a"].test.load(i) for i in (0, 2, 5, 7)])
+    assert np.array_equal(np.concatenate(seen), np.concatenate([expected, expected]))
+    assert metrics.evaluate(Model({}), data, [metric], most=99)["seen(a)"]["n"] == {"a": 10}
 
 
 def test_measuring_in_batches_is_measuring_at_once(trained: Path) -> None:
-    import unitkit as kit
-
     recipe = load_recipe(trained / "recipe.py")
     model = kit.load(trained, device="cpu").model
     wanted = parse_metrics("psnr, ssim(aa,a), pixel_accuracy(ab,b), counterpart(ba), l1(bab,b)", "ab")
@@ -280,13 +178,34 @@ def test_measuring_in_batches_is_measuring_at_once(trained: Path) -> None:
         assert result["n"] == all_at_once[name]["n"]
         for figure, value in result["figures"].items():
             assert value == pytest.approx(all_at_once[name]["figures"][figure], rel=2e-3, abs=1e-3), (name, figure)
-    few = metrics.evaluate(model, recipe.data, wanted, most=2)
-    assert few["psnr(aba, a)"]["n"] == {"aba": 2, "a": 2}
+
+
+def test_an_evaluation_carries_its_protocol_and_is_the_same_again(trained: Path) -> None:
+    recipe, model = load_recipe(trained / "recipe.py"), kit.load(trained, device="cpu").model
+    wanted = parse_metrics("psnr(aa, a), diversity(ab)", "ab")
+    state = torch.get_rng_state()
+    one, two = (evaluation(model, recipe.data, wanted, checkpoint="step-00000012", step=12, seed=3) for _ in range(2))
+    assert torch.equal(state, torch.get_rng_state())  # a training that measures itself goes on undisturbed
+    assert one["metrics"] == two["metrics"]
+    assert json.loads(json.dumps(one)) == one
+    facts = {key: one[key] for key in ("checkpoint", "step", "seed", "split", "images", "size")}
+    assert facts == {
+        "checkpoint": "step-00000012",
+        "step": 12,
+        "seed": 3,
+        "split": "test",
+        "images": "all",
+        "size": [16, 16],
+    }
+    assert one["data"] == {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint()}
+    assert "antialias" in one["resampling"] and one["versions"]["torch"] == version("torch")
+    assert set(one["versions"]) >= {"unitkit", "torchmetrics", "torch-fidelity", "lpips", "timm", "numpy"}
+    result = one["metrics"]["psnr(aa, a)"]
+    assert result["n"] == {"aa": 4, "a": 4} and result["higher"] is True
+    assert one["metrics"]["diversity(ab)"]["protocol"]["sample_seed"] == 3
 
 
 def test_diversity_wants_samples_that_differ(trained: Path) -> None:
-    import unitkit as kit
-
     recipe, model = load_recipe(trained / "recipe.py"), kit.load(trained, device="cpu").model
     metric = metrics.diversity("ab", samples=2)
     one, two, other = (
@@ -294,119 +213,118 @@ def test_diversity_wants_samples_that_differ(trained: Path) -> None:
         for seed in (0, 0, 1)
     )
     assert one == two != other and one > 0
+    assert not model.sampling
     model.noise = 0.0
     assert metrics.evaluate(model, recipe.data, [metric])[metric.name]["figures"]["diversity"] == 0
 
 
-def test_a_classifier_tells_domains_apart_and_is_the_same_again() -> None:
-    recipe = load_recipe("recipes/unit_maps.py", size=16) if Path("recipes").is_dir() else None
-    if recipe is None:
-        pytest.skip("the recipes are not beside this folder")
-    one, two = (train_classifier(recipe.data, steps=20, batch=8) for _ in range(2))
-    assert all(p.equal(q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
-    test = recipe.data.domains["b"].test
-    x = torch.from_numpy(np.stack([test.load(i) for i in range(32)])).float() / 127.5 - 1
-    assert (one(x).argmax(1) == 1).float().mean() > 0.9
+def test_diversity_is_the_mean_over_pairs_of_samples() -> None:
+    flat = {f"sample{k}:ab": np.full((2, 3, 4, 4), value, np.uint8) for k, value in enumerate((0, 10, 40))}
+    meter = metrics.diversity("ab", samples=3).begin(Setting())
+    meter.update(flat)
+    assert meter.outcome({}).figures == {"diversity": pytest.approx((10 + 40 + 30) / 3)}
 
 
-def test_aligned_data_know_the_truth_by_name(tmp_path: Path) -> None:
-    for split, names in ("train", ("1", "2")), ("val", ("3", "4")):
-        for domain, offset in ("map", 100), ("satellite", 0):
-            (tmp_path / split / domain).mkdir(parents=True)
-            for name in names:
-                suffix = "png" if domain == "map" else "bmp"
-                Image.new("RGB", (16, 16), (int(name) + offset,) * 3).save(
-                    tmp_path / split / domain / f"{name}.{suffix}"
-                )
-    data = open_data(str(tmp_path), size=16, labels="satellite,map", aligned=True)
-    assert data.truth
-    assert [int(data.truth("ab", i)[0, 0, 0]) for i in (0, 1)] == [103, 104]
-    assert int(data.truth("ba", 1)[0, 0, 0]) == 4
-    assert open_data(str(tmp_path), size=16).truth is None
-    (tmp_path / "val" / "map" / "4.png").rename(tmp_path / "val" / "map" / "5.png")
-    with pytest.raises(UserError, match=r"not aligned: .*4\.bmp.* of satellite .*in map"):
-        open_data(str(tmp_path), size=16, labels="satellite,map", aligned=True)
+# Classifiers
 
 
-def test_evaluate_a_run(trained: Path, tmp_path: Path) -> None:
-    import shutil
-
-    run = shutil.copytree(trained, tmp_path / "run")
-    answer = unitkit("evaluate", run, "--metrics", "ssim(aa, a), l1(aba,a)", "--save", tmp_path / "out.json")
-    assert answer.status == 0 and "ssim of reconstruction aa" in answer.out and "protocol: step 12" in answer.out, (
-        answer
-    )
-    (entry,) = json.loads((run / "metrics.json").read_text())["evaluations"]
-    assert set(entry["metrics"]) == {"psnr(aa, a)", "ssim(aa, a)", "l1(aba, a)"}
-    assert set(json.loads((tmp_path / "out.json").read_text())["metrics"]) == {"ssim(aa, a)", "l1(aba, a)"}
-    assert unitkit("evaluate", run, "--most", 2).status == 0
-    assert len(json.loads((run / "metrics.json").read_text())["evaluations"]) == 2  # another n is another entry
-    before = (run / "metrics.json").read_bytes()
-    for words, says in (
-        (("psmr(aa, a)",), ("'psmr'", "'psnr'")),
-        (("psnr(ax, a)",), ("'ax'",)),
-        (("psnr(aa)",), ("2 paths",)),
-        (("psnr(aa, a, tol=3)",), ("'tol'",)),
-        (("pixel_accuracy(ab, b, tolerance=many)",), ("'tolerance'", "'many'")),
-        (("psnr(ab, a), (",), ("no metric",)),
-        (("lpips",), ("35 pixels", "16x16")),
-        (("kid",), ("https://", "weights=PATH")),
-    ):
-        one_line(unitkit("evaluate", run, "--metrics", *words), *says)
-    one_line(unitkit("evaluate", run, "--data", tmp_path / "nowhere"), "nowhere")
-    one_line(unitkit("evaluate"), "--images")
-    assert (run / "metrics.json").read_bytes() == before
+def test_attribute_success_counts_what_the_classifier_finds_and_says_how_good_it_is() -> None:
+    data = night_and_day(24, 11)
+    for translate, success in ((lambda x: x + 1), 1.0), ((lambda x: x), 0.0):
+        metric = metrics.attribute_success("ab", steps=60)
+        found = metrics.evaluate(Model({"ab": translate}), data, [metric])[metric.name]
+        assert found["figures"] == {"success": success, "classifier": 1.0}
+        assert found["warnings"] == [] and found["n"] == {"ab": 11}
+        assert "60 steps" in found["protocol"]["classifier"] and found["protocol"]["classifier_n"] == 11
 
 
-def test_an_evaluation_that_is_cut_off_leaves_what_was_there(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
-
-    run = shutil.copytree(trained, tmp_path / "run")
-    before = (run / "metrics.json").read_bytes()
-    monkeypatch.setattr("unitkit.metrics.measure._update", lambda *_: (_ for _ in ()).throw(UserError("cut off")))
-    one_line(unitkit("evaluate", run), "cut off")
-    assert (run / "metrics.json").read_bytes() == before
+def test_a_classifier_that_knows_little_is_not_to_be_trusted() -> None:
+    same = images(pictures(12, 0, 16))  # nothing tells one domain from the other
+    data = Data("twins", (16, 16), make_domains([(label, same, same) for label in ("one", "other")]))
+    both = [metrics.attribute_success(path, steps=5) for path in ("ab", "ba")]
+    found = metrics.evaluate(Model({}), data, both)
+    assert any("trust it little" in text for result in found.values() for text in result["warnings"])
+    assert sum(result["figures"]["classifier"] for result in found.values()) == 1
 
 
-def test_sets_of_pictures_without_a_model(tmp_path: Path) -> None:
-    for name, array in ("ab", SETS["ab"][:4]), ("b", SETS["b"][:4]):
-        (tmp_path / name).mkdir()
-        for i, picture in enumerate(array):
-            Image.fromarray(picture.transpose(1, 2, 0)).save(tmp_path / name / f"{i}.png")
-    sets = ("--images", f"ab={tmp_path / 'ab'}", "--images", f"b={tmp_path / 'b'}")
-    answer = unitkit("evaluate", *sets, "--metrics", "psnr(ab, b)", "--save", tmp_path / "out.json")
-    assert answer.status == 0, answer
-    found = json.loads((tmp_path / "out.json").read_text())["metrics"]["psnr(ab, b)"]
-    assert found["figures"] == figures(metrics.psnr("ab", "b"), ab=SETS["ab"][:4], b=SETS["b"][:4])
-    one_line(unitkit("evaluate", *sets, "--metrics", "psnr(ba, a)"), "'ba'")
-    (tmp_path / "b" / "3.png").rename(tmp_path / "b" / "4.png")
-    one_line(unitkit("evaluate", *sets, "--metrics", "psnr(ab, b)"), "3.png", "4.png")
-    (tmp_path / "b" / "4.png").unlink()
-    one_line(unitkit("evaluate", *sets, "--metrics", "psnr(ab, b)"), "ab 4", "b 3")
-    Image.new("RGB", (20, 20)).save(tmp_path / "b" / "9.png")
-    one_line(unitkit("evaluate", *sets, "--metrics", "psnr(ab, b)"), "20x20", "--size")
-    (tmp_path / "empty").mkdir()
-    one_line(unitkit("evaluate", "--images", f"ab={tmp_path / 'empty'}", "--metrics", "fid(ab, b)"), "no image")
-    assert len(plain_images(str(tmp_path / "b"), 16)) == 4
+def test_a_classifier_learns_the_training_split_alone_and_the_same_again() -> None:
+    data = night_and_day(12, 7)
+    fewer = {letter: replace(domain, test=domain.test.pick(np.arange(2))) for letter, domain in data.domains.items()}  # type: ignore[attr-defined]
+    other = replace(data, domains=fewer)
+    assert data.fingerprint() != other.fingerprint()
+    one, two, third = (train_classifier(each, steps=8, batch=4) for each in (data, data, other))
+    for p, q, r in zip(one.parameters(), two.parameters(), third.parameters(), strict=True):
+        assert torch.equal(p, q) and torch.equal(p, r)
+    with pytest.raises(UserError, match="data of a run"):
+        figures(metrics.attribute_success("ab"), ab=pictures(2, 0))
 
 
-def test_a_watch_keeps_the_best_and_ends_early(tiny: Path, tmp_path: Path) -> None:
-    text = tiny.read_text().replace("from unitkit import (", "from unitkit import (\n    Watch,")
-    watch = 'watch=Watch([psnr("aa", "a")], every=2, images=3, patience=2)'
-    text = text.replace("        evaluate=[psnr", f"        {watch},\n        evaluate=[psnr")
-    recipe = tmp_path / "watched.py"
-    recipe.write_text(text)
-    answer = unitkit("train", recipe, "steps=40", "lr=0.5", "--out", tmp_path / "run", "--checkpoint-every", 3)
-    assert answer.status == 0, answer
-    rows = [json.loads(line) for line in (tmp_path / "run" / "watched.jsonl").read_text().splitlines()]
-    values = [row["psnr(aa, a)"]["psnr"] for row in rows]
-    best = values.index(max(values))
-    assert len(rows) == best + 3 < 20 and "ended early" in answer.out
-    assert [p.name for p in (tmp_path / "run" / "best").glob("step-*")] == [f"step-{rows[best]['step']:08d}"]
-    last = f"step-{rows[-1]['step']:08d}"
-    assert (tmp_path / "run" / "checkpoints" / last).is_dir()
-    assert unitkit("evaluate", tmp_path / "run" / "best").status == 0
-    entries = json.loads((tmp_path / "run" / "metrics.json").read_text())["evaluations"]
-    assert [e["checkpoint"] for e in entries] == [last, f"best/step-{rows[best]['step']:08d}"]
+# Names
+
+
+def test_a_name_alone_means_every_translation_or_cycle() -> None:
+    def names(text: str, letters: str = "ab") -> list[str]:
+        return [metric.name for metric in parse_metrics(text, letters)]
+
+    assert names("psnr") == ["psnr(aba, a)", "psnr(bab, b)"]
+    assert names("fid") == ["fid(ab, b)", "fid(ba, a)"]
+    assert names("diversity") == ["diversity(ab)", "diversity(ba)"]
+    assert len(names("fid", "abc")) == 6
+    assert names("l1( aa ,a ) kid(ab,b),ssim(aba, a)") == ["l1(aa, a)", "kid(ab, b)", "ssim(aba, a)"]
+    assert names("lpips(aba, a, net=vgg), diversity(ab, samples=3)") == [
+        "lpips(aba, a, net=vgg)",
+        "diversity(ab, samples=3)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("psmr", "'psnr'"),
+        ("psnr(aba)", "2 paths"),
+        ("psnr(aba, a, b)", "2 paths"),
+        ("fid(ab, b, layer=100)", "'layer'"),
+        ("lpips(aba, a, net=alexnet)", "'net'"),
+        ("diversity(ab, samples=1)", "at least 2"),
+        ("pixel_accuracy(ab, b, tolerance=-1)", "at least 0"),
+        ("kid(ab, b, subset=3)", "'subset'"),
+        ("frechet(ab, b)", "needs the argument 'model'"),
+        ("psnr(ab, c)", "'c'"),
+        ("psnr(ab, aba", "is no metric"),
+        ("psnr('', a)", "''"),
+        ("  ", "no metric is named"),
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused_in_one_line(text: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_metrics(text, "ab")
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+# Plain sets
+
+
+def test_plain_images_come_in_the_order_of_their_names_and_at_one_size(tmp_path: Path) -> None:
+    array = pictures(3, 0, 16)
+    found = plain_images(str(save(tmp_path / "set", array)))
+    assert found.size == (16, 16) and found.channels == 3
+    assert np.array_equal(np.stack([found.load(i) for i in range(3)]), array)
+    assert plain_images(str(tmp_path / "set"), 8).load(0).shape == (3, 8, 8)
+    save(tmp_path / "set" / "more", pictures(1, 1, 20))
+    with pytest.raises(UserError, match=r"differ in size, 16x16, 20x20.*--size"):
+        plain_images(str(tmp_path / "set"))
+    assert len(plain_images(str(tmp_path / "set"), (8, 12))) == 4
+    np.savez(tmp_path / "set.npz", x=array.transpose(0, 2, 3, 1))
+    packed = plain_images(str(tmp_path / "set.npz"))
+    assert np.array_equal(np.stack([packed.load(i) for i in range(3)]), array)
+
+
+def test_sets_of_different_length_or_name_are_not_compared_one_by_one() -> None:
+    with pytest.raises(UserError, match="ab 3, b 2"):
+        figures(metrics.l1("ab", "b"), ab=pictures(3, 0), b=pictures(2, 0))
+    with pytest.raises(UserError, match="ab 8x8, b 16x16"):
+        figures(metrics.l1("ab", "b"), ab=pictures(2, 0, 8), b=pictures(2, 0, 16))
+    with pytest.raises(UserError, match=r"diversity\(ab\) .*measure a run"):
+        figures(metrics.diversity("ab"), ab=pictures(2, 0))
+    with pytest.raises(UserError, match="no images are given for 'b'"):
+        figures(metrics.l1("ab", "b"), ab=pictures(3, 0))

@@ -63,7 +63,7 @@ def kid(path: str, to: str, *, antialias: bool = False, weights: str | None = No
 
 
 @register
-def frechet(path: str, to: str, *, model: str, weights: str | None = None) -> Metric:
+def frechet(path: str, to: str, *, model: str = "resnet50", weights: str | None = None) -> Metric:
     """The Frechet distance of two sets in the features of a timm model: no FID, and to be compared with none.
 
     Returns figure `frechet`, as `fid` computes it.
@@ -73,7 +73,7 @@ def frechet(path: str, to: str, *, model: str, weights: str | None = None) -> Me
 
 
 @register
-def kernel(path: str, to: str, *, model: str, weights: str | None = None) -> Metric:
+def kernel(path: str, to: str, *, model: str = "resnet50", weights: str | None = None) -> Metric:
     """The kernel distance of two sets in the features of a timm model: no KID, and to be compared with none.
 
     Returns figures `kernel` and `sd`, as `kid` computes them.

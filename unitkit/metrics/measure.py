@@ -61,38 +61,53 @@ def evaluate(
 def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: torch.device | str = "cpu") -> Results:
     """Metrics of plain sets of images, with no model: `score([fid("ab", "b")], {"ab": translated, "b": real})`.
 
-    Metrics that compare images one by one need sets of equal length, of equal names where they are files.
+    Metrics that compare images one by one need sets of equal length and size, of equal names where they are files.
 
-    Returns: as `evaluate`. Raises `UserError` for a set that a metric reads and that is not given.
+    Returns: as `evaluate`. Raises `UserError` for a set that a metric reads and that is not given, or that does not fit.
     """
-    for reading in (reading for metric in metrics for reading in metric.reads):
-        if _set(reading) not in images:
-            raise UserError(f"no images are given for '{_set(reading)}': expected {_set(reading)}=FOLDER")
+    for metric in metrics:  # all of them, before the first takes its time
+        _check_sets(metric, images)
     meters = [metric.begin(Setting(device)) for metric in metrics]
     counts = [Counter[str]() for _ in metrics]
     for metric, meter, count in zip(metrics, meters, counts, strict=True):
         sets = {reading: images[_set(reading)] for reading in metric.reads}
-        if metric.together and len({len(each) for each in sets.values()}) > 1:
-            lengths = ", ".join(f"{_set(reading)} {len(each)}" for reading, each in sets.items())
-            raise UserError(f"{metric.name} compares images one by one, and the sets differ in number: {lengths}")
-        if metric.together:
-            _check_names(metric, sets)
         groups = [sets] if metric.together else [{reading: each} for reading, each in sets.items()]
         for group in groups:
             first = next(iter(group.values()))
             for indices in _batches(len(first), at_once(first.size), 0):
                 loaded = {reading: np.stack([each.load(i) for i in indices]) for reading, each in group.items()}
-                _update([metric], [meter], [count], loaded)
+                _update([metric], [meter], [count], _of_one_depth(loaded))
     return _results(metrics, meters, counts)
 
 
-def _check_names(metric: Metric, sets: Mapping[str, Images]) -> None:
-    """Files that are compared one by one must have one name each, so that no two strangers are compared."""
+def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
+    """Images that are compared one by one must fit, and have one name each, so that no two strangers are compared."""
+    for reading in metric.reads:
+        if reading.startswith("sample"):
+            raise UserError(f"{metric.name} translates an image several times: measure a run, not sets of images")
+        if _set(reading) not in images:
+            raise UserError(f"no images are given for '{_set(reading)}': expected {_set(reading)}=FOLDER")
+    if not metric.together:
+        return
+    apart = f"{metric.name} compares images one by one, and"
+    sets = {_set(reading): images[_set(reading)] for reading in metric.reads}
+    if len({len(each) for each in sets.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(each)}" for name, each in sets.items())
+        raise UserError(f"{apart} the sets differ in number: {lengths}")
+    if len({tuple(each.size) for each in sets.values()}) > 1:
+        sizes = ", ".join(f"{name} {each.size[0]}x{each.size[1]}" for name, each in sets.items())
+        raise UserError(f"{apart} the sets differ in size, {sizes}: give one, such as --size 256")
     files = [each for each in sets.values() if isinstance(each, ImageFiles)]
     for one, two in itertools.pairwise(files):
         for a, b in zip(one.paths, two.paths, strict=True):
             if a.stem != b.stem:
-                raise UserError(f"{metric.name} compares images one by one, and '{a}' stands beside '{b}'")
+                raise UserError(f"{apart} '{a}' stands beside '{b}'")
+
+
+def _of_one_depth(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same images, grey ones as RGB where others have colours."""
+    depth = max(each.shape[1] for each in images.values())
+    return {reading: np.broadcast_to(x, (len(x), depth, *x.shape[2:])) for reading, x in images.items()}
 
 
 def _set(reading: str) -> str:
