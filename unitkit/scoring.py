@@ -78,16 +78,18 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)
     for metric in chosen:
-        for each in images.values():
-            metric.check_size(each.size)
         metric.ready()
     place = choose_device(device)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     with console.status("measuring"), enough_memory(place, "measuring"):
         results = score(chosen, images, device=place)
+    sizes = {tuple(each.size) for each in images.values()}
     found: dict[str, Any] = {
-        "sets": {name: {"images": len(each), "fingerprint": each.fingerprint()} for name, each in images.items()},
-        "size": list(next(iter(images.values())).size),
+        "sets": {
+            name: {"images": len(each), "size": list(each.size), "fingerprint": each.fingerprint()}
+            for name, each in images.items()
+        },
+        "size": list(sizes.pop()) if len(sizes) == 1 else None,
         "seed": 0,
         "versions": versions(*PACKAGES),
         "metrics": results,

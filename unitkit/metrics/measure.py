@@ -63,7 +63,7 @@ def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: to
 
     Metrics that compare images one by one need sets of equal length and size, of equal names where they are files.
 
-    Returns: as `evaluate`. Raises `UserError` for a set that a metric reads and that is not given, or that does not fit.
+    Returns: as `evaluate`. Raises `UserError` for a set that a metric reads and that is missing or does not fit.
     """
     for metric in metrics:  # all of them, before the first takes its time
         _check_sets(metric, images)
@@ -87,6 +87,7 @@ def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
             raise UserError(f"{metric.name} translates an image several times: measure a run, not sets of images")
         if _set(reading) not in images:
             raise UserError(f"no images are given for '{_set(reading)}': expected {_set(reading)}=FOLDER")
+        metric.check_size(images[_set(reading)].size)
     if not metric.together:
         return
     apart = f"{metric.name} compares images one by one, and"
@@ -107,7 +108,7 @@ def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
 def _of_one_depth(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same images, grey ones as RGB where others have colours."""
     depth = max(each.shape[1] for each in images.values())
-    return {reading: np.broadcast_to(x, (len(x), depth, *x.shape[2:])) for reading, x in images.items()}
+    return {reading: x if x.shape[1] == depth else x.repeat(depth, axis=1) for reading, x in images.items()}
 
 
 def _set(reading: str) -> str:
