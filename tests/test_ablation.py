@@ -12,6 +12,7 @@ from commands import one_line, run, start, unitkit, until
 from safetensors.torch import load_file
 
 from unitkit import UserError
+from unitkit.ablation import Ablation
 from unitkit.grid import folder_name, read_grid, split_values
 from unitkit.knobs import read_recipe_file
 
@@ -187,3 +188,19 @@ def test_on_a_ray_of_this_machine(tiny: Path, tmp_path: Path) -> None:
     answer = run(tmp_path / "log", *words)
     assert answer.status == 0, answer
     assert len(times(tmp_path / "out")) == 2
+
+
+def test_a_cell_measured_anew_on_a_few_images_keeps_its_figure(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert unitkit("ablate", tiny, "shared=1", *QUICK, "--out", out).status == 0
+    ablation = Ablation(out, json.loads((out / "ablation.json").read_text()))
+    (cell,) = ablation.cells
+    before = ablation.figure(cell)
+    run, metric = out / cell.folder, "psnr(aa, a)"
+    for words in (("--most", 1), ("--metrics", metric), ("--most", 1)):
+        assert unitkit("evaluate", run, *words, "--device", "cpu").status == 0
+    # As a newcomer in the folder would type it: a checkpoint by a relative path is still that step, and not the best.
+    step = os.path.relpath(run / "checkpoints" / "step-00000002")
+    assert unitkit("evaluate", step, "--most", 2, "--device", "cpu").status == 0
+    assert {entry["checkpoint"] for entry in ablation.run(cell).evaluations()} == {"step-00000002"}
+    assert ablation.figure(cell) == before is not None and ablation.done(cell)

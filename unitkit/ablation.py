@@ -41,7 +41,9 @@ class Ablation:
         run = self.run(cell)
         try:
             last, newest = last_evaluation(run), latest(run.checkpoints)
-            return bool(last and newest and last["checkpoint"] == newest.name) and _finished(run, load_step(newest))  # type: ignore[arg-type]
+            if last is None or newest is None or last["checkpoint"] != newest.name:
+                return False
+            return _finished(run, load_step(newest))
         except UserError:  # a damaged file: not done, and training again tells why
             return False
 
@@ -147,10 +149,12 @@ def _finished(run: RunFolder, step: int) -> bool:
 
 
 def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
-    """The evaluation of a run's last step, on the data it was trained for, or None."""
+    """The evaluation of a run's last step, on all held-out images of the data it was trained for, or None."""
     if not (run.path / "run.json").is_file():
         return None
-    own = [e for e in run.evaluations() if e["data"] == run.record["data"] and e["checkpoint"].startswith("step-")]
+    data = run.record["data"]
+    whole = [each for each in run.evaluations() if each["data"] == data and each["images"] == "all"]
+    own = [each for each in whole if each["checkpoint"].startswith("step-")]
     return max(own, key=lambda entry: entry["step"], default=None)
 
 

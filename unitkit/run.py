@@ -107,10 +107,11 @@ class RunFolder:
         kept = self.evaluations()
         for index, old in enumerate(kept):
             if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
-                entry = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
-                del kept[index]
+                kept[index] = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
                 break
-        self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": [*kept, entry]})
+        else:
+            kept.append(dict(entry))
+        self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
 
     def append_stats(self, row: Mapping[str, Any]) -> None:
         """Add one line to `stats.jsonl`. Raises `UserError` where the disk refuses."""

@@ -47,7 +47,7 @@ def evaluate_run(
             model.to(place),
             recipe.data,
             chosen,
-            checkpoint=checkpoint.name if checkpoint.parent == folder.checkpoints else f"best/{checkpoint.name}",
+            checkpoint=f"best/{checkpoint.name}" if checkpoint.parent.name == folder.best.name else checkpoint.name,
             step=load_step(checkpoint),
             device=place,
             seed=seed,
@@ -101,7 +101,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
 def _find(run: Path) -> tuple[RunFolder, Path]:
     """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`."""
     if (run / "model.json").is_file():
-        return RunFolder(run.resolve().parent.parent if run.parent.name != "best" else run.parent.parent), run
+        return RunFolder(run.resolve().parent.parent), run.resolve()
     if run.name == "best" and (steps := all_steps(run)):
         return RunFolder(run.parent), steps[-1]
     folder = RunFolder(run)

@@ -213,12 +213,10 @@ def _ray_tasks(jobs: Sequence[Job], stopping: Callable[[], bool], workers: int) 
 def _ray_task(job: Job, folder: Path) -> str | None:
     if folder.is_dir():  # what relative paths, of data too, are relative to
         os.chdir(folder)
-    done: list[str | None] = []
     try:
-        done.append(run_job(job))
+        return run_job(job)
     except SystemExit as end:
-        done.append(f"it ended with status {end.code}")
-    return done[0]
+        return f"it ended with status {end.code}"
 
 
 def _child(job: Job, device: str, threads: int, alive: Any) -> None:

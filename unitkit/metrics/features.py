@@ -22,7 +22,6 @@ INCEPTION = Published(
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     digest="6726825d",
 )
-LAYERS = (64, 192, 768, 2048)
 
 
 @dataclass(frozen=True)
