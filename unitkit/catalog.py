@@ -15,7 +15,7 @@ HOMES = {
     "generator": "generators",
     "discriminator": "discriminators",
     "sharing": "sharing.py",
-    "loss": "losses.py",
+    "loss": "losses",
     "data": "data",
     "metric": "metrics",
     "model": "models",
@@ -63,7 +63,7 @@ def entries(kind: str) -> list[Entry]:
 
 
 def _parts(kind: str, file: Path) -> Iterator[Entry]:
-    aliases = _aliases(PACKAGE / "registry.py") | _aliases(PACKAGE / "losses.py") | _aliases(file)
+    aliases = _aliases(PACKAGE / "registry.py") | _aliases(PACKAGE / "losses" / "adversarial.py") | _aliases(file)
     for node in _parsed(file).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue

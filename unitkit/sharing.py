@@ -30,17 +30,25 @@ def none(towers: Towers) -> Links:
 
 
 @register
-def tie(towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0) -> Links:
+def tie(
+    towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0, twins: bool = False
+) -> Links:
     """Hard sharing: one set of weights for the stages nearest the latent space, and for the discriminators' last.
 
     Args:
         encoder: the last n stages of every encoder become one.
         generator: the first n stages of every generator become one.
         discriminator: the last n stages of every discriminator become one.
+        twins: towers start from the same weights in the stages that stay their own, too, wherever shapes agree. A
+            translation then begins as the reconstruction, and domains part only as far as training takes them.
 
     Raises:
         UserError: a count that the towers do not have, or stages whose shapes differ, with both shapes.
     """
+    if twins:
+        for first, *others in filter(None, towers.values()):
+            for other in others:
+                _copy(first, other)
     for _, first, i, other, j in _same_stages(towers, encoder, generator, discriminator):
         other.stages[j] = first.stages[i]
     return {}
@@ -66,12 +74,16 @@ def all(towers: Towers) -> Links:
     Raises:
         UserError: stages whose shapes differ, with both shapes.
     """
-    return tie(
-        towers,
-        encoder=len(towers["encoders"][0].stages),
-        generator=len(towers["generators"][0].stages),
-        discriminator=len(towers["discriminators"][0].stages),
-    )
+    depth = {part: len(group[0].stages) if group else 0 for part, group in towers.items()}
+    return tie(towers, encoder=depth["encoders"], generator=depth["generators"], discriminator=depth["discriminators"])
+
+
+def _copy(source: Tower, target: Tower) -> None:
+    """Give a tower the weights of another, stage by stage, where their shapes agree."""
+    for theirs, ours in zip(source.stages, target.stages, strict=False):
+        weights = theirs.state_dict()
+        if {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in ours.state_dict().items()}:
+            ours.load_state_dict(weights)
 
 
 def _same_stages(
@@ -79,8 +91,11 @@ def _same_stages(
 ) -> Iterator[tuple[str, Tower, int, Tower, int]]:
     """The stages to share, as (part, first domain's tower, its stage, other domain's tower, its stage)."""
     for part, count in ("encoders", encoder), ("generators", generator), ("discriminators", discriminator):
-        first, *others = towers[part]
-        for other in others:
+        if count and not towers[part]:
+            raise UserError(f"cannot share {count} stages of the {part}: this model has none")
+        first = next(iter(towers[part]), None)
+        for other in towers[part][1:]:
+            assert first is not None
             shortest = min(len(first.stages), len(other.stages))
             if not 0 <= count <= shortest:
                 raise UserError(f"cannot share {count} stages of the {part}, which have {shortest}")

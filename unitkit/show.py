@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from .knobs import RecipeFile
-from .recipe import Checked
+from .recipe import Checked, meta_batch
 from .towers import Tower
 
 
@@ -70,9 +70,10 @@ def _towers(checked: Checked) -> Table:
 def _stages(checked: Checked, part: str, letter: str, tower: Tower) -> Iterator[tuple[nn.Module, str]]:
     height, width = checked.recipe.data.size
     value: Any = torch.empty(2, checked.model.channels[letter], height, width, device="meta")
-    if part == "generators":
+    if part in ("generators", "classifiers"):  # these read codes, of images or of the noise z
+        source = "z" if checked.model.latent else letter
         with torch.no_grad():
-            value = checked.model.images({letter: value}, [f"code:{letter}"])[f"code:{letter}"].mean
+            value = checked.model.images({letter: value}, [f"code:{source}"])[f"code:{source}"].mean
     for stage in tower.stages:
         with torch.no_grad():
             value = stage(value)
@@ -134,11 +135,7 @@ def _memory(checked: Checked) -> Table:
 def activation_bytes(checked: Checked) -> int:
     """Bytes that autograd keeps in the step's largest turn: what it saves on the meta device, weights left out."""
     model, recipe = checked.model, checked.recipe
-    height, width = recipe.data.size
-    batch = {
-        letter: torch.empty(recipe.batch, channels, height, width, device="meta")
-        for letter, channels in model.channels.items()
-    }
+    batch = meta_batch(recipe)
     with _saved(model) as shared:
         images = model.images(batch, checked.reads)
     largest = 0

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from . import data, discriminators, encoders, generators, losses, metrics, models, sharing
 from .contracts import SIZE, check_model, check_tower, refused, reported, require, variants
 from .errors import UserError, nearest
-from .losses import Posterior
+from .losses import Classes, Features, Posterior
 from .registry import REGISTRIES, AtLeast, Spec
 
 SMALL: dict[str, Any] = {"width": 4, "blocks": 1, "layers": 2, "front": 1, "back": 1, "n": 6, "n_test": 3}
@@ -31,7 +31,8 @@ SMALL: dict[str, Any] = {"width": 4, "blocks": 1, "layers": 2, "front": 1, "back
 KINDS: dict[str, list[tuple[int, ...]]] = {
     "image": [(2, 3, 6, 8)],
     "code": [(2, 4, 3, 5)],
-    "score": [(2, 1, 3, 4), (2, 1, 1, 2)],
+    "score": [(2, 3, 3, 4), (2, 3, 1, 2)],
+    "feature": [(2, 6)],
     "class": [(2, 10)],
     "link": [],
 }
@@ -142,6 +143,11 @@ def _reading(kind: str, learned: bool) -> tuple[Any, list[Tensor]]:
         mean = tensors[0]
         spread = torch.rand(mean.shape).add(0.5).requires_grad_() if learned else None
         return Posterior(mean, spread, mean + torch.randn(mean.shape)), tensors + ([] if spread is None else [spread])
+    if kind == "feature":
+        head = nn.Linear(6, 1)
+        return Features(tensors[0], lambda top: (head(top)[:, :, None, None],)), tensors
+    if kind == "class":
+        return Classes(tensors[0], torch.randint(10, (2,))), tensors
     return tuple(tensors) if kind == "score" else tensors[0], tensors
 
 
@@ -152,11 +158,17 @@ def _check_sharing(label: str, spec: Spec) -> None:
 
 
 def _check_model(label: str, spec: Spec) -> None:
-    strategy = sharing.spec("tie", encoder=1, generator=1)
+    strategy = sharing.spec("tie", **{part: 1 for part in ("encoder", "generator") if part in spec.arguments})
     for channels in ({"a": 3, "b": 3}, {"a": 3, "b": 1}, {"a": 1, "b": 3, "c": 1}):
         arguments = {"channels": channels, "sharing": strategy}
         taken = {key: value for key, value in arguments.items() if key in spec.arguments}
-        check_model(label, models.spec(spec.name, **{**spec.arguments, **taken}))
+        given = models.spec(spec.name, **{**spec.arguments, **taken})
+        try:
+            given.build()
+        except UserError as error:  # a model may want the same channels in all domains
+            require("channels" in str(error) and len(set(channels.values())) > 1, f"{label} is not built: {error}")
+            continue
+        check_model(label, given)
 
 
 def _check_data(label: str, spec: Spec) -> None:
@@ -204,7 +216,12 @@ def _check_metric(label: str, spec: Spec) -> None:
     side = max(metric.smallest, 16)
     opened = data.open_data("portraits", size=side)
     random = np.random.default_rng(0)
-    images = {reading: random.integers(0, 256, (3, 3, side, side), dtype=np.uint8) for reading in metric.reads}
+    images: dict[str, np.ndarray] = {
+        reading: random.integers(0, 10, 3)
+        if reading.startswith(("class:", "label:"))
+        else random.integers(0, 256, (3, 3, side, side), dtype=np.uint8)
+        for reading in metric.reads
+    }
     copies = {reading: image.copy() for reading, image in images.items()}
     n = dict.fromkeys(metric.reads, 3)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Value: TypeAlias = "Tensor | tuple[Tensor, ...]"
+Stages: TypeAlias = "Sequence[nn.Module] | nn.ModuleList"
 
 
 class Tower(nn.Module):
@@ -50,8 +51,8 @@ class Tower(nn.Module):
         return value
 
 
-def run_together(jobs: Sequence[tuple[Tower, Value]]) -> list[Value]:
-    """Run several (tower, input) jobs stage by stage; equal to running each alone, in fewer and larger calls.
+def run_together(jobs: Sequence[tuple[Stages, Value]]) -> list[Value]:
+    """Run several (stages, input) jobs stage by stage; equal to running each alone, in fewer and larger calls.
 
     Where jobs meet in one stage (a shared stage, or one tower with several inputs), their inputs are concatenated
     and the stage runs once; jobs that reach it with the very same input share the result. So a trunk shared by two
@@ -61,11 +62,11 @@ def run_together(jobs: Sequence[tuple[Tower, Value]]) -> list[Value]:
     Returns: the outputs, in the order of the jobs.
     """
     values: list[Value] = [value for _, value in jobs]
-    for depth in range(max((len(tower.stages) for tower, _ in jobs), default=0)):
+    for depth in range(max((len(stages) for stages, _ in jobs), default=0)):
         meetings: dict[nn.Module, list[int]] = {}
-        for job, (tower, _) in enumerate(jobs):
-            if depth < len(tower.stages):
-                meetings.setdefault(tower.stages[depth], []).append(job)
+        for job, (stages, _) in enumerate(jobs):
+            if depth < len(stages):
+                meetings.setdefault(stages[depth], []).append(job)
         for stage, met in meetings.items():
             distinct = {id(values[job]): values[job] for job in met}
             outputs = dict(zip(distinct, _run_stage(stage, list(distinct.values())), strict=True))
@@ -134,9 +135,12 @@ def initialise(tower: Tower, start: str) -> Tower:
     """Draw the weights of every convolution and linear layer; biases start at 0.
 
     Args:
-        start: "gaussian", N(0, 0.02) as in the released code; or "kaiming", N(0, 2 / fan-in), which keeps the
-            signal's size through layers without norm.
+        start: "gaussian", N(0, 0.02) as in the released code; "kaiming", N(0, 2 / fan-in), which keeps the signal's
+            size through layers without norm; or "uniform", weights and biases up to 1 / sqrt(fan-in) on both sides of
+            0, as PyTorch's layers draw them by themselves.
     """
+    if start == "uniform":
+        return tower
     for module in tower.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if start == "gaussian":

@@ -1,8 +1,9 @@
 """Discriminators: an image to maps of real-or-generated logits.
 
 A discriminator is called as `part(in_channels, **arguments)` and returns a `Tower` from (N, in_channels, H, W) to a
-`Tensor` or tuple of logit maps (N, 1, h, w): positive means real. A tower with a class head (`classes` given) ends in
-the tuple (logits, class logits (N, classes)).
+`Tensor` or tuple of logit maps (N, 1, h, w): positive means real; or (N, ways, h, w) where it tells several ways apart.
+A tower with a class head (`classes` given) ends in the tuple (logits, class logits (N, classes)). What the last stage
+reads are its features.
 """
 
 from ..registry import Registry
@@ -11,7 +12,8 @@ registry: Registry = Registry("discriminator")
 register, spec = registry.register, registry.spec
 
 from .conv32 import conv32
+from .lenet import lenet
 from .multiscale import multiscale
 from .strided import coupled, strided
 
-__all__ = ["conv32", "coupled", "multiscale", "register", "registry", "spec", "strided"]
+__all__ = ["conv32", "coupled", "lenet", "multiscale", "register", "registry", "spec", "strided"]

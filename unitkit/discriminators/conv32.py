@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..registry import Positive
 from ..towers import Tower, initialise
 from . import registry
-
-
-class Heads(nn.Module):
-    """From the top features (N, C, h, w): a logit map (N, 1, 1, 1) and, where asked for, class logits (N, classes)."""
-
-    def __init__(self, features: int, classes: int | None) -> None:
-        super().__init__()
-        # Two outputs and a softmax in the released code; the difference of the two is the same thing as one logit.
-        self.real = nn.Linear(features, 2)
-        self.classes = nn.Linear(features, classes) if classes else None
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x = x.flatten(1)
-        generated, real = self.real(x).chunk(2, dim=1)
-        logits = (real - generated)[:, :, None, None]
-        return logits if self.classes is None else (logits, self.classes(x))
+from .heads import Heads
 
 
 @registry.register

@@ -10,7 +10,8 @@ registry: Registry = Registry("encoder")
 register, spec = registry.register, registry.spec
 
 from .conv32 import conv32
+from .lenet import lenet
 from .residual import residual
 from .timm import timm
 
-__all__ = ["conv32", "register", "registry", "residual", "spec", "timm"]
+__all__ = ["conv32", "lenet", "register", "registry", "residual", "spec", "timm"]

@@ -1,7 +1,7 @@
 """Models: towers of several domains, what they share, and the image paths that they can compute.
 
 A model is called as `part(**arguments)`. It has `parts` (what a player can train), `translates` (the parts that
-image paths go through), and the methods of `Unit`.
+image paths go through), and the methods of `ImagePaths`.
 """
 
 from ..registry import Registry
@@ -9,6 +9,10 @@ from ..registry import Registry
 registry: Registry = Registry("model")
 register, spec = registry.register, registry.spec
 
+from .classifier import Classifier
+from .cogan import Cogan
+from .dtn import Dtn
+from .paths import ImagePaths
 from .unit import Unit
 
-__all__ = ["Unit", "register", "registry", "spec"]
+__all__ = ["Classifier", "Cogan", "Dtn", "ImagePaths", "Unit", "register", "registry", "spec"]

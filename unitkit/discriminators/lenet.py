@@ -1,0 +1,51 @@
+"""LeNet as a discriminator that also classifies: CoGAN's for digits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from torch import nn
+
+from ..registry import AtLeast, Positive
+from ..towers import Tower, initialise
+from . import registry
+from .heads import Heads
+
+
+@registry.register
+def lenet(
+    in_channels: int,
+    *,
+    width: Positive = 20,
+    classes: Positive | None = None,
+    ways: Positive = 1,
+    norm: bool = False,
+    dropout: Annotated[float, AtLeast(0)] = 0.5,
+    start: Literal["gaussian", "kaiming", "uniform"] = "uniform",
+) -> Tower:
+    """The discriminator for 32x32 digits of CoGAN: (conv 5x5, ReLU, max-pool) twice, a hidden layer, then its heads.
+
+    Stages: 4. At width 20 the layers have 20, 50 and 500 channels, as in Liu and Tuzel 2016.
+
+    Args:
+        width: channels after the first layer.
+        classes: number of classes of a second head on the same features (10 for digits); None for no such head.
+        ways: outputs of the first head: 1 for real or generated, 3 for a ternary discriminator.
+        norm: instance norm after the convolutions.
+        dropout: before the heads; half of it before the hidden layer. Below 1.
+        start: how weights are drawn, see `initialise`.
+    """
+    middle, hidden = width * 5 // 2, width * 25
+
+    def conv(channels: int, out: int) -> list[nn.Module]:
+        normed = [nn.InstanceNorm2d(out, affine=True)] if norm else []
+        return [nn.Conv2d(channels, out, 5), *normed, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+
+    # 32 -> 28 -> 14 -> 10 -> 5
+    stages: list[nn.Module] = [
+        nn.Sequential(*conv(in_channels, width)),
+        nn.Sequential(*conv(width, middle), nn.Dropout(dropout / 2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(middle * 25, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout)),
+        Heads(hidden, classes, ways),
+    ]
+    return initialise(Tower(stages, channels=ways, size=(32, 32), classes=classes), start)
