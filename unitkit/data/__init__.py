@@ -1,9 +1,11 @@
 """Training data: where images come from, how they are kept, and the batches that a training step sees."""
 
 from . import rendered  # noqa: F401 (registers its data sources)
+from .digits import digits
 from .domains import Data, Domain, open_data
 from .domains import datasets as registry
+from .warp import Warp
 
 register, spec = registry.register, registry.spec
 
-__all__ = ["Data", "Domain", "open_data", "register", "registry", "spec"]
+__all__ = ["Data", "Domain", "Warp", "digits", "open_data", "register", "registry", "spec"]

@@ -30,7 +30,7 @@ def npz_domains(path: Path) -> dict[str, Callable[[], Arrays]]:
     Arrays of fewer than three dimensions (classes, say) are passed over. Raises `UserError` for a damaged file and,
     with a list of its arrays, for any other content.
     """
-    shapes = _npz_shapes(path)
+    shapes = npz_shapes(path)
     pictures = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
     labels = [name for name in pictures if not (name.endswith("_test") and name.removesuffix("_test") in pictures)]
     if "x_train" in pictures:
@@ -47,8 +47,11 @@ def npz_domains(path: Path) -> dict[str, Callable[[], Arrays]]:
     )
 
 
-def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The arrays' shapes, from their headers alone: objects and great arrays that nobody asks for stay unread."""
+def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The arrays' shapes, from their headers alone: objects and great arrays that nobody asks for stay unread.
+
+    Raises `UserError` for a damaged file.
+    """
     shapes = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -62,7 +65,7 @@ def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                     )
                     shapes[member.removesuffix(".npy")] = read(file)[0]
     except Exception as error:  # zip, deflate and header parsers each raise their own on a damaged file
-        raise UserError(f"'{path}' is not an .npz archive of arrays, or is damaged ({_reason(error)})") from None
+        raise UserError(f"'{path}' is not an .npz archive of arrays, or is damaged ({reason(error)})") from None
     return shapes
 
 
@@ -71,12 +74,17 @@ def _npz_splits(path: Path, train: str, test: str | None) -> Arrays:
 
 
 def _npz_images(path: Path, name: str) -> ImageArray:
+    return ImageArray(npz_array(path, name), f"{path}:{name}")
+
+
+def npz_array(path: Path, name: str) -> np.ndarray:
+    """One array of an `.npz`. Raises `UserError` where it is not there, is damaged, or holds objects."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            array = archive[name]
+            array: np.ndarray = archive[name]
     except Exception as error:  # as above
-        raise UserError(f"cannot read the array '{name}' of '{path}': {_reason(error)}") from None
-    return ImageArray(array, f"{path}:{name}")
+        raise UserError(f"cannot read the array '{name}' of '{path}': {reason(error)}") from None
+    return array
 
 
 def is_idx(path: Path) -> bool:
@@ -91,28 +99,39 @@ def idx_file(folder: Path, name: str) -> Path | None:
 
 def idx_splits(train: Path, test: Path | None) -> Arrays:
     """The images of one idx file, or of two where there is one for each split."""
-    return _idx_images(train), None if test is None else _idx_images(test)
+    return idx_images(train), None if test is None else idx_images(test)
 
 
-def _idx_images(path: Path) -> ImageArray:
+def idx_images(path: Path) -> ImageArray:
+    """The images of an idx file. Raises `UserError` for a damaged file and for one of labels."""
+    return ImageArray(_idx_array(path, (3, 4), "images", "0x00000803 (bytes, N x H x W)"), str(path))
+
+
+def idx_labels(path: Path) -> np.ndarray:
+    """The labels of an idx file, uint8 (N,). Raises `UserError` for a damaged file and for one of images."""
+    return _idx_array(path, (1,), "labels", "0x00000801 (bytes, N)")
+
+
+def _idx_array(path: Path, expected: tuple[int, ...], content: str, magic: str) -> np.ndarray:
+    """The bytes of an idx file whose number of dimensions is one of `expected`."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
-            if zero != 0 or kind != 8 or dimensions not in (3, 4):
-                magic = f"0x{zero:04x}{kind:02x}{dimensions:02x}"
+            if zero != 0 or kind != 8 or dimensions not in expected:
+                found = f"0x{zero:04x}{kind:02x}{dimensions:02x}"
                 raise UserError(
-                    f"'{path}' is not an idx file of images: its magic number is {magic}, expected 0x00000803 "
-                    f"(bytes, N x H x W)"
+                    f"'{path}' is not an idx file of {content}: its magic number is {found}, expected {magic}"
                 )
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             count = math.prod(shape)
-            content = file.read()
+            values = file.read()
     except (OSError, EOFError, ValueError, struct.error, MemoryError, OverflowError, zlib.error) as error:
-        raise UserError(f"'{path}' is truncated or damaged ({_reason(error)}): fetch it again") from None
-    if len(content) != count:
-        raise UserError(f"'{path}' announces {shape}, {count} bytes, and holds {len(content)}: fetch it again")
-    return ImageArray(np.frombuffer(content, np.uint8).reshape(shape), str(path))
+        raise UserError(f"'{path}' is truncated or damaged ({reason(error)}): fetch it again") from None
+    if len(values) != count:
+        raise UserError(f"'{path}' announces {shape}, {count} bytes, and holds {len(values)}: fetch it again")
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error says, on one line of at most 120 characters."""
     return " ".join(str(error).split())[:120] or type(error).__name__

@@ -11,6 +11,7 @@ from ..images import to_tensor
 from .cache import Decoded, memory_limit
 from .domains import Data
 from .sampler import indices
+from .warp import Warp
 
 AHEAD = 4
 
@@ -20,8 +21,9 @@ class Batches:
 
     `batch` is the number of images per domain on this rank. `flip` mirrors each image with probability 1/2. With `crop`
     images are decoded `crop` pixels higher and wider than `data.size`, and a random window of the size is cut from
-    each. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free). `rank` of `world` says
-    which slice of the global batch is this one's. Raises `UserError` for a `batch` below 1 or a `crop` below 0.
+    each; `warp` comes last. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free).
+    `rank` of `world` says which slice of the global batch is this one's. Raises `UserError` for a `batch` below 1 or a
+    `crop` below 0.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Batches:
         device: torch.device | str = "cpu",
         flip: bool = True,
         crop: int = 0,
+        warp: Warp | None = None,
         rank: int = 0,
         world: int = 1,
         limit_bytes: int | None = None,
@@ -39,7 +42,7 @@ class Batches:
         if batch < 1 or crop < 0:
             raise UserError(f"batch={batch} and crop={crop} are not possible: expected batch 1 or more, crop 0 or more")
         self.data, self.batch_size, self.seed, self.device = data, batch, seed, torch.device(device)
-        self.flip, self.crop, self.rank, self.world = flip, crop, rank, world
+        self.flip, self.crop, self.warp, self.rank, self.world = flip, crop, warp, rank, world
         share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
         height, width = data.size
         window = (height + crop, width + crop)
@@ -48,7 +51,8 @@ class Batches:
     def batch(self, step: int) -> dict[str, Tensor]:
         """The step's images by letter: float32 (B, C, H, W) in [-1, 1], channels-last, on the device, augmented.
 
-        Raises the `UserError` of an image that cannot be decoded. Starts decoding the next steps' images.
+        Where a training may see a domain's classes they come along, int64 (B,), as `label:a`. Raises the `UserError`
+        of an image that cannot be decoded. Starts decoding the next steps' images.
         """
         now = self._chosen(step)
         for decoded, chosen in now:  # all domains at once, before the first is waited for
@@ -60,6 +64,9 @@ class Batches:
             letter: self._augmented(self._on_device(decoded.fetch(chosen)), generator)
             for letter, (decoded, chosen) in zip(self.train, now, strict=True)
         }
+        for (letter, domain), (_, chosen) in zip(self.data.domains.items(), now, strict=True):
+            if domain.train_classes is not None:
+                images[f"label:{letter}"] = torch.from_numpy(domain.train_classes[chosen]).to(self.device)
         for ahead in range(step + 1, step + 1 + AHEAD):
             for decoded, chosen in self._chosen(ahead):
                 decoded.prefetch(chosen)
@@ -94,4 +101,5 @@ class Batches:
             pixels = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1)
             pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)
-        return to_tensor(images, self.device)
+        tensor = to_tensor(images, self.device)
+        return self.warp(tensor, generator) if self.warp else tensor

@@ -6,7 +6,7 @@ import difflib
 import string
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,18 @@ MOST = len(string.ascii_lowercase)
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain: its letter in image paths, its label, and its two splits."""
+    """One domain: its letter in image paths, its label, and its two splits.
+
+    `train_classes` and `test_classes`, where they are known, are the class of each image, int64 (n,). A domain whose
+    classes a training must not see has no `train_classes`: what is not there cannot leak.
+    """
 
     letter: str
     label: str
     train: Images
     test: Images
+    train_classes: np.ndarray | None = None
+    test_classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,15 @@ class Data:
     """The domains of a training by letter, all of one size (H, W).
 
     `truth(path, i)`, for data that knows it, is the true translation of test image `i` of the path's first domain into
-    its last, uint8 (C, H, W).
+    its last, uint8 (C, H, W). `facts` is what every record of a result should say besides, such as the protocol by
+    which images were chosen, ready for JSON.
     """
 
     name: str
     size: tuple[int, int]
     domains: dict[str, Domain]
     truth: Callable[[str, int], np.ndarray] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -58,7 +66,8 @@ class Data:
     def fingerprint(self) -> str:
         """A short hash that changes when a domain's label or images do."""
         parts = ((d.label, d.train.fingerprint(), d.test.fingerprint()) for d in self.domains.values())
-        return digest(self.size, *parts)
+        classes = (d.train_classes for d in self.domains.values() if d.train_classes is not None)
+        return digest(self.size, *parts, *classes)
 
 
 def make_domains(splits: Iterable[tuple[str, Images, Images]]) -> dict[str, Domain]:
