@@ -20,6 +20,6 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def at_once(size: tuple[int, int]) -> int:
-    """How many images of (height, width) networks take at once outside training: 32 of 64x64, fewer of larger ones."""
+    """How many images of (height, width) networks take at once outside training: 128 of 32x32, fewer of larger ones."""
     height, width = size
-    return min(32, max(1, 32 * 64 * 64 // (height * width)))
+    return min(128, max(1, 32 * 64 * 64 // (height * width)))

@@ -14,7 +14,7 @@ from .losses import Term
 from .registry import Spec
 
 if TYPE_CHECKING:
-    from .data import Data
+    from .data import Data, Warp
     from .metrics import Metric
 
 
@@ -53,12 +53,27 @@ class Player:
         name: such as "generator".
         trains: the parts of the model whose parameters move, such as ("encoders", "generators").
         terms: what the player minimises: the sum of weight times loss.
+        since: the share of the training after which the player begins to move.
+        until: the share after which it rests, and what it trained stays as it is.
     """
 
     name: str
     trains: Sequence[str]
     terms: Sequence[Term]
     optimizer: Adam = Adam()
+    since: float = 0.0
+    until: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.since < self.until <= 1:
+            raise UserError(
+                f"player '{self.name}' moves from {self.since} to {self.until} of the training: "
+                f"expected 0 <= since < until <= 1"
+            )
+
+    def moves(self, progress: float) -> bool:
+        """Whether the player moves when this share of the training is done."""
+        return self.since <= progress < self.until
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Watch:
     Args:
         metrics: what is measured.
         every: steps between two measurements.
-        images: of each domain at most.
+        images: of each domain at most; 0 takes all.
         patience: measurements without a better one after which the training ends early; 0 never ends it.
     """
 
@@ -83,7 +98,7 @@ class Watch:
     def __post_init__(self) -> None:
         if not self.metrics:
             raise UserError("a watch needs at least one metric")
-        for name, least in ("every", 1), ("images", 1), ("patience", 0):
+        for name, least in ("every", 1), ("images", 0), ("patience", 0):
             if getattr(self, name) < least:
                 raise UserError(f"a watch's {name} must be at least {least}, not {getattr(self, name)}")
 
@@ -100,6 +115,7 @@ class Recipe:
         batch: images of each domain in a step, on each rank.
         flip: mirror each training image left to right with probability 1/2.
         crop: shift each training image by up to this many pixels (images are decoded that much larger).
+        warp: turn, scale and shift each training image at random.
         evaluate: metrics of the finished model on the held-out split.
         sample_every: steps between two sample grids.
         watch: metrics during training.
@@ -112,6 +128,7 @@ class Recipe:
     batch: int = 1
     flip: bool = True
     crop: int = 0
+    warp: Warp | None = None
     evaluate: Sequence[Metric] = field(default_factory=tuple)
     sample_every: int = 500
     watch: Watch | None = None
@@ -146,6 +163,8 @@ class Checked:
         self.players = [player for player in players if player.terms]
         if not self.players:
             raise UserError("every term of every player has weight 0: there is nothing to train")
+        if not any(player.until == 1 for player in self.players):
+            raise UserError("no player moves in the last step: give one until=1")
         taken: dict[str, str] = {}
         for player in self.players:
             for part in player.trains:
@@ -162,6 +181,9 @@ class Checked:
         self.model.check_size(recipe.data.size)
         for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
             for name in metric.reads:
+                if name.startswith("label:"):
+                    _check_classes(recipe.data, metric.name, name[-1])
+                    continue
                 self.model.check(re.sub(r"^(truth|sample\d+):", "", name))
                 if name.startswith("truth:") and recipe.data.truth is None:
                     raise UserError(
@@ -175,21 +197,18 @@ class Checked:
     @property
     def reads(self) -> list[str]:
         """Every reading that some term of some player needs."""
-        return list(dict.fromkeys(name for p in self.players for term in p.terms for name in term.reads))
+        return reads(self.players)
 
     def _rehearse(self) -> dict[str, Any]:
         height, width = self.recipe.data.size
-        batch = {
-            letter: torch.empty(self.recipe.batch, channels, height, width, device="meta")
-            for letter, channels in self.model.channels.items()
-        }
+        batch = meta_batch(self.recipe)
         try:
             with torch.no_grad():
                 readings: dict[str, Any] = self.model.readings(self.model.images(batch, self.reads), self.reads)
         except (RuntimeError, ValueError, TypeError) as error:
             raise UserError(f"the networks do not fit images of {height}x{width}: {_first_line(error)}") from error
         for path, image in readings.items():
-            if ":" not in path and image.shape != batch[path[-1]].shape:
+            if ":" not in path and len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:]:
                 raise UserError(
                     f"image path '{path}' comes out as {list(image.shape[1:])} and domain '{path[-1]}' holds "
                     f"{list(batch[path[-1]].shape[1:])}: the generator does not undo the encoder at this size"
@@ -197,11 +216,36 @@ class Checked:
         for term in (term for player in self.players for term in player.terms):
             try:
                 value = term(readings) if term.loss.kind != "link" else torch.zeros(())
-            except (RuntimeError, ValueError, TypeError) as error:
+            except (UserError, RuntimeError, ValueError, TypeError) as error:
                 raise UserError(f"the term {term.name} cannot be computed: {_first_line(error)}") from error
             if not isinstance(value, torch.Tensor) or value.shape != ():
                 raise UserError(f"the term {term.name} gives {value!r:.60} where a loss is a scalar tensor")
         return readings
+
+
+def reads(players: Sequence[Player]) -> list[str]:
+    """Every reading that some term of these players needs, each once."""
+    return list(dict.fromkeys(name for player in players for term in player.terms for name in term.reads))
+
+
+def meta_batch(recipe: Recipe) -> dict[str, torch.Tensor]:
+    """What a training step sees, on the meta device: images by letter, and the classes that a training may see."""
+    height, width = recipe.data.size
+    batch = {}
+    for letter, domain in recipe.data.domains.items():
+        batch[letter] = torch.empty(recipe.batch, domain.train.channels, height, width, device="meta")
+        if domain.train_classes is not None:
+            batch[f"label:{letter}"] = torch.empty(recipe.batch, dtype=torch.long, device="meta")
+    return batch
+
+
+def _check_classes(data: Data, metric: str, letter: str) -> None:
+    if letter not in data.domains or data.domains[letter].test_classes is None:
+        known = [name for name, domain in data.domains.items() if domain.test_classes is not None]
+        raise UserError(
+            f"the metric {metric} needs the classes of domain '{letter}', and the data '{data.name}' know "
+            f"{'those of ' + ', '.join(known) if known else 'none'}"
+        )
 
 
 def _effective(player: Player, model: Any) -> Player:
@@ -224,7 +268,7 @@ def _effective(player: Player, model: Any) -> Player:
                 raise UserError(f"the term {term.name} of player '{player.name}': {error}") from None
     if not player.terms or not player.trains:
         raise UserError(f"player '{player.name}' has no {'terms' if player.trains else 'parts to train'}")
-    return Player(player.name, tuple(player.trains), terms, player.optimizer)
+    return replace(player, trains=tuple(player.trains), terms=terms)
 
 
 def _check_numbers(recipe: Recipe) -> None:

@@ -17,22 +17,33 @@ from .run import RunFolder
 Results = Mapping[str, Mapping[str, Any]]
 
 MEASURES = {"psnr": "PSNR, dB", "l1": "L1, of 255", "accuracy": "pixel accuracy, %"}
-SHARES = ("largest_channel", "euclidean", "success", "classifier")  # figures in [0, 1] that read as percentages
+SHARES = (
+    "accuracy",
+    "largest_channel",
+    "euclidean",
+    "success",
+    "classifier",
+)  # figures in [0, 1] that read as percentages
 UNITS = {"psnr": " dB", "l1": " of 255"}
 
 
 def print_metrics(console: Console, entry: Mapping[str, Any]) -> None:
     """An evaluation on the terminal: its tables, then the protocol in a line and every warning."""
     for title, head, rows in tables(entry["metrics"]):
-        table = Table(title=title, title_justify="left")
-        for number, column in enumerate(head):
-            table.add_column(column, justify="left" if number < 1 or column == "image" else "right")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        console.print(table)
+        print_table(console, title, head, rows)
     console.print(protocol_line(entry), markup=False)
     for warning in warnings(entry):
         console.print(f"warning: {warning}", markup=False)
+
+
+def print_table(console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on the terminal, its first column and the one called "image" to the left."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(head):
+        table.add_column(column, justify="left" if number < 1 or column == "image" else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
 
 
 def protocol_line(entry: Mapping[str, Any]) -> str:
@@ -74,6 +85,32 @@ def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]
         yield "metrics", head, [_row(name, result) for name, result in rest.items()]
 
 
+def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
+    """What a run's watch saw, as (title, column heads, rows): at the last step, at the step that its first metric
+    picks, and at the step that each metric would pick for itself. None where nothing was watched."""
+    rows, watched = run.watched(), run.record.get("watch", {})
+    if not rows or not watched:
+        return None
+    first = next(iter(watched))
+
+    def value(row: Mapping[str, Any], name: str) -> tuple[str, float]:
+        figure: tuple[str, float] = next(iter(row[name].items()))
+        return figure
+
+    def best(name: str) -> Mapping[str, Any]:
+        return max(rows, key=lambda row: value(row, name)[1] * (1 if watched[name] else -1))
+
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        return f"{shown(*value(row, name))} (step {row['step']})"
+
+    head = ["metric", "last watched", f"picked by {first}", "picked by itself: flatters"]
+    return (
+        "watched on held-out images",
+        head,
+        [[name, cell(rows[-1], name), cell(best(first), name), cell(best(name), name)] for name in watched],
+    )
+
+
 def _row(name: str, result: Mapping[str, Any]) -> list[str]:
     figures = ", ".join(f"{key} {shown(key, value)}" for key, value in result["figures"].items())
     counts = list(result["n"].values())
@@ -101,8 +138,11 @@ def write_report(run: RunFolder) -> None:
     for entry in reversed(run.evaluations()):
         parts.append(f"<h2>{html.escape(entry['checkpoint'])} on {html.escape(entry['data']['name'])}</h2>")
         parts += [table(title, head, rows) for title, head, rows in tables(entry["metrics"])]
+        parts += [_confusion(name, result) for name, result in entry["metrics"].items() if "details" in result]
         parts.append(f"<p>{html.escape(protocol_line(entry))}</p>")
         parts += [f"<p><b>Warning.</b> {html.escape(text)}</p>" for text in warnings(entry)]
+    if found := picks(run):
+        parts.append(table(*found))
     grids = sorted(run.samples.glob("step-*.png"))
     if grids:
         data = base64.b64encode(grids[-1].read_bytes()).decode()
@@ -135,6 +175,14 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
     return f"<h2>{html.escape(title)}</h2><table>{line(head, 'th')}{''.join(line(r, 'td') for r in rows)}</table>"
+
+
+def _confusion(name: str, result: Mapping[str, Any]) -> str:
+    """A metric's confusion matrix, where it has one."""
+    counts = result["details"].get("confusion", [])
+    head = ["true class", *(f"told {told}" for told in range(len(counts)))]
+    rows = [[str(true), *map(str, row)] for true, row in enumerate(counts)]
+    return table(f"{name}: images by true class and class told", head, rows) if counts else ""
 
 
 def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int = 110) -> str:

@@ -26,15 +26,20 @@ def rows_of(letters: list[str]) -> list[str]:
     return rows
 
 
+def rows_for(model: Any, letters: list[str]) -> list[str]:
+    """Those of the rows that the model has; then, where its images come from the noise z, one of each domain."""
+    return [row for row in [*rows_of(letters), *("z" + letter for letter in letters)] if model.has(row)]
+
+
 @torch.no_grad()
 def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Image.Image:
-    """The first `columns` held-out images of each domain along every row's path.
+    """The first `columns` held-out images of each domain along every row's path that the model has.
 
     Args:
         model: gives `images(batch, paths)`; it is run in evaluation mode and left in the mode it was in.
         at_least: images smaller than this are enlarged by a whole factor, pixel by pixel.
     """
-    rows = rows_of(list(data.domains))
+    rows = rows_for(model, list(data.domains))
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -47,6 +52,13 @@ def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Ima
             found = model.images({letter: to_tensor(pixels, device)}, ours)
             for row in ours:
                 images[row] += list(to_uint8(found[row]))
+    drawn = [row for row in rows if row[0] == "z"]
+    if drawn:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the same noise in every grid of a run
+            found = model.images({"z": model.draw(columns, data.size, device)}, drawn)
+        for row in drawn:
+            images[row] = list(to_uint8(found[row]))
     model.train(training)
     height, width = data.size
     scale = max(1, round(at_least / max(height, width)))

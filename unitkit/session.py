@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import signal
@@ -22,7 +23,7 @@ from .devices import emulates_bf16
 from .errors import UserError
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
 from .parts import from_outside
-from .report import print_metrics, write_report
+from .report import picks, print_metrics, print_table, write_report
 from .run import RunFolder
 from .trainer import Trainer
 
@@ -107,6 +108,8 @@ def run_training(
     if dist.rank() == 0:
         write_report(trainer.run)
         print_metrics(console, found)
+        if seen := picks(trainer.run):
+            print_table(console, *seen)
         _close(console, trainer, out, time.perf_counter() - started)
     dist.stop()
 
@@ -199,7 +202,8 @@ def summary(losses: Mapping[str, float]) -> str:
 
 
 def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
-    letters = list(trainer.recipe.data.domains)
+    pairs = map("".join, itertools.permutations(trainer.recipe.data.domains, 2))
+    path = next((pair for pair in pairs if trainer.model.has(pair)), None)
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
     early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
     console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
@@ -212,7 +216,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
         f"  pictures   {grid}",
         f"  report     {out / 'report.html'}",
         "next:",
-        f"  unitkit translate {typed} {letters[0]}{letters[1]} INPUT OUTPUT{parts}   # a picture or a folder",
+        *([f"  unitkit translate {typed} {path} INPUT OUTPUT{parts}   # a picture or a folder"] if path else []),
         f"  unitkit evaluate {typed} --metrics 'fid, lpips'   # and other metrics: unitkit list metric",
         f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on",
     ]

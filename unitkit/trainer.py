@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .errors import TrainingError, UserError, nearest
 from .losses import non_finite_gradient
 from .metrics import evaluation
 from .nested import detached, float32
-from .recipe import Checked, Player, Recipe
+from .recipe import Checked, Player, Recipe, reads
 from .run import RunFolder, environment
 from .samples import save_grid
 from .seeds import derive, seed_step
@@ -80,7 +80,8 @@ class Trainer:
             "device": str(self.device),
             "world": dist.world(),
             "batch": recipe.batch,
-            "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint()},
+            "watch": {metric.name: metric.higher for metric in recipe.watch.metrics} if recipe.watch else {},
+            "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
             **self.notes,
             **environment(),
         }
@@ -117,6 +118,7 @@ class Trainer:
             device=self.device,
             flip=recipe.flip,
             crop=recipe.crop,
+            warp=recipe.warp,
             rank=dist.rank(),
             world=dist.world(),
         )
@@ -189,28 +191,29 @@ class Trainer:
         seed_step(self.seed, step, dist.rank())
         with self._kept():
             batch = self.batches.batch(step)
-        images = self._images(batch)
+        players = [player for player in self.checked.players if player.moves(step / self.recipe.steps)]
+        images = self._images(batch, players)
         stale = False
         losses: dict[str, Tensor] = {}
-        for player in self.checked.players:
+        for player in players:
             through = set(player.trains) & set(self.model.translates)
             if through and stale:  # an earlier player moved the weights behind these images
-                images = self._images(batch)
+                images = self._images(batch, players)
             values = self._turn(player, images if through else detached(images), step)
             stale = stale or bool(through)
             losses |= {f"{player.name}/{name}": value.detach() for name, value in values.items()}
         return losses
 
-    def _images(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _images(self, batch: Mapping[str, Tensor], players: Sequence[Player]) -> dict[str, Any]:
         with self._autocast():
-            images: dict[str, Any] = self.model.images(batch, self.checked.reads)
+            images: dict[str, Any] = self.model.images(batch, reads(players))
         return images
 
     def _turn(self, player: Player, images: Mapping[str, Any], step: int) -> dict[str, Tensor]:
         parameters = self.parameters(player)
         optimizer = self.optimizers[player.name]
         optimizer.zero_grad(set_to_none=True)
-        values = self._losses(player, images)
+        values = self._losses(player, images, step)
         total = torch.stack([term.weight * values[term.name] for term in player.terms]).sum()
         if total.requires_grad:  # `inputs`: no gradient of another player's weights is computed on the way
             torch.autograd.backward(total, inputs=parameters)
@@ -225,19 +228,19 @@ class Trainer:
         optimizer.step()
         return values
 
-    def _losses(self, player: Player, images: Mapping[str, Any]) -> dict[str, Tensor]:
-        reads = [name for term in player.terms for name in term.reads]
+    def _losses(self, player: Player, images: Mapping[str, Any], step: int) -> dict[str, Tensor]:
+        names = reads([player])
         with self._autocast():
-            readings = self.model.readings(images, reads)
-        readings = {name: float32(readings[name]) for name in reads}
-        return {term.name: term(readings) for term in player.terms}
+            readings = self.model.readings(images, names)
+        readings = {name: float32(readings[name]) for name in names}
+        return {term.name: term(readings, step / self.recipe.steps) for term in player.terms}
 
     def _explain(self, player: Player, values: Mapping[str, Tensor], step: int) -> str:
         """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
         culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
         if culprit is None:
             seed_step(self.seed, step, dist.rank())
-            again = self._losses(player, self._images(self.batches.batch(step)))
+            again = self._losses(player, self._images(self.batches.batch(step), [player]), step)
             culprit = non_finite_gradient(again, self.parameters(player))
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.batches.names(step).items())
         return (

@@ -93,8 +93,9 @@ class Translator:
         stride = self.model.stride
         height, width = pixels.shape[1:]
         images = to_tensor(pixels[None], next(self.model.parameters()).device)
-        # At least two code pixels a side: instance norm of one alone is undefined.
-        right, below = (max(-edge % stride, 2 * stride - edge) for edge in (width, height))
+        # At least two code pixels a side: instance norm of one alone is undefined. Networks of one size need none.
+        least = 0 if self.model.size else 2 * stride
+        right, below = (max(-edge % stride, least - edge) for edge in (width, height))
         images = pad(images, (0, right, 0, below), mode="replicate")
         return to_uint8(self.model(images, path))[0, :, :height, :width]
 

@@ -1,6 +1,7 @@
 """Measurements that carry their protocol: each names the image paths that it reads, and streams over them."""
 
 from .attribute import attribute_success
+from .classes import accuracy
 from .distances import fid, frechet, kernel, kid
 from .measure import evaluate, score
 from .metric import Meter, Metric, Outcome, Setting, register, registry
@@ -14,6 +15,7 @@ __all__ = [
     "Metric",
     "Outcome",
     "Setting",
+    "accuracy",
     "attribute_success",
     "counterpart",
     "diversity",

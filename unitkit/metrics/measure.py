@@ -48,10 +48,14 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            for letter, domain in data.domains.items():
+            counted = {letter: len(domain.test) for letter, domain in data.domains.items()}
+            for letter, count in {**counted, "z": max(counted.values())}.items():
                 readings = dict.fromkeys(r for m in metrics for r in m.reads if source(r) == letter)
-                for indices in _batches(len(domain.test) if readings else 0, batch, most):
-                    images = _read(model, data, letter, indices, readings, device, seed)
+                for indices in _batches(count if readings else 0, batch, most):
+                    if letter in data.domains:
+                        images = _read(model, data, letter, indices, readings, device, seed)
+                    else:
+                        images = _generate(model, data, indices, readings, device, seed)
                     _update(metrics, meters, counts, images)
     finally:
         model.train(training)
@@ -85,6 +89,8 @@ def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
     for reading in metric.reads:
         if reading.startswith("sample"):
             raise UserError(f"{metric.name} translates an image several times: measure a run, not sets of images")
+        if reading.startswith(("class:", "label:")):
+            raise UserError(f"{metric.name} asks a model for classes: measure a run, not sets of images")
         if _set(reading) not in images:
             raise UserError(f"no images are given for '{_set(reading)}': expected {_set(reading)}=FOLDER")
         metric.check_size(images[_set(reading)].size)
@@ -136,6 +142,7 @@ def _results(metrics: Sequence[Metric], meters: Sequence[Meter], counts: Sequenc
             "higher": metric.higher,
             "protocol": outcome.protocol,
             "warnings": list(outcome.warnings),
+            **({"details": outcome.details} if outcome.details else {}),
         }
     return found
 
@@ -153,8 +160,15 @@ def _read(
     batch = {letter: to_tensor(real, device)}
     found = {letter: real}
     plain = [reading for reading in readings if ":" not in reading]
-    images = model.images(batch, plain)
+    told = [reading for reading in readings if reading.startswith("class:")]
+    images = model.images(batch, [*plain, *told])
     found |= {path: to_uint8(images[path]) for path in plain if path != letter}
+    if told:
+        classes = model.readings(images, told)
+        found |= {reading: classes[reading].logits.argmax(1).cpu().numpy() for reading in told}
+        known = data.domains[letter].test_classes
+        assert known is not None, "checked before training"
+        found[f"label:{letter}"] = known[np.asarray(indices)]
     for reading in readings:
         if reading.startswith("truth:"):
             assert data.truth, "checked before training"
@@ -172,6 +186,20 @@ def _read(
             model.sampling = False
         found |= {prefix + path: to_uint8(sampled[path]) for path in paths}
     return found
+
+
+def _generate(
+    model: Any,
+    data: Data,
+    indices: Sequence[int],
+    readings: Iterable[str],
+    device: torch.device | str,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Images of paths that begin with the noise `z`, always the same ones for a seed."""
+    torch.manual_seed(derive(seed, indices[0]))
+    images = model.images({"z": model.draw(len(indices), data.size, device)}, readings)
+    return {path: to_uint8(images[path]) for path in readings}
 
 
 def _batches(n: int, size: int, most: int) -> Iterator[list[int]]:

@@ -40,18 +40,21 @@ class Outcome:
         figures: named numbers, the headline first.
         protocol: what besides data and images made the figures: networks, hashes of their weights, tolerances.
         warnings: whole sentences for whoever would trust a figure too far.
+        details: what is more than a number, ready for JSON, such as a confusion matrix.
     """
 
     figures: dict[str, float]
     protocol: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class Meter(Protocol):
     """One measurement under way. Its memory does not grow with the number of images, where the metric allows it."""
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
-        """Take a batch: uint8 (N, C, H, W) by reading. A metric of sets gets its readings in any order."""
+        """Take a batch: uint8 (N, C, H, W) by reading, int64 (N,) for classes. A metric of sets gets its readings in
+        any order."""
 
     def outcome(self, n: Mapping[str, int]) -> Outcome:
         """The figures, after the last batch; `n` counts the images by reading."""
@@ -68,7 +71,8 @@ class Metric:
     Attributes:
         name: a word and paths, such as "fid(ab, b)".
         reads: image paths; `truth:ab` is the true counterpart of `a` in domain b, `sample2:ab` a translation from
-            the third sample of the latent in place of its mean.
+            the third sample of the latent in place of its mean, `class:ab` the class that is told, `label:a` the true
+            one.
         begin: starts a measurement.
         higher: whether more of the first figure is better.
         together: whether the readings of one batch belong together, image by image.

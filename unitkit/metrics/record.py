@@ -33,7 +33,7 @@ def evaluation(
         "checkpoint": checkpoint,
         "step": step,
         "seed": seed,
-        "data": {"name": data.name, "fingerprint": data.fingerprint()},
+        "data": {"name": data.name, "fingerprint": data.fingerprint(), **data.facts},
         "split": "test",
         "images": most or "all",
         "size": list(data.size),

@@ -64,6 +64,9 @@ def _positional(name: str) -> list[str]:
 
 
 def _usual(name: str, count: int, letters: Iterable[str]) -> list[list[str]]:
+    letters = list(letters)
+    if name == "accuracy":
+        return [[letter] for letter in letters]
     pairs = list(itertools.permutations(letters, 2))
     if count == 1:
         return [[one + two] for one, two in pairs]
