@@ -1,0 +1,442 @@
+"""Domain adaptation: each loss against its formula, models without encoders, phases and ramps, accuracy, warps."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from unitkit import (
+    Adam,
+    Player,
+    Ramp,
+    Recipe,
+    Trainer,
+    Warp,
+    Watch,
+    accuracy,
+    certainty,
+    classify,
+    constancy,
+    digits,
+    discriminators,
+    encoders,
+    fool,
+    fool_ways,
+    generators,
+    judge,
+    judge_ways,
+    l2,
+    match,
+    metrics,
+    models,
+    pull,
+    reversal,
+    sharing,
+    total_variation,
+)
+from unitkit.errors import UserError
+from unitkit.losses import Classes, Features, Posterior, Term, reverse
+from unitkit.report import picks
+from unitkit.samples import rows_for
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# Losses
+
+
+def test_reversal_gives_the_head_its_gradient_and_the_features_minus_lambda_times_theirs() -> None:
+    features, x, y = nn.Linear(5, 4).double(), random(3, 5), random(3, 5, seed=1)
+    head = nn.Linear(4, 1).double()
+
+    def scored(top: Tensor) -> tuple[Tensor]:
+        return (head(top)[:, :, None, None],)
+
+    def told() -> Tensor:
+        return softplus(-head(features(x))).mean() + softplus(head(features(y))).mean()
+
+    value = reversal.function(Features(features(x), scored), Features(features(y), scored), strength=0.3)
+    weights = [*features.parameters(), *head.parameters()]
+    found, plain = torch.autograd.grad(value, weights), torch.autograd.grad(told(), weights)
+    torch.testing.assert_close(value, told())
+    for gradient, expected, factor in zip(found, plain, (-0.3, -0.3, 1.0, 1.0), strict=True):
+        torch.testing.assert_close(gradient, factor * expected)
+
+    # By hand: d/dw softplus(-v w x) = -v x sigmoid(-v w x), reversed.
+    w, v = torch.tensor(0.7, requires_grad=True), torch.tensor(-1.2, requires_grad=True)
+    torch.autograd.backward(softplus(-v * reverse(2.0 * w, 0.5)))
+    assert w.grad is not None and v.grad is not None
+    slope = -1 / (1 + math.exp(-1.2 * 0.7 * 2.0))
+    assert w.grad.item() == pytest.approx(-0.5 * slope * -1.2 * 2.0, rel=1e-5)
+    assert v.grad.item() == pytest.approx(slope * 0.7 * 2.0, rel=1e-5)
+
+
+def test_a_ramp_is_the_schedule_of_its_paper_and_reaches_the_loss_through_the_term() -> None:
+    ramp = Ramp(10)
+    for progress, expected in (0.0, 0.0), (0.1, 0.46212), (0.5, 0.98661), (1.0, 0.99991):
+        assert ramp(progress) == pytest.approx(expected, abs=1e-5)
+    term = reversal("a", "b", strength=ramp)
+    assert term.name == "reversal(a, b, strength=ramp(10))" and term.reads == ("feature:a", "feature:b")
+    top = random(2, 3).requires_grad_()
+    readings = {name: Features(top, lambda t: (t[:, :1, None, None],)) for name in term.reads}
+    plain = torch.autograd.grad(term.loss.function(*readings.values()), top)[0]
+    for progress in (0.0, 0.25, 1.0):
+        found = torch.autograd.grad(term(readings, progress), top)[0]
+        torch.testing.assert_close(found, ramp(progress) * plain)
+
+
+def _entropy(p: np.ndarray) -> float:
+    return float(-(p * np.log(p)).sum())
+
+
+def test_each_loss_is_its_formula() -> None:
+    logits, truth = random(4, 3), torch.tensor([2, 0, 1, 1])
+    p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(axis=1, keepdims=True)
+    right = -np.mean([math.log(p[i, c]) for i, c in enumerate(truth.tolist())])
+    assert classify.function(Classes(logits, truth)).item() == pytest.approx(right)
+    each = np.mean([_entropy(row) for row in p])
+    unsure = certainty.function(Classes(logits, None), balance=0.5, strength=0.2).item()
+    assert unsure == pytest.approx(0.2 * (each - 0.5 * _entropy(p.mean(axis=0))))
+    sure = certainty.function(Classes(1e4 * torch.eye(3), None))  # each certain, all classes equal: -log 3
+    assert sure.item() == pytest.approx(-math.log(3))
+
+    x, y = random(2, 5), random(2, 5, seed=1)
+    one, other = (Features(each, lambda top: (top,)) for each in (x, y))
+    assert match.function(one, other).item() == pytest.approx(((x - y) ** 2).mean().item())
+    assert match.function(one, other, norm="l1").item() == pytest.approx((x - y).abs().mean().item())
+    assert match.function(one, other, reduce="sum").item() == pytest.approx(((x - y) ** 2).sum().item() / 2)
+
+    codes = [Posterior(random(2, 3, 1, 1, seed=s), None, random(2, 3, 1, 1, seed=s + 5)) for s in (0, 1)]
+    assert constancy.function(*codes).item() == pytest.approx((codes[0].mean - codes[1].mean).square().mean().item())
+
+    image = random(1, 2, 4, 5)
+    a = image.numpy()
+    squares = [
+        (a[0, c, i, j + 1] - a[0, c, i, j]) ** 2 + (a[0, c, i + 1, j] - a[0, c, i, j]) ** 2
+        for c in range(2)
+        for i in range(3)
+        for j in range(4)
+    ]
+    assert total_variation.function(image).item() == pytest.approx(np.mean(np.sqrt(squares)), rel=1e-6)
+    assert total_variation.function(image, power=2).item() == pytest.approx(np.mean(squares))
+    flat = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    assert torch.autograd.grad(total_variation.function(flat), flat)[0].isfinite().all()
+
+    maps = [(random(2, 3, 2, 2, seed=s),) for s in range(3)]
+    logs = [m[0].log_softmax(dim=1) for m in maps]
+    assert judge_ways.function(*maps).item() == pytest.approx(-sum(logs[way][:, way].mean().item() for way in range(3)))
+    assert fool_ways.function(maps[0], way=2).item() == pytest.approx(-logs[0][:, 2].mean().item())
+
+
+# Recipes without classes, wrong readings
+
+
+def few(source: str = "printed", target: str = "printed", n: int = 24, n_test: int = 10, **options: Any) -> Any:
+    return digits(source=source, target=target, n=n, n_test=n_test, **options)
+
+
+def classifier(terms: list[Term], **options: Any) -> Recipe:
+    images = few()
+    return Recipe(
+        model=models.spec(
+            "classifier",
+            channels=images.channels,
+            discriminator=discriminators.spec("lenet", width=4, classes=10),
+            sharing=sharing.spec("all"),
+        ),
+        players=[Player("classifier", ["discriminators"], terms)],
+        data=images,
+        batch=3,
+        flip=False,
+        **{"steps": 4, **options},
+    )
+
+
+def test_classes_of_the_target_cannot_be_read() -> None:
+    classifier([classify("a")]).checked()
+    with pytest.raises(
+        UserError, match=r"the term classify\(b\) cannot be computed: the data give a training no class"
+    ):
+        classifier([classify("b")]).checked()
+    with pytest.raises(UserError, match=r"'class:a' needs a discriminator with a class head, such as lenet"):
+        plain = discriminators.spec("lenet", width=4)
+        recipe = classifier([classify("a")])
+        arguments = {**recipe.model.arguments, "discriminator": plain}
+        replace(recipe, model=models.spec("classifier", **arguments)).checked()
+    with pytest.raises(UserError, match=r"needs the classes of domain 'a', and the data 'portraits' know none"):
+        from unitkit import open_data
+
+        portraits = open_data("portraits", size=32)
+        recipe = classifier([certainty("a")], evaluate=[accuracy("a")])
+        wide = models.spec("classifier", **{**recipe.model.arguments, "channels": portraits.channels})
+        replace(recipe, model=wide, data=portraits).checked()
+
+
+@pytest.mark.parametrize("path", ["ab", "za", "z", "ba", "c", ""])
+def test_a_model_says_which_paths_it_has(path: str) -> None:
+    model = classifier([classify("a")]).model.build()
+    assert not model.has(path)
+    with pytest.raises(UserError, match=f"'{path}' is not an image path here: .* and this model has a, b"):
+        model.check(path)
+
+
+# CoGAN
+
+
+def cogan(shared: int = 2) -> Any:
+    torch.manual_seed(0)
+    return models.spec(
+        "cogan",
+        channels={"a": 1, "b": 3},
+        generator=generators.spec("conv32", width=4, start="kaiming"),
+        discriminator=discriminators.spec("lenet", width=4, classes=10),
+        sharing=sharing.spec("tie", generator=shared, discriminator=2),
+        latent=8,
+    ).build()
+
+
+def test_cogan_draws_one_noise_for_all_domains() -> None:
+    model = cogan().eval()
+    assert [p for p in ("a", "b", "za", "zb", "ab", "z", "zab", "code:z") if model.has(p)] == [
+        *("a", "b", "za", "zb", "code:z")
+    ]
+    noise = model.draw(3, (32, 32), "cpu")
+    images = model.images({"z": noise}, ["za", "zb"])
+    for letter in "ab":
+        torch.testing.assert_close(images[f"z{letter}"], model.generators[letter](noise))
+    torch.manual_seed(3)
+    drawn = model.images({"a": torch.zeros(5, 1, 32, 32)}, ["za"])
+    assert drawn["za"].shape == (5, 1, 32, 32) and drawn["code:z"].mean.shape == (5, 8, 1, 1)
+    assert rows_for(model, ["a", "b"]) == ["a", "b", "za", "zb"]
+    with pytest.raises(UserError, match="two or more single lower-case letters but z"):
+        models.spec("cogan", **{**_arguments(), "channels": {"a": 1, "z": 1}}).build()
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        "generator": generators.spec("conv32", width=4),
+        "discriminator": discriminators.spec("lenet", width=4),
+        "sharing": sharing.spec("none"),
+    }
+
+
+# DTN: phases
+
+
+def dtn(steps: int = 8) -> Recipe:
+    images = few()
+    return Recipe(
+        model=models.spec(
+            "dtn",
+            channels=images.channels,
+            encoder=encoders.spec("lenet", width=4, code=8),
+            generator=generators.spec("conv32", width=4, start="kaiming"),
+            discriminator=discriminators.spec("lenet", width=4, classes=10, ways=3),
+        ),
+        players=[
+            Player("features", ["encoders", "classifiers"], [classify("a")], Adam(lr=1e-2), until=0.5),
+            Player(
+                "discriminator", ["discriminators"], [judge_ways("ab", "bb", "b"), classify("ab")], Adam(), since=0.5
+            ),
+            Player(
+                "generator", ["generators"], [fool_ways("ab", way=2), constancy("a", "ab"), l2("bb", "b")], since=0.5
+            ),
+        ],
+        data=images,
+        steps=steps,
+        batch=3,
+        flip=False,
+        evaluate=[accuracy("a"), accuracy("b")],
+    )
+
+
+def weights(model: Any, part: str) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in getattr(model, part).state_dict().items()}
+
+
+def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_players_rest_outside_their_phase_and_a_run_is_resumed_across_it(tmp_path: Path) -> None:
+    trainer = Trainer(dtn(), tmp_path / "whole", checkpoint_every=3)
+    moved: list[list[str]] = []
+    for step in range(8):
+        before = {part: weights(trainer.model, part) for part in trainer.model.parts}
+        trainer.step(step)
+        moved.append([part for part in before if not same(before[part], weights(trainer.model, part))])
+    assert moved == [["encoders", "classifiers"]] * 4 + [["generators", "discriminators"]] * 4
+
+    whole = Trainer(dtn(), tmp_path / "again")
+    assert whole.fit()
+    part = Trainer(replace(dtn(), steps=8), tmp_path / "part", checkpoint_every=3)
+    part.fit(lambda step, losses: setattr(part, "stopping", 15) if step == 3 else None)
+    assert part.done == 3  # in the first phase: two players have no moments yet
+    del part
+    gc.collect()  # it held the folder
+    resumed = Trainer(dtn(), tmp_path / "part", resume=True)
+    assert resumed.done == 3 and resumed.fit()
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+    assert set(whole.evaluate()["metrics"]) == {"accuracy(a)", "accuracy(b)"}
+
+
+def test_dtn_has_one_feature_function_and_translates_into_one_domain() -> None:
+    model = dtn().model.build().eval()
+    assert model.encoders["a"] is model.encoders["b"]
+    assert [p for p in ("ab", "bb", "aa", "ba", "class:a", "class:b", "class:ab", "score:a") if model.has(p)] == [
+        *("ab", "bb", "class:a", "class:b", "class:ab")
+    ]
+    x = torch.rand(2, 1, 32, 32)
+    batch = {"a": x, "label:a": torch.tensor([3, 4])}
+    names = ["class:a", "class:ab", "score:ab", "code:ab"]
+    readings = model.readings(model.images(batch, names), names)
+    f = model.encoders["a"](x)
+    torch.testing.assert_close(readings["class:a"].logits, model.classifiers["a"](f))
+    torch.testing.assert_close(readings["ab"], model.generators["b"](f))
+    torch.testing.assert_close(readings["code:ab"].mean, model.encoders["a"](readings["ab"]))
+    assert torch.equal(readings["class:ab"].truth, batch["label:a"]) and readings["score:ab"][0].shape == (2, 3, 1, 1)
+    with pytest.raises(UserError, match="there is no domain 'c' to translate into"):
+        models.spec("dtn", **{**dtn().model.arguments, "into": "c"}).build()
+    with pytest.raises(UserError, match="one encoder sees all domains, so they need the same channels"):
+        models.spec("dtn", **{**dtn().model.arguments, "channels": {"a": 3, "b": 1}}).build()
+
+
+@pytest.mark.parametrize("span", [(0.5, 0.5), (-0.1, 1), (0, 1.1)])
+def test_a_phase_that_cannot_be_is_refused(span: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match="expected 0 <= since < until <= 1"):
+        Player("g", ["generators"], [], since=span[0], until=span[1])
+
+
+def test_some_player_moves_in_the_last_step() -> None:
+    recipe = classifier([classify("a")])
+    with pytest.raises(UserError, match="no player moves in the last step"):
+        replace(recipe, players=[replace(recipe.players[0], until=0.5)]).checked()
+
+
+# Twins
+
+
+def test_twins_start_alike_and_part_in_training(tmp_path: Path) -> None:
+    model = cogan(shared=0)
+    strategy = sharing.spec("tie", discriminator=1, twins=True)
+    torch.manual_seed(0)
+    alike = models.spec(
+        "cogan", **{**_arguments(), "channels": {"a": 1, "b": 1}, "sharing": strategy, "latent": 8}
+    ).build()
+    one, other = alike.generators["a"].stages, alike.generators["b"].stages
+    assert same(one.state_dict(), other.state_dict()) and one[0] is not other[0]
+    assert not same(model.generators["a"].stages[0].state_dict(), model.generators["b"].stages[0].state_dict())
+    torch.manual_seed(0)
+    apart = models.spec("cogan", **{**_arguments(), "channels": {"a": 1, "b": 3}, "sharing": strategy}).build()
+    assert same(apart.generators["a"].stages[0].state_dict(), apart.generators["b"].stages[0].state_dict())
+
+
+# Accuracy, and what a watch would pick
+
+
+class Told:
+    """A model that tells classes from the mean of an image, and knows nothing else."""
+
+    def __init__(self) -> None:
+        self.training = False
+
+    def eval(self) -> None: ...
+
+    def train(self, mode: bool) -> None: ...
+
+    def images(self, batch: Mapping[str, Tensor], readings: list[str]) -> dict[str, Tensor]:
+        return dict(batch)
+
+    def readings(self, images: Mapping[str, Tensor], names: list[str]) -> dict[str, Classes]:
+        return {name: Classes(self.logits(images[name[-1]]), None) for name in names}
+
+    def logits(self, images: Tensor) -> Tensor:
+        told = (images.mean(dim=(1, 2, 3)) * 1000).long() % 10
+        return torch.eye(10)[told]
+
+
+def test_accuracy_counts_and_keeps_the_confusion() -> None:
+    data = few(n_test=40)
+    found = metrics.evaluate(Told(), data, [accuracy("b")], batch=7)["accuracy(b)"]
+    domain = data.domains["b"]
+    images = torch.from_numpy(np.stack([domain.test.load(i) for i in range(40)])).float() / 127.5 - 1
+    told = Told().logits(images).argmax(dim=1).numpy()
+    counts = np.zeros((10, 10), int)
+    for true, guess in zip(domain.test_classes, told, strict=True):
+        counts[true, guess] += 1
+    size = len(found["details"]["confusion"])
+    assert found["details"]["confusion"] == counts[:size, :size].tolist() and counts.sum() == counts[:size, :size].sum()
+    assert found["figures"] == {"accuracy": (told == domain.test_classes).mean()}
+    assert found["n"] == {"class:b": 40, "label:b": 40} and found["higher"]
+
+
+def test_figures_of_the_last_step_of_the_pick_and_of_the_flatterer(tmp_path: Path) -> None:
+    watch = Watch([accuracy("a"), accuracy("b")], every=2, images=0)
+    trainer = Trainer(classifier([classify("a")], steps=6, watch=watch), tmp_path / "run")
+    assert picks(trainer.run) is None
+    for step, a, b in (2, 0.5, 0.9), (4, 0.8, 0.6), (6, 0.7, 0.7):
+        trainer.run.append_watched({"step": step, "accuracy(a)": {"accuracy": a}, "accuracy(b)": {"accuracy": b}})
+    found = picks(trainer.run)
+    assert found is not None
+    _, head, rows = found
+    assert head[1:] == ["last watched", "picked by accuracy(a)", "picked by itself: flatters"]
+    assert rows == [
+        ["accuracy(a)", "70.0 % (step 6)", "80.0 % (step 4)", "80.0 % (step 4)"],
+        ["accuracy(b)", "70.0 % (step 6)", "60.0 % (step 4)", "90.0 % (step 2)"],
+    ]
+
+
+# Warps
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_warp_moves_images_as_it_says() -> None:
+    images = torch.rand(4, 1, 12, 16)
+    torch.testing.assert_close(Warp()(images, generator()), images, atol=1e-5, rtol=0)
+    assert torch.equal(Warp(turn=20)(images, generator()), Warp(turn=20)(images, generator()))
+    assert not torch.equal(Warp(turn=20)(images, generator()), Warp(turn=20)(images, generator(1)))
+    assert 0.5 * Warp(turn=20, scale=0.5, shift=0.1) == Warp(turn=10, scale=0.25, shift=0.05)
+
+    # A disc keeps its shape under a turn of an image that is not square; it grows and shrinks with the scale.
+    y, x = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(80) - 39.5, indexing="ij")
+    disc = ((x**2 + y**2) < 15**2).float().expand(8, 1, -1, -1)
+    area = disc[0].sum()
+    turned = Warp(turn=180)(disc, generator())
+    assert (turned - disc).abs().mean() < 0.02
+    sizes = Warp(scale=0.3)(disc, generator()).sum(dim=(1, 2, 3)) / area
+    assert sizes.min() < 0.8 and sizes.max() > 1.1 and sizes.min() > 0.7**2 * 0.97 and sizes.max() < 1.3**2 * 1.03
+    stretched = Warp(stretch=0.3)(disc, generator())
+    torch.testing.assert_close(stretched.sum(dim=(1, 2, 3)) / area, torch.ones(8), atol=0.03, rtol=0)
+    shifted = Warp(shift=0.1)(disc, generator())
+    centres = (shifted * x).sum(dim=(1, 2, 3)) / shifted.sum(dim=(1, 2, 3))
+    assert centres.abs().max() <= 8.01 and centres.std() > 1
+
+    for wrong in ({"turn": 181}, {"scale": 1.0}, {"shift": -0.1}):
+        with pytest.raises(UserError, match=r"a warp needs turn in \[0, 180\]"):
+            Warp(**wrong)
+
+
+def test_reading_kinds_that_hang_together() -> None:
+    """The scores of a feature's head are the scores of the path, and a step of one player leaves the others alone."""
+    model = cogan().eval()
+    batch = {"a": torch.rand(2, 1, 32, 32)}
+    readings = model.readings(model.images(batch, ["a"]), ["feature:a", "score:a"])
+    top, head = readings["feature:a"]
+    assert torch.equal(head(top)[0], readings["score:a"][0])
+    terms: list[Callable[..., Term]] = [judge, fool, pull]
+    assert [term("a").reads[0].partition(":")[0] for term in terms] == ["score", "score", "link"]
