@@ -270,6 +270,12 @@ def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def _stopped_after(steps: int, out: Path) -> None:
+    trainer = Trainer(dtn(), out)
+    assert not trainer.fit(lambda step, losses: setattr(trainer, "stopping", 15) if step == steps else None)
+    assert trainer.done == steps
+
+
 def test_players_rest_outside_their_phase_and_a_run_is_resumed_across_it(tmp_path: Path) -> None:
     trainer = Trainer(dtn(), tmp_path / "whole", checkpoint_every=3)
     moved: list[list[str]] = []
@@ -281,11 +287,8 @@ def test_players_rest_outside_their_phase_and_a_run_is_resumed_across_it(tmp_pat
 
     whole = Trainer(dtn(), tmp_path / "again")
     assert whole.fit()
-    part = Trainer(replace(dtn(), steps=8), tmp_path / "part", checkpoint_every=3)
-    part.fit(lambda step, losses: setattr(part, "stopping", 15) if step == 3 else None)
-    assert part.done == 3  # in the first phase: two players have no moments yet
-    del part
-    gc.collect()  # it held the folder
+    _stopped_after(3, tmp_path / "part")  # in the first phase: two players have no moments yet
+    gc.collect()  # what trained held the folder
     resumed = Trainer(dtn(), tmp_path / "part", resume=True)
     assert resumed.done == 3 and resumed.fit()
     assert same(whole.model.state_dict(), resumed.model.state_dict())

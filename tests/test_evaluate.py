@@ -330,7 +330,7 @@ def test_the_best_is_by_the_metrics_own_sense(
 
 
 def test_a_watch_that_cannot_be_is_refused(tiny: Path) -> None:
-    for wrong, says in ({"every": 0}, "every"), ({"images": 0}, "images"), ({"patience": -1}, "patience"):
+    for wrong, says in ({"every": 0}, "every"), ({"images": -1}, "images"), ({"patience": -1}, "patience"):
         with pytest.raises(UserError, match=says):
             Watch([metrics.psnr("aa", "a")], **wrong)
     with pytest.raises(UserError, match="at least one metric"):

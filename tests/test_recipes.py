@@ -38,8 +38,10 @@ def tiny(path: Path, data: Data | None = None, **knobs: Any) -> Recipe:
 
 def few(recipe: Recipe) -> Data:
     """A few images in place of the recipe's own, of the same kind."""
-    name = "digits" if recipe.data.name.startswith("digits") else "portraits"
-    made: Data = spec(name, size=32, domains=len(recipe.data.domains), n=8, n_test=4).build()
+    channels = recipe.data.channels
+    digits = recipe.data.name.startswith("digits")
+    kind = {"channels": channels["a"]} if digits else {"domains": len(channels)}
+    made: Data = spec("digits" if digits else "portraits", size=32, n=8, n_test=4, **kind).build()
     return made
 
 
