@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 
 from unitkit import Recipe, Trainer, UserError, digits, load_recipe
 from unitkit.data import numerals
+from unitkit.knobs import read_recipe_file
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-METHODS = ("digits_unit", "digits_cogan", "digits_dann", "digits_dtn", "digits_source_only")
+METHODS = ("digits_unit", "digits_unit_2017", "digits_cogan", "digits_dann", "digits_dtn", "digits_source_only")
 SHARED = Path(os.environ.get("UNITKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SMALL = {"width": 4, "batch": 4, "steps": 6}
+SMALL = {"width": 4, "discriminator_width": 4, "batch": 4, "steps": 4}
 
 
 def idx(path: Path, array: np.ndarray) -> None:
@@ -48,6 +49,13 @@ def mnist_and_usps(folder: Path, noise: int | None) -> Path:
     return folder
 
 
+def small(name: str, **knobs: Any) -> Recipe:
+    """The recipe, of a size that a test can train."""
+    path = RECIPES / f"{name}.py"
+    known = read_recipe_file(path).knobs
+    return load_recipe(path, **{key: value for key, value in SMALL.items() if key in known}, **knobs)
+
+
 def trained(recipe: Recipe, out: Path) -> dict[str, torch.Tensor]:
     assert Trainer(recipe, out).fit()
     return load_file(next((out / "checkpoints").glob("step-*")) / "model.safetensors")
@@ -58,7 +66,7 @@ def test_noise_for_the_classes_of_the_target_changes_no_weight(name: str, tmp_pa
     found = []
     for noise in (None, 1):
         data = mnist_and_usps(tmp_path / f"data{noise}", noise)
-        recipe = load_recipe(RECIPES / f"{name}.py", source="mnist", target="usps", data=str(data), **SMALL)
+        recipe = small(name, source="mnist", target="usps", data=str(data))
         assert recipe.data.domains["b"].train_classes is None
         found.append(trained(recipe, tmp_path / f"run{noise}"))
     assert found[0].keys() == found[1].keys()
@@ -69,9 +77,50 @@ def test_the_oracle_does_see_the_classes_of_the_target(tmp_path: Path) -> None:
     found = []
     for noise in (None, 1):
         data = mnist_and_usps(tmp_path / f"data{noise}", noise)
-        recipe = load_recipe(RECIPES / "digits_target_oracle.py", target="usps", data=str(data), **SMALL)
+        recipe = small("digits_target_oracle", target="usps", data=str(data))
         found.append(trained(recipe, tmp_path / f"run{noise}"))
     assert not all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_the_2017_recipe_minimises_what_the_released_code_does() -> None:
+    recipe = load_recipe(RECIPES / "digits_unit_2017.py", width=4, discriminator_width=4, batch=3)
+    assert len(recipe.data.domains["b"].train) == 2 * len(recipe.data.domains["a"].train)  # the target inverted, too
+    model = recipe.model.build().eval()  # no dropout
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 3, 3, 32, 32, generator=random) * 2 - 1
+    truth = torch.tensor([1, 0, 7])
+    terms = {player.name: player.terms for player in recipe.checked().players}
+
+    def total(player: str) -> torch.Tensor:
+        names = [name for term in terms[player] for name in term.reads]
+        readings = model.readings(model.images({"a": a, "b": b, "label:a": truth}, names), names)
+        return torch.stack([term.weight * term(readings) for term in terms[player]]).sum()
+
+    codes = {letter: model.encoders[letter](x) for letter, x in (("a", a), ("b", b))}
+    images = {x + y: model.generators[y](codes[x][0]) for x in "ab" for y in "ab"} | {"a": a, "b": b}
+
+    def top(path: str) -> torch.Tensor:
+        value = images[path]
+        for stage in model.discriminators[path[-1]].stages[:-1]:
+            value = stage(value)
+        return value
+
+    def told(path: str, real: bool) -> torch.Tensor:
+        logits = model.discriminators[path[-1]](images[path])[0].flatten()
+        return -torch.log(torch.sigmoid(logits if real else -logits)).mean()
+
+    judged = sum(
+        told(x, True) + (told(y + x, False) + told(x + x, False)) / 2  # real; a translation and a reconstruction
+        for x, y in ("ab", "ba")
+    )
+    right = -model.discriminators["a"](a)[1].log_softmax(1)[range(3), truth].mean()
+    matched = sum((top(x + y) - top(x + x)).square().sum() / 3 for x, y in ("ab", "ba"))
+    torch.testing.assert_close(total("discriminator"), judged + 10 * right + 1e-4 * matched)
+
+    priors = sum((mu**2 + sd**2 - (sd**2).log() - 1).sum() / 3 for mu, sd in codes.values())
+    errors = sum((images[x + x] - images[x]).square().mean() * 3 * 32 * 32 for x in "ab")
+    fooled = sum(told(path, True) for path in ("aa", "bb", "ab", "ba")) / 2
+    torch.testing.assert_close(total("generator"), 1e-4 * priors + 1e-3 * errors + fooled)
 
 
 # Knobs of a short training, and by how much it must beat chance (0.1) on the target's held-out images.
