@@ -39,6 +39,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
+    margin: bool = True,
     size: int = 32,
     width: int = 16,
     latent: int = 100,
@@ -67,6 +68,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
+        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels before the last convolution of a generator.
         latent: channels of the noise.
@@ -87,7 +89,9 @@ def recipe(
         certainty_weight: weight of the target's images being of one class each, and of every class; 0 is the paper.
         warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
-    images = digits(size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert)
+    images = digits(
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+    )
     model = models.spec(
         "cogan",
         channels=images.channels,
@@ -119,3 +123,9 @@ def recipe(
         evaluate=[accuracy("b"), accuracy("a")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )
+
+
+presets = {
+    # Only the terms that the paper has: no matching, no certainty.
+    "plain": {"matching": 0.0, "certainty_weight": 0.0},
+}

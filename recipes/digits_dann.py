@@ -35,6 +35,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
+    margin: bool = True,
     size: int = 32,
     width: int = 20,
     dropout: float = 0.5,
@@ -56,6 +57,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
+        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution; LeNet's is 20.
         dropout: before the last layer, and half of it before the one before.
@@ -69,7 +71,9 @@ def recipe(
         certainty_weight: weight of the target's images being of one class each, and of every class; 0 is the paper.
         warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
-    images = digits(size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert)
+    images = digits(
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+    )
     model = models.spec(
         "classifier",
         channels=images.channels,

@@ -30,6 +30,7 @@ def recipe(
     data: str | None = None,
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
+    margin: bool = True,
     size: int = 32,
     width: int = 20,
     dropout: float = 0.5,
@@ -46,6 +47,7 @@ def recipe(
         data: folder with the files of mnist, usps or svhn; none takes them from the cache, or downloads them there.
         target: the domain: mnist, usps, svhn, rendered or printed.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
+        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution; LeNet's is 20.
         dropout: before the last layer, and half of it before the one before.
@@ -56,7 +58,7 @@ def recipe(
         weight_decay: of Adam.
         warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
-    images = digits(size=size, source=target, target=target, folder=data, protocol=protocol)
+    images = digits(size=size, source=target, target=target, folder=data, protocol=protocol, margin=margin)
     model = models.spec(
         "classifier",
         channels=images.channels,

@@ -42,6 +42,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
+    margin: bool = True,
     size: int = 32,
     width: int = 6,
     blocks: int = 2,
@@ -52,7 +53,7 @@ def recipe(
     discriminator_shared: int = 3,
     dropout: float = 0.5,
     batch: int = 64,
-    steps: int = 2000,
+    steps: int = 1500,
     lr: float = 1e-3,
     discriminator_lr: float = 1e-3,
     decay: float = 0.7,
@@ -77,6 +78,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
+        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution of encoders and generators.
         blocks: residual blocks of an encoder, and of a generator.
@@ -104,7 +106,9 @@ def recipe(
         form: of the GAN loss: non-saturating, saturating, least-squares or hinge.
         warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
-    images = digits(size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert)
+    images = digits(
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+    )
     tower = {"width": width, "blocks": blocks, "norm": True, "start": "kaiming"}
     model = models.spec(
         "unit",
@@ -150,3 +154,9 @@ def recipe(
         evaluate=[accuracy("b"), accuracy("a"), accuracy("ab")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )
+
+
+presets = {
+    # Only the terms that the paper has: no classes of translations, no certainty.
+    "plain": {"translated_classes": 0.0, "certainty_weight": 0.0},
+}

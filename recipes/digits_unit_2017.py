@@ -3,8 +3,8 @@
 unitkit train recipes/digits_unit_2017.py source=svhn target=mnist data=FOLDER     # FOLDER/svhn, FOLDER/mnist; a GPU
 unitkit train recipes/digits_unit_2017.py steps=200 width=16                       # drawn digits, anywhere
 
-200,000 steps of networks with 27 million weights want a GPU; `digits_unit.py` is the recipe for a CPU. The released code
-picks its checkpoint by the target's test classes, and this recipe does not: it ends with the last step.
+200,000 steps of networks with 27 million weights want a GPU; `digits_unit.py` is the recipe for a CPU. The released
+code picks its checkpoint by the target's test classes; this recipe ends with the last step.
 """
 
 from unitkit import (

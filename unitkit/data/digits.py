@@ -113,6 +113,7 @@ def digits(
     folder: str | None = None,
     protocol: Protocol = "full",
     invert: bool = False,
+    margin: bool = True,
     channels: int | None = None,
     domains: int = 2,
     seed: int = 0,
@@ -137,6 +138,8 @@ def digits(
             `seed` from their training splits, whatever their classes. Tests are on the whole test split.
         invert: give the target's training images twice, as they are and inverted (255 - x), as the authors of UNIT did
             for SVHN -> MNIST.
+        margin: give images of USPS, which their digits fill, the empty margin that MNIST's have, in training and tests:
+            3 black pixels around 16. A digit then takes as much of its image in both.
         channels: 1 (grey) or 3 (RGB) for both domains; None is 1 where both are grey.
         domains: 2.
         seed: of the sample, and of drawn images.
@@ -153,7 +156,8 @@ def digits(
     def opened(look: str, place: int) -> Opened:
         if look in DRAWN:
             return _drawn(look, place, shape, seed, n, n_test)
-        return _from_files(look, place == 0, folder, SAMPLED[look] if protocol == "sampled" else None, seed)
+        sample = SAMPLED[look] if protocol == "sampled" else None
+        return _from_files(look, place == 0, folder, sample, seed, margin and look == "usps")
 
     a, b = opened(source, 0), opened(target, 1)
     depth = channels or max(a.channels, b.channels)
@@ -170,7 +174,8 @@ def digits(
         "protocol": protocol,
         "domains": {"a": {**a.facts, **counts["a"]}, "b": {**b.facts, **counts["b"], "inverted": invert}},
     }
-    name = f"digits {source} -> {target}, {protocol}{', with inverse' if invert else ''}"
+    framed = margin and "usps" in (source, target)
+    name = f"digits {source} -> {target}, {protocol}" + ", usps with margin" * framed + ", with inverse" * invert
     return Data(name, shape, made, facts=facts)
 
 
@@ -224,7 +229,7 @@ def _drawn(look: str, place: int, shape: tuple[int, int], seed: int, n: int, n_t
     return Opened(train, test, classes(train) if place == 0 else None, classes(test), DRAWN[look], facts)
 
 
-def _from_files(look: str, labelled: bool, folder: str | None, sample: int | None, seed: int) -> Opened:
+def _from_files(look: str, labelled: bool, folder: str | None, sample: int | None, seed: int, margin: bool) -> Opened:
     found = read(locate(look, folder), labelled=labelled)
     train, test = found.train, found.test
     if sample is not None:
@@ -239,9 +244,18 @@ def _from_files(look: str, labelled: bool, folder: str | None, sample: int | Non
         "test_split": "official" if found.official else "one in ten of the training images",
         "checksum": "published" if found.published else "unverified",
         "files": list(dict.fromkeys(path.name for path in (*train.files, *test.files))),
+        "margin": margin,
     }
     assert test.classes is not None
-    return Opened(train.images, test.images, train.classes, test.classes, train.images.channels, facts)
+    shown = [_with_margin(split.images) if margin else split.images for split in (train, test)]
+    return Opened(*shown, train.classes, test.classes, train.images.channels, facts)
+
+
+def _with_margin(images: ImageArray) -> ImageArray:
+    """Black around each image, 3 pixels to 16: digits of MNIST were fitted into 20 of 28 pixels, those of USPS into all."""
+    high, wide = (round(side * 3 / 16) for side in images.array.shape[2:])
+    padded = np.pad(images.array, ((0, 0), (0, 0), (high, high), (wide, wide)))
+    return ImageArray(padded, images.label).pick(images.rows)
 
 
 def _sample(n: int, count: int, seed: tuple[int, ...]) -> np.ndarray:
