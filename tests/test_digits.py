@@ -154,8 +154,9 @@ def refused(*words: object, **options: Any) -> str:
 
 
 def only(folder: Path, name: str, **options: Any) -> Data:
-    """The dataset as the source and as the target, at its own size."""
-    return digits(source=name, target=name, folder=str(folder), size=SIDES[name], **options)  # type: ignore[arg-type]
+    """The dataset as the source and as the target, at its own size, pixel by pixel as in its files."""
+    options = {"margin": False, "size": SIDES[name], **options}
+    return digits(source=name, target=name, folder=str(folder), **options)  # type: ignore[arg-type]
 
 
 def need(*folders: str) -> str:
@@ -362,6 +363,20 @@ def test_inverted_images_follow_the_others(tmp_path: Path) -> None:
         target.train.load(60)
 
 
+def test_images_of_usps_get_the_margin_of_mnist(tmp_path: Path) -> None:
+    train, test = some("usps", 30), some("usps", 10)
+    write_npz("usps")(tmp_path, train, test)
+    framed = digits(source="usps", target="usps", folder=str(tmp_path), size=22)
+    for domain in framed.domains.values():
+        for images, split in (domain.train, train), (domain.test, test):
+            np.testing.assert_array_equal(stack(images), np.pad(split[0], ((0, 0), (3, 3), (3, 3))))
+    assert framed.domains["a"].train.name(3) == only(tmp_path, "usps").domains["a"].train.name(3)
+    assert framed.name == "digits usps -> usps, full, usps with margin"
+    assert (
+        framed.facts["domains"]["b"]["margin"] and framed.fingerprint() != only(tmp_path, "usps", size=22).fingerprint()
+    )
+
+
 # Channels and drawn looks
 
 
@@ -558,7 +573,7 @@ def test_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         }
         monkeypatch.setattr(dataset, "split_list", listed)
     for name, (train, test) in splits.items():
-        data = digits(source=name, target=name, size=SIDES[name])  # type: ignore[arg-type]
+        data = digits(source=name, target=name, size=SIDES[name], margin=False)  # type: ignore[arg-type]
         np.testing.assert_array_equal(stack(data.domains["a"].train), train[0])
         np.testing.assert_array_equal(data.domains["b"].test_classes, test[1])
     assert sorted(path.name for path in cache.iterdir()) == sorted(SIDES)
@@ -584,7 +599,7 @@ def test_real_counts_classes_and_checksums() -> None:
     assert [len(split) for split in (a.train, a.test, b.train, b.test)] == [60000, 10000, 7291, 2007]
     assert histogram(a.train_classes) == MNIST_TRAIN and histogram(a.test_classes) == MNIST_TEST
     assert histogram(b.test_classes) == USPS_TEST and b.train_classes is None
-    assert data.name == "digits mnist -> usps, full" and data.channels == {"a": 1, "b": 1}
+    assert data.name == "digits mnist -> usps, full, usps with margin" and data.channels == {"a": 1, "b": 1}
     facts = data.facts["domains"]
     assert facts["a"]["checksum"] == "published" and facts["b"]["checksum"] == "unverified"
     assert len(facts["a"]["files"]) == 4 and facts["b"]["files"] == ["usps.npz"]

@@ -252,7 +252,7 @@ def _from_files(look: str, labelled: bool, folder: str | None, sample: int | Non
 
 
 def _with_margin(images: ImageArray) -> ImageArray:
-    """Black around each image, 3 pixels to 16: digits of MNIST were fitted into 20 of 28 pixels, those of USPS into all."""
+    """Black around each image, 3 pixels to 16: digits of MNIST are 20 of 28 pixels high, those of USPS all 16."""
     high, wide = (round(side * 3 / 16) for side in images.array.shape[2:])
     padded = np.pad(images.array, ((0, 0), (0, 0), (high, high), (wide, wide)))
     return ImageArray(padded, images.label).pick(images.rows)
