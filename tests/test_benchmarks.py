@@ -10,18 +10,24 @@ from types import ModuleType
 import pytest
 import torch
 
+from unitkit.run import RunFolder
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SETTINGS = {"size": 16, "width": 4, "layers": 2, "blocks": 2, "batch": 2, "steps": 2, "threads": 1}
 TINY = ["--no-memory", *(f"--{name}={value}" for name, value in SETTINGS.items())]
 
 
-@pytest.fixture
-def step() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("unitkit_benchmark_step", BENCHMARKS / "step.py")
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"unitkit_benchmark_{name}", BENCHMARKS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def step() -> ModuleType:
+    return benchmark("step")
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +51,28 @@ def test_a_textbook_of_another_objective_is_refused(step: ModuleType, monkeypatc
     monkeypatch.setattr(step, "l1_loss", lambda x, y: (x - y).square().mean())
     with pytest.raises(SystemExit, match="'textbook' is another step than the package's"):
         step.main(TINY)
+
+
+def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = benchmark("digits")
+    record = dict.fromkeys(("model", "seed", "precision", "batch", "world"))
+    for seed, b in enumerate(((0.5, 0.9, 0.7), (0.6, 0.8, 0.9))):
+        run = RunFolder(tmp_path / "dann" / "usps-mnist" / "default" / f"seed-{seed}")
+        run.path.mkdir(parents=True)
+        data = {"name": "digits usps -> mnist, full"}
+        run.write_json("run.json", {**record, "data": data})
+        for step, (ours, theirs) in enumerate(zip((0.8, 0.7, 0.6), b, strict=True), start=1):
+            watched = {"accuracy(a)": {"accuracy": ours}, "accuracy(b)": {"accuracy": theirs}}
+            run.append_watched({"step": step, **watched})
+        entry = {"checkpoint": "step-3", "step": 3, "seed": 0, "split": "test", "images": "all", "data": data}
+        run.add_evaluation({**entry, "metrics": {"accuracy(b)": {"figures": {"accuracy": b[-1]}}}})
+    unfinished = RunFolder(tmp_path / "dann" / "usps-mnist" / "default" / "seed-2")
+    unfinished.path.mkdir()
+    unfinished.write_json("run.json", {**record, "data": {}})
+    (tmp_path / "dann" / "usps-mnist" / "ablation.json").write_text("{}")
+    digits.main([str(tmp_path), "--table"])
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row == "| dann | usps-mnist | 2 | 80.00 ± 14.14 | 55.00 ± 7.07 | 90.00 ± 0.00 |"
+    for wrong in (["--methods", "dan"], ["--pairs", "usps"], []):
+        with pytest.raises(SystemExit):
+            digits.main([str(tmp_path), *wrong])

@@ -246,9 +246,10 @@ def _from_files(look: str, labelled: bool, folder: str | None, sample: int | Non
         "files": list(dict.fromkeys(path.name for path in (*train.files, *test.files))),
         "margin": margin,
     }
+    if margin:
+        train, test = (replace(split, images=_with_margin(split.images)) for split in (train, test))
     assert test.classes is not None
-    shown = [_with_margin(split.images) if margin else split.images for split in (train, test)]
-    return Opened(*shown, train.classes, test.classes, train.images.channels, facts)
+    return Opened(train.images, test.images, train.classes, test.classes, train.images.channels, facts)
 
 
 def _with_margin(images: ImageArray) -> ImageArray:
