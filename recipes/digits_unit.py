@@ -53,7 +53,7 @@ def recipe(
     discriminator_shared: int = 3,
     dropout: float = 0.5,
     batch: int = 64,
-    steps: int = 1500,
+    steps: int = 1000,
     lr: float = 1e-3,
     discriminator_lr: float = 1e-3,
     decay: float = 0.7,

@@ -443,3 +443,19 @@ def test_reading_kinds_that_hang_together() -> None:
     assert torch.equal(head(top)[0], readings["score:a"][0])
     terms: list[Callable[..., Term]] = [judge, fool, pull]
     assert [term("a").reads[0].partition(":")[0] for term in terms] == ["score", "score", "link"]
+
+
+def test_features_that_are_matched_differ_by_their_images_alone() -> None:
+    """Dropout is behind the features: in training, too, two equal images have equal features, and two have scores."""
+    torch.manual_seed(0)
+    tower = discriminators.spec("lenet", width=4, classes=10, dropout=0.9).build(1)
+    tower.stages[1].eval()  # the dropout between two layers is another thing
+    x = torch.rand(6, 1, 32, 32)
+    tops = []
+    for _ in range(2):
+        value = x
+        for stage in tower.stages[:-1]:
+            value = stage(value)
+        tops.append(value)
+    assert tower.training and torch.equal(*tops)
+    assert not torch.equal(tower.stages[-1](tops[0])[1], tower.stages[-1](tops[0])[1])

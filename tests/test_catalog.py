@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from unitkit import data, discriminators, encoders, generators, losses, metrics, models, objective, sharing
 from unitkit.catalog import CALLED, HOMES, entries
 from unitkit.cli import app
-from unitkit.registry import REGISTRIES, AtLeast
+from unitkit.registry import REGISTRIES
 
 MODULES = (data, discriminators, encoders, generators, losses, metrics, models, sharing)
 KINDS = list(REGISTRIES)  # while collecting: without what other tests register
@@ -30,7 +30,8 @@ def words(annotation: Any) -> str:
     """An annotation, evaluated, as `unitkit list` shows it."""
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
-        return words(kind) + "".join(f" >= {rule.least}" for rule in rules if isinstance(rule, AtLeast))
+        bounds = [f">= {rule.least}" + f" and < {rule.below}" * (rule.below < 1e9) for rule in rules]
+        return " ".join([words(kind), *bounds])
     if get_origin(annotation) in (Union, types.UnionType):
         return " | ".join(words(option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:

@@ -119,6 +119,7 @@ def _words(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> str:
             return f"{_words(left, aliases)} | {_words(right, aliases)}"
         case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=choices)):
             return " | ".join(ast.unparse(choice) for choice in choices)
-        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Call(args=[least])])):
-            return f"{_words(kind, aliases)} >= {ast.unparse(least)}"
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Call() as rule])):
+            bounds = [f">= {ast.unparse(rule.args[0])}", *(f"< {ast.unparse(word.value)}" for word in rule.keywords)]
+            return f"{_words(kind, aliases)} {' and '.join(bounds)}"
     return ast.unparse(annotation)

@@ -20,13 +20,18 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class AtLeast:
-    """In an annotation, the least value that a part accepts: `Annotated[float, AtLeast(0)]`."""
+    """In an annotation, the values that a part accepts: `Annotated[float, AtLeast(0)]`, `AtLeast(0, below=1)`."""
 
     least: float
+    below: float = float("inf")
+
+    def __str__(self) -> str:
+        return f"at least {self.least:g}" + (f" and below {self.below:g}" if self.below < float("inf") else "")
 
 
 Positive = Annotated[int, AtLeast(1)]
 Count = Annotated[int, AtLeast(0)]
+Share = Annotated[float, AtLeast(0, below=1)]
 
 REGISTRIES: dict[str, Registry] = {}
 
@@ -116,7 +121,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """Whether a value is what an annotation says, for numbers, text, Literal, unions and `AtLeast`; others pass."""
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
-        return fits(value, kind) and all(value >= rule.least for rule in rules if isinstance(rule, AtLeast))
+        return fits(value, kind) and all(r.least <= value < r.below for r in rules if isinstance(r, AtLeast))
     if get_origin(annotation) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:
@@ -133,7 +138,7 @@ def describe(annotation: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
-        return describe(kind) + "".join(f" of at least {rule.least}" for rule in rules if isinstance(rule, AtLeast))
+        return describe(kind) + "".join(f" of {rule}" for rule in rules if isinstance(rule, AtLeast))
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:

@@ -100,7 +100,8 @@ def _check_signature(label: str, kind: str, name: str, arguments: dict[str, Any]
 def _bad_values(annotation: Any) -> list[Any]:
     """Values that an annotation must refuse; none for annotations that accept more than can be told."""
     if get_origin(annotation) is Annotated:
-        return [rule.least - 1 for rule in get_args(annotation)[1:] if isinstance(rule, AtLeast)]
+        rules = [rule for rule in get_args(annotation)[1:] if isinstance(rule, AtLeast)]
+        return [value for rule in rules for value in (rule.least - 1, rule.below) if value < float("inf")]
     if get_origin(annotation) is Literal:
         return ["no such choice"]
     if get_origin(annotation) in (Union, types.UnionType):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from torch import nn
 
-from ..registry import AtLeast, Positive
+from ..registry import Positive, Share
 from ..towers import Tower, initialise
 from . import registry
 from .heads import Heads
@@ -19,8 +19,7 @@ def lenet(
     width: Positive = 20,
     classes: Positive | None = None,
     ways: Positive = 1,
-    norm: bool = False,
-    dropout: Annotated[float, AtLeast(0)] = 0.5,
+    dropout: Share = 0.5,
     start: Literal["gaussian", "kaiming", "uniform"] = "uniform",
 ) -> Tower:
     """The discriminator for 32x32 digits of CoGAN: (conv 5x5, ReLU, max-pool) twice, a hidden layer, then its heads.
@@ -31,21 +30,19 @@ def lenet(
         width: channels after the first layer.
         classes: number of classes of a second head on the same features (10 for digits); None for no such head.
         ways: outputs of the first head: 1 for real or generated, 3 for a ternary discriminator.
-        norm: instance norm after the convolutions.
-        dropout: before the heads; half of it before the hidden layer. Below 1.
+        dropout: in the heads, behind the top features; half of it before the hidden layer.
         start: how weights are drawn, see `initialise`.
     """
     middle, hidden = width * 5 // 2, width * 25
 
     def conv(channels: int, out: int) -> list[nn.Module]:
-        normed = [nn.InstanceNorm2d(out, affine=True)] if norm else []
-        return [nn.Conv2d(channels, out, 5), *normed, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        return [nn.Conv2d(channels, out, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
 
     # 32 -> 28 -> 14 -> 10 -> 5
     stages: list[nn.Module] = [
         nn.Sequential(*conv(in_channels, width)),
         nn.Sequential(*conv(width, middle), nn.Dropout(dropout / 2)),
-        nn.Sequential(nn.Flatten(), nn.Linear(middle * 25, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout)),
-        Heads(hidden, classes, ways),
+        nn.Sequential(nn.Flatten(), nn.Linear(middle * 25, hidden), nn.ReLU(inplace=True)),
+        Heads(hidden, classes, ways, dropout),
     ]
     return initialise(Tower(stages, channels=ways, size=(32, 32), classes=classes), start)

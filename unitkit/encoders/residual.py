@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from torch import nn
 
-from ..registry import AtLeast, Count, Positive
+from ..registry import Count, Positive, Share
 from ..towers import Residual, Tower, initialise
 from . import registry
 
@@ -19,7 +19,7 @@ def residual(
     blocks: Count = 4,
     downs: Count = 2,
     norm: bool = False,
-    dropout: Annotated[float, AtLeast(0)] = 0.0,
+    dropout: Share = 0.0,
     start: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The encoder of UNIT: conv 7x7, strided convs that double the width, residual blocks; variance fixed at 1.

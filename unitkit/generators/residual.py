@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from torch import nn
 
-from ..registry import AtLeast, Count, Positive
+from ..registry import Count, Positive, Share
 from ..towers import Residual, Tower, initialise
 from . import registry
 
@@ -21,7 +21,7 @@ def residual(
     ups: Count = 2,
     kernel: Literal[3, 4] = 3,
     norm: bool = False,
-    dropout: Annotated[float, AtLeast(0)] = 0.0,
+    dropout: Share = 0.0,
     start: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The generator of UNIT: residual blocks on the latent, transposed convs that halve the width, 1x1 conv, tanh.
