@@ -19,20 +19,35 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from unitkit.ablation import last_evaluation
+from unitkit.errors import UserError
+from unitkit.knobs import parse_knobs, read_recipe_file
 from unitkit.run import RunFolder
+from unitkit.watch import best_row
 
 METHODS = ("source_only", "dann", "dtn", "cogan", "unit", "target_oracle")
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
-def train(out: Path, method: str, pair: str, data: str, seeds: int, workers: int, knobs: list[str]) -> None:
-    """Train a method on a pair, every seed that is not done yet."""
-    source, target = pair.split("-")
+def words(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> tuple[Path, list[str]]:
+    """The recipe file of a method, and what the command line says of its knobs."""
+    source, _, target = pair.partition("-")
     roles = [f"target={target}"] if method == "target_oracle" else [f"source={source}", f"target={target}"]
-    recipe = str(RECIPES / f"digits_{method}.py")
-    where = ["--out", str(out / method / pair), "--seeds", str(seeds), "--workers", str(workers)]
-    command = [sys.executable, "-m", "unitkit", "ablate", recipe, *roles, f"data={data}", *knobs, *where]
-    subprocess.run(command, check=True)
+    return RECIPES / f"digits_{method}.py", [*roles, *([f"data={data}"] if data else []), *knobs]
+
+
+def check(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> None:
+    """Open the data and check the recipe, before anything is trained. Raises `UserError`."""
+    path, given = words(method, pair, data, knobs)
+    file = read_recipe_file(path)
+    preset, values = parse_knobs(given)
+    file.build(file.values(preset, values)).checked()
+
+
+def train(out: Path, method: str, pair: str, given: argparse.Namespace) -> bool:
+    """Train a method on a pair, every seed that is not done yet; whether all of them are done."""
+    path, knobs = words(method, pair, given.data, given.knobs)
+    where = ["--out", str(out / method / pair), "--seeds", str(given.seeds), "--workers", str(given.workers)]
+    return subprocess.run([sys.executable, "-m", "unitkit", "ablate", str(path), *knobs, *where]).returncode == 0
 
 
 def figures(run: RunFolder) -> tuple[float, float, float] | None:
@@ -40,11 +55,10 @@ def figures(run: RunFolder) -> tuple[float, float, float] | None:
     measured = last_evaluation(run) if (run.path / "run.json").exists() else None
     if measured is None:
         return None
-    rows = run.watched()
-    told = {letter: [row[f"accuracy({letter})"]["accuracy"] for row in rows] for letter in "ab"}
-    picked = told["b"][max(range(len(rows)), key=told["a"].__getitem__)]  # the first of equals
+    rows, first = run.watched(), next(iter(run.record["watch"]))
     last = measured["metrics"]["accuracy(b)"]["figures"]["accuracy"]
-    return 100 * last, 100 * picked, 100 * max(told["b"])
+    chosen = (rows[best_row(rows, metric, True)]["accuracy(b)"]["accuracy"] for metric in (first, "accuracy(b)"))
+    return 100 * last, *(100 * value for value in chosen)
 
 
 def spread(values: list[float]) -> str:
@@ -63,6 +77,8 @@ def table(out: Path) -> str:
         done = [each for each in found if each]
         if done:
             columns = [spread([each[i] for each in done]) for i in range(3)]
+            if folder.parent.name == "target_oracle":
+                columns[1] = ""  # its source is the target
             lines.append(f"| {folder.parent.name} | {folder.name} | {len(done)} | {' | '.join(columns)} |")
     return "\n".join(lines)
 
@@ -71,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("knobs", nargs="*", help="for every recipe, such as steps=500")
-    parser.add_argument("--data", help="folder with the files of mnist, usps, svhn")
+    parser.add_argument("--data", help="folder with the files of mnist, usps, svhn; for drawn digits, none")
     parser.add_argument("--pairs", default="mnist-usps,usps-mnist", help="SOURCE-TARGET, with commas between")
     parser.add_argument("--methods", default=",".join(METHODS), help="with commas between")
     parser.add_argument("--seeds", type=int, default=3)
@@ -79,17 +95,25 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="train nothing, print the table")
     given = parser.parse_intermixed_args(words)
     methods, pairs = given.methods.split(","), given.pairs.split(",")
+    if "=" in given.out.name:
+        parser.error(f"OUT is missing: '{given.out}' is a knob, and the folder of the results comes first")
     if unknown := set(methods) - set(METHODS):
         parser.error(f"no method {', '.join(sorted(unknown))}: choose among {', '.join(METHODS)}")
-    if wrong := [pair for pair in pairs if pair.count("-") != 1]:
-        parser.error(f"'{wrong[0]}' is no pair SOURCE-TARGET, such as mnist-usps")
-    if not given.table:
-        if given.data is None:
-            parser.error("name the folder with the files: --data FOLDER")
-        for pair in pairs:
-            for method in methods:
-                train(given.out, method, pair, given.data, given.seeds, given.workers, given.knobs)
+    if given.table:
+        if not given.out.is_dir():
+            parser.error(f"there is no folder '{given.out}'")
+        print(table(given.out))
+        return
+    cells = [(method, pair) for pair in pairs for method in methods]
+    try:
+        for method, pair in cells:
+            check(method, pair, given.data, given.knobs)
+    except UserError as error:
+        parser.error(f"{method} on {pair}: {error}")
+    failed = [f"{method} on {pair}" for method, pair in cells if not train(given.out, method, pair, given)]
     print(table(given.out))
+    if failed:
+        sys.exit(f"not all done: {', '.join(failed)}; give the same command again to go on")
 
 
 if __name__ == "__main__":

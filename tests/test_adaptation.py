@@ -48,6 +48,7 @@ from unitkit.errors import UserError
 from unitkit.losses import Classes, Features, Posterior, Term, reverse
 from unitkit.report import picks
 from unitkit.samples import rows_for
+from unitkit.translate import Translator
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -184,6 +185,26 @@ def test_classes_of_the_target_cannot_be_read() -> None:
         replace(recipe, model=wide, data=portraits).checked()
 
 
+def test_heads_that_do_not_fit_the_terms_are_refused() -> None:
+    recipe = classifier([classify("a")])
+    few_classes = discriminators.spec("lenet", width=4, classes=5)
+    with pytest.raises(UserError, match=r"'class:a' tells 5 classes, and the data have 10"):
+        replace(
+            recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": few_classes})
+        ).checked()
+    scales = discriminators.spec("multiscale", width=4, layers=2)
+    recipe = classifier([reversal("a", "b")])
+    with pytest.raises(UserError, match=r"'feature:a' needs a discriminator of one scale"):
+        replace(
+            recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": scales})
+        ).checked()
+    with pytest.raises(UserError, match="dropout to be a number of at least 0 and below 1"):
+        discriminators.spec("lenet", dropout=1.0)
+    for wrong in (-1.0, math.inf, math.nan):
+        with pytest.raises(UserError, match="a ramp's sharpness must be a number of at least 0"):
+            Ramp(wrong)
+
+
 @pytest.mark.parametrize("path", ["ab", "za", "z", "ba", "c", ""])
 def test_a_model_says_which_paths_it_has(path: str) -> None:
     model = classifier([classify("a")]).model.build()
@@ -220,6 +241,8 @@ def test_cogan_draws_one_noise_for_all_domains() -> None:
     drawn = model.images({"a": torch.zeros(5, 1, 32, 32)}, ["za"])
     assert drawn["za"].shape == (5, 1, 32, 32) and drawn["code:z"].mean.shape == (5, 8, 1, 1)
     assert rows_for(model, ["a", "b"]) == ["a", "b", "za", "zb"]
+    with pytest.raises(UserError, match="'za' begins with noise"):
+        Translator(model, {"a": "one", "b": "other"}).check("za")
     with pytest.raises(UserError, match="two or more single lower-case letters but z"):
         models.spec("cogan", **{**_arguments(), "channels": {"a": 1, "z": 1}}).build()
 
@@ -328,6 +351,31 @@ def test_some_player_moves_in_the_last_step() -> None:
         replace(recipe, players=[replace(recipe.players[0], until=0.5)]).checked()
 
 
+def test_more_steps_do_not_wake_a_player_that_rests(tmp_path: Path) -> None:
+    assert Trainer(dtn(steps=4), tmp_path).fit()
+    gc.collect()  # what trained held the folder
+    with pytest.raises(
+        UserError, match=r"'features' rests after 50% of the steps, .* since step 2; of 10 it would move"
+    ):
+        Trainer(dtn(steps=10), tmp_path, resume=True)
+    gc.collect()
+    assert Trainer(dtn(steps=8), tmp_path, resume=True).done == 4
+
+
+def test_a_phase_between_two_steps_is_refused() -> None:
+    recipe = dtn(steps=5)
+    late = [replace(recipe.players[0], until=0.9), *(replace(player, since=0.9) for player in recipe.players[1:])]
+    with pytest.raises(UserError, match=r"'discriminator' moves from 0.9 to 1.0 .* none of 5 steps lies there"):
+        replace(recipe, players=late).checked()
+    replace(recipe, players=late, steps=10).checked()
+
+
+def test_the_feature_function_of_dtn_is_a_function() -> None:
+    arguments = dtn().model.arguments
+    with pytest.raises(UserError, match="'conv32' keeps batch statistics"):
+        models.spec("dtn", **{**arguments, "encoder": encoders.spec("conv32", width=4)}).build()
+
+
 # Twins
 
 
@@ -394,7 +442,7 @@ def test_figures_of_the_last_step_of_the_pick_and_of_the_flatterer(tmp_path: Pat
     found = picks(trainer.run)
     assert found is not None
     _, head, rows = found
-    assert head[1:] == ["last watched", "picked by accuracy(a)", "picked by itself: flatters"]
+    assert head[1:] == ["last step", "step chosen by accuracy(a)", "step chosen by itself: leaks the test"]
     assert rows == [
         ["accuracy(a)", "70.0 % (step 6)", "80.0 % (step 4)", "80.0 % (step 4)"],
         ["accuracy(b)", "70.0 % (step 6)", "60.0 % (step 4)", "90.0 % (step 2)"],
@@ -411,6 +459,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_a_warp_moves_images_as_it_says() -> None:
     images = torch.rand(4, 1, 12, 16)
     torch.testing.assert_close(Warp()(images, generator()), images, atol=1e-5, rtol=0)
+    assert Warp(shear=0.1) and not Warp() and not 0 * Warp(turn=20)
     assert torch.equal(Warp(turn=20)(images, generator()), Warp(turn=20)(images, generator()))
     assert not torch.equal(Warp(turn=20)(images, generator()), Warp(turn=20)(images, generator(1)))
     assert 0.5 * Warp(turn=20, scale=0.5, shift=0.1) == Warp(turn=10, scale=0.25, shift=0.05)

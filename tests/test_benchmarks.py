@@ -55,7 +55,7 @@ def test_a_textbook_of_another_objective_is_refused(step: ModuleType, monkeypatc
 
 def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digits = benchmark("digits")
-    record = dict.fromkeys(("model", "seed", "precision", "batch", "world"))
+    record = {**dict.fromkeys(("model", "seed", "precision", "batch", "world")), "watch": {"accuracy(a)": True}}
     for seed, b in enumerate(((0.5, 0.9, 0.7), (0.6, 0.8, 0.9))):
         run = RunFolder(tmp_path / "dann" / "usps-mnist" / "default" / f"seed-{seed}")
         run.path.mkdir(parents=True)
@@ -73,6 +73,6 @@ def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys:
     digits.main([str(tmp_path), "--table"])
     row = capsys.readouterr().out.splitlines()[-1]
     assert row == "| dann | usps-mnist | 2 | 80.00 ± 14.14 | 55.00 ± 7.07 | 90.00 ± 0.00 |"
-    for wrong in (["--methods", "dan"], ["--pairs", "usps"], []):
+    for wrong in (["--methods", "dan"], ["--pairs", "usps"], ["--pairs", "usps-mnst"], ["invert=1"], ["--data", "no"]):
         with pytest.raises(SystemExit):
             digits.main([str(tmp_path), *wrong])

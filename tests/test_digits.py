@@ -397,6 +397,10 @@ def test_grey_and_colour_meet_in_colour(tmp_path: Path) -> None:
     np.testing.assert_array_equal(wide.domains["b"].test.load(2)[:1], mixed.domains["b"].test.load(2))
 
 
+def test_a_folder_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    refused("rendered and printed are drawn", "mnist, usps, svhn", "leave data out", folder=str(tmp_path))
+
+
 def test_drawn_looks() -> None:
     data = open_data("digits", size=16, seed=3)
     assert data.labels == {"a": "rendered", "b": "printed"} and data.channels == {"a": 3, "b": 3}

@@ -61,8 +61,9 @@ def ablate(
         if not sys.stdin.isatty():
             raise UserError(f"{question}: give --yes if that is meant")
         typer.confirm(f"{question}. Begin?", abort=True)
-    recipes = [_check(file, grid, s) for s in (settings if len(settings) <= CHECKED else [settings[0], settings[-1]])]
-    main, figure = choose_metric(metric, [each.name for each in recipes[0].evaluate])
+    main, figure = choose_metric(metric, [each.name for each in _check(file, grid, settings[0]).evaluate])
+    for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
+        _check(file, grid, setting)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     out = out or Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}"
     lock = RunFolder(out).lock()
@@ -84,6 +85,7 @@ def ablate(
 
 
 def _check(file: RecipeFile, grid: Grid, setting: dict[str, object]) -> Recipe:
+    """The checked recipe of a setting, with its data in memory: keep one at a time."""
     try:
         recipe = file.build({**file.values(), **grid.fixed, **setting})
         recipe.checked()

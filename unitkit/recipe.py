@@ -178,6 +178,12 @@ class Checked:
             raise UserError(
                 f"soft sharing links the {part}, and no term draws them together: add weight * pull('{part}')"
             )
+        for player in self.players:
+            if not any(player.moves(step / recipe.steps) for step in range(recipe.steps)):
+                raise UserError(
+                    f"player '{player.name}' moves from {player.since} to {player.until} of the training, and none of "
+                    f"{recipe.steps} steps lies there: give more steps"
+                )
         self.model.check_size(recipe.data.size)
         for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
             for name in metric.reads:
@@ -193,6 +199,9 @@ class Checked:
             metric.check_size(recipe.data.size)
             metric.ready()
         self.readings = self._rehearse()
+        for name, value in self.readings.items():
+            if name.startswith("class:") and value.truth is not None:
+                _check_head(name, value.logits.shape[1], recipe.data)
 
     @property
     def reads(self) -> list[str]:
@@ -246,6 +255,12 @@ def _check_classes(data: Data, metric: str, letter: str) -> None:
             f"the metric {metric} needs the classes of domain '{letter}', and the data '{data.name}' know "
             f"{'those of ' + ', '.join(known) if known else 'none'}"
         )
+
+
+def _check_head(reading: str, told: int, data: Data) -> None:
+    known = data.domains[reading.removeprefix("class:")[0]].train_classes
+    if known is not None and known.max() >= told:
+        raise UserError(f"'{reading}' tells {told} classes, and the data have {known.max() + 1}: give the head as many")
 
 
 def _effective(player: Player, model: Any) -> Player:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from .files import replacing
 from .run import RunFolder
+from .watch import best_row
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -86,8 +87,8 @@ def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]
 
 
 def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
-    """What a run's watch saw, as (title, column heads, rows): at the last step, at the step that its first metric
-    picks, and at the step that each metric would pick for itself. None where nothing was watched."""
+    """What a run's watch saw, as (title, column heads, rows): at its last step, at the step that its first metric
+    chooses, and at the step that each metric would choose for itself. None where nothing was watched."""
     rows, watched = run.watched(), run.record.get("watch", {})
     if not rows or not watched:
         return None
@@ -98,12 +99,13 @@ def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
         return figure
 
     def best(name: str) -> Mapping[str, Any]:
-        return max(rows, key=lambda row: value(row, name)[1] * (1 if watched[name] else -1))
+        row: Mapping[str, Any] = rows[best_row(rows, name, watched[name])]
+        return row
 
     def cell(row: Mapping[str, Any], name: str) -> str:
         return f"{shown(*value(row, name))} (step {row['step']})"
 
-    head = ["metric", "last watched", f"picked by {first}", "picked by itself: flatters"]
+    head = ["metric", "last step", f"step chosen by {first}", "step chosen by itself: leaks the test"]
     return (
         "watched on held-out images",
         head,
@@ -187,11 +189,12 @@ def _confusion(name: str, result: Mapping[str, Any]) -> str:
 
 def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int = 110) -> str:
     """A small line chart for each term, as SVG; at most 200 points of it."""
-    names = [name for name in (rows[-1] if rows else {}) if name not in ("step", "seconds")]
-    thin = rows[:: max(1, len(rows) // 200)]
+    # Over all rows: a player may rest in the last ones, or in the first.
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds"))
     charts = []
     for name in names:
-        points = [(row["step"], row[name]) for row in thin if name in row]
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        points = points[:: max(1, len(points) // 200)]
         top = max(abs(y) for _, y in points) or 1.0
         low = min(0.0, *(y for _, y in points)) if len(points) > 1 else 0.0
         last = points[-1][0] or 1

@@ -202,12 +202,15 @@ def summary(losses: Mapping[str, float]) -> str:
 
 
 def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
-    pairs = map("".join, itertools.permutations(trainer.recipe.data.domains, 2))
+    pairs = ["".join(pair) for pair in itertools.permutations(trainer.recipe.data.domains, 2)]
     path = next((pair for pair in pairs if trainer.model.has(pair)), None)
+    cycles = all(trainer.model.has(pair + pair[0]) for pair in pairs)
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
     early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
     console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
     typed = shlex.quote(str(out))
+    measure = f"  unitkit evaluate {typed} --metrics 'fid, lpips'   # and other metrics: unitkit list metric"
+    further = f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on"
     own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
     parts = f" --parts {shlex.quote(str(out / 'recipe.py'))}" if own else ""
     best, watch = checkpoint.latest(trainer.run.best), trainer.recipe.watch
@@ -217,7 +220,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
         f"  report     {out / 'report.html'}",
         "next:",
         *([f"  unitkit translate {typed} {path} INPUT OUTPUT{parts}   # a picture or a folder"] if path else []),
-        f"  unitkit evaluate {typed} --metrics 'fid, lpips'   # and other metrics: unitkit list metric",
-        f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on",
+        *([measure] if cycles else []),
+        *([further] if all(player.until == 1 for player in trainer.recipe.players) else []),
     ]
     console.print("\n".join(lines), markup=False)

@@ -80,6 +80,7 @@ class Trainer:
             "device": str(self.device),
             "world": dist.world(),
             "batch": recipe.batch,
+            "steps": recipe.steps,
             "watch": {metric.name: metric.higher for metric in recipe.watch.metrics} if recipe.watch else {},
             "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
             **self.notes,
@@ -191,7 +192,7 @@ class Trainer:
         seed_step(self.seed, step, dist.rank())
         with self._kept():
             batch = self.batches.batch(step)
-        players = [player for player in self.checked.players if player.moves(step / self.recipe.steps)]
+        players = self._moving(step)
         images = self._images(batch, players)
         stale = False
         losses: dict[str, Tensor] = {}
@@ -203,6 +204,9 @@ class Trainer:
             stale = stale or bool(through)
             losses |= {f"{player.name}/{name}": value.detach() for name, value in values.items()}
         return losses
+
+    def _moving(self, step: int) -> list[Player]:
+        return [player for player in self.checked.players if player.moves(step / self.recipe.steps)]
 
     def _images(self, batch: Mapping[str, Tensor], players: Sequence[Player]) -> dict[str, Any]:
         with self._autocast():
@@ -240,7 +244,8 @@ class Trainer:
         culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
         if culprit is None:
             seed_step(self.seed, step, dist.rank())
-            again = self._losses(player, self._images(self.batches.batch(step), [player]), step)
+            images = self._images(self.batches.batch(step), self._moving(step))
+            again = self._losses(player, images, step)
             culprit = non_finite_gradient(again, self.parameters(player))
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.batches.names(step).items())
         return (
@@ -301,10 +306,21 @@ class Trainer:
             checkpoint.load_weights(self.model, found)
             checkpoint.load_optimizers(self.model, self.optimizers, found)
             step = checkpoint.load_step(found)
+        self._check_phases(step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)
-            self.run.write_json("run.json", {**before, **self.notes, "data": record["data"]})  # steps, data: new
+            anew = {key: record[key] for key in ("data", "steps")}
+            self.run.write_json("run.json", {**before, **self.notes, **anew})
         return step
+
+    def _check_phases(self, step: int, before: int) -> None:
+        """Raise `UserError` where more steps than `before` would wake a player that has come to rest."""
+        for player in self.checked.players:
+            if step / before >= player.until and player.moves(step / self.recipe.steps):
+                raise UserError(
+                    f"player '{player.name}' rests after {player.until:.0%} of the steps, as it does in this run since "
+                    f"step {round(player.until * before)}; of {self.recipe.steps} it would move again: train anew"
+                )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")

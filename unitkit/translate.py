@@ -53,6 +53,8 @@ class Translator:
         if ":" in path or len(path) < 2:
             raise UserError(f"'{path}' is not a translation: give an image path such as 'ab'")
         self.model.check(path)
+        if path[0] not in self.labels:
+            raise UserError(f"'{path}' begins with noise: there is no picture to translate along it")
 
     def route(self, path: str) -> str:
         """The labels on the way: "neutral -> smiling"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from .data import Data
 from .metrics import evaluate
 from .recipe import Watch
 from .run import RunFolder
+
+
+def best_row(rows: Sequence[Mapping[str, Any]], metric: str, higher: bool) -> int:
+    """The place of the row of `watched.jsonl` with a metric's best first figure, the first of equals; -1 of none."""
+    values = [next(iter(row[metric].values())) * (1 if higher else -1) for row in rows]
+    # A figure that is no number is never the best.
+    return max(range(len(values)), key=lambda i: (values[i] == values[i], values[i], -i), default=-1)
 
 
 class Watcher:
@@ -39,9 +47,7 @@ class Watcher:
     def best(self) -> int:
         """The place of the best row, the first of equals; -1 before any measurement."""
         metric = self.watch.metrics[0]
-        values = [next(iter(row[metric.name].values())) * (1 if metric.higher else -1) for row in self.rows]
-        # A figure that is no number is never the best.
-        return max(range(len(values)), key=lambda i: (values[i] == values[i], values[i], -i), default=-1)
+        return best_row(self.rows, metric.name, metric.higher)
 
     @property
     def spent(self) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -91,13 +93,14 @@ def _download(name: str, root: Path) -> None:
     from torchvision.datasets.utils import download_url
 
     root.mkdir(parents=True, exist_ok=True)
+    print(f"downloading {name} to '{root / name}'", file=sys.stderr)
     # Not by the constructors of these classes, which would unpack and read the files as well.
     if name == "mnist":
         wanted = [([mirror + file for mirror in MNIST.mirrors], file, md5) for file, md5 in MNIST.resources]
     else:
         listed = {"usps": USPS, "svhn": SVHN}[name].split_list
         wanted = [([url], file, md5) for url, file, md5 in (listed["train"], listed["test"])]
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary, _patience(30):
         folder = Path(temporary) / name
         for urls, file, md5 in wanted:
             for url in urls:
@@ -111,3 +114,14 @@ def _download(name: str, root: Path) -> None:
             folder.rename(root / name)
             return
         shutil.copytree(folder, root / name, dirs_exist_ok=True)
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """A server that says nothing for so long is given up; torchvision takes no time-out."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -22,6 +22,7 @@ Protocol = Literal["full", "sampled"]
 
 LOOKS: tuple[str, ...] = get_args(Look)
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+HELD_OUT = "one in ten of the training images"
 DRAWN = {"rendered": 3, "printed": 1}  # the looks without files, and the channels that it takes to show them
 # Training images of the small protocol that is usual between MNIST and USPS.
 SAMPLED = {"mnist": 2000, "usps": 1800}
@@ -150,7 +151,7 @@ def digits(
         UserError: an argument that cannot be, files that are missing, damaged or do not fit.
     """
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    _check_roles(source, target, protocol)
+    _check_roles(source, target, folder, protocol)
     _check_numbers(shape, channels, domains, seed, n, n_test)
 
     def opened(look: str, place: int) -> Opened:
@@ -174,12 +175,14 @@ def digits(
         "protocol": protocol,
         "domains": {"a": {**a.facts, **counts["a"]}, "b": {**b.facts, **counts["b"], "inverted": invert}},
     }
+    held = [opened.facts["dataset"] for opened in (a, b) if opened.facts["test_split"] == HELD_OUT]
     framed = margin and "usps" in (source, target)
     name = f"digits {source} -> {target}, {protocol}" + ", usps with margin" * framed + ", with inverse" * invert
+    name += "".join(f", {look} tested on {HELD_OUT}" for look in dict.fromkeys(held))
     return Data(name, shape, made, facts=facts)
 
 
-def _check_roles(source: str, target: str, protocol: str) -> None:
+def _check_roles(source: str, target: str, folder: str | None, protocol: str) -> None:
     for role, look in (("source", source), ("target", target)):
         if look not in LOOKS:
             raise UserError(f"digits has no {role} '{look}'. {nearest(look, LOOKS)}")
@@ -187,6 +190,12 @@ def _check_roles(source: str, target: str, protocol: str) -> None:
             raise UserError(
                 f"protocol=sampled is for mnist and usps, and the {role} is {look}: choose protocol=full, or those two"
             )
+    if folder is not None and {source, target} <= DRAWN.keys():
+        files = ", ".join(look for look in LOOKS if look not in DRAWN)
+        raise UserError(
+            f"data='{folder}' is given, and {source} and {target} are drawn, without files: choose a source or a "
+            f"target among {files}, or leave data out"
+        )
     if protocol not in PROTOCOLS:
         raise UserError(f"digits has no protocol '{protocol}'. {nearest(protocol, PROTOCOLS)}")
 
@@ -241,7 +250,7 @@ def _from_files(look: str, labelled: bool, folder: str | None, sample: int | Non
         train = train.pick(_sample(len(train.images), sample, (seed, LOOKS.index(look))))
     facts = {
         "dataset": look,
-        "test_split": "official" if found.official else "one in ten of the training images",
+        "test_split": "official" if found.official else HELD_OUT,
         "checksum": "published" if found.published else "unverified",
         "files": list(dict.fromkeys(path.name for path in (*train.files, *test.files))),
         "margin": margin,

@@ -35,6 +35,10 @@ class Warp:
         if not (0 <= self.turn <= 180 and shares):
             raise UserError(f"a warp needs turn in [0, 180] and the other amounts in [0, 1), not {self}")
 
+    def __bool__(self) -> bool:
+        """Whether it moves anything."""
+        return any(getattr(self, field.name) for field in fields(self))
+
     def __mul__(self, factor: float) -> Warp:
         return Warp(*(factor * getattr(self, field.name) for field in fields(self)))
 

@@ -58,6 +58,10 @@ class Ramp:
 
     sharpness: float = 10.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.sharpness < math.inf:
+            raise UserError(f"a ramp's sharpness must be a number of at least 0, not {self.sharpness}")
+
     def __call__(self, progress: float) -> float:
         return 2 / (1 + math.exp(-self.sharpness * progress)) - 1
 

@@ -34,7 +34,7 @@ def evaluate(
     """Every metric over the held-out split, the model in evaluation mode (z is the posterior's mean).
 
     Args:
-        batch: images at once; 0 takes as many as their size allows, at most 32.
+        batch: images at once; 0 takes as many as their size allows, at most 128.
         seed: of latent samples and of a metric's own classifier.
         most: images of each domain at most, evenly spread over the split and always the same ones; 0 takes all.
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
-from ..losses import Classes
+from ..losses import Classes, Posterior
 from ..registry import Positive, Spec
-from ..towers import Tower, initialise
+from ..towers import Tower, Value, initialise
 from . import registry
 from .paths import ImagePaths, check_domains, check_kinds
 
@@ -32,7 +32,8 @@ class Dtn(ImagePaths):
         into: the domain that is translated into.
 
     Raises:
-        UserError: domains that differ in channels, `into` that is none of them, towers that do not fit.
+        UserError: domains that differ in channels, `into` that is none of them, an encoder with batch statistics,
+            towers that do not fit.
     """
 
     parts = ("encoders", "classifiers", "generators", "discriminators")
@@ -54,17 +55,24 @@ class Dtn(ImagePaths):
         if len(set(channels.values())) > 1:
             raise UserError(f"one encoder sees all domains, so they need the same channels, not {dict(channels)}")
         f: Tower = encoder.build(channels[into])
+        if any(True for _ in f.buffers()):
+            raise UserError(
+                f"the encoder '{encoder.name}' keeps batch statistics, which move while f must stay fixed: choose lenet"
+            )
         super().__init__(
             channels,
             encoders=dict.fromkeys(channels, f),
             generators={into: generator.build(f.channels, channels[into])},
             discriminators={into: discriminator.build(channels[into])},
             sharing=None,
-            noise=0.0,
         )
         layers = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(f.channels, classes))
         head = initialise(Tower([layers], channels=classes), "kaiming")
         self.classifiers = nn.ModuleDict({next(d for d in channels if d != into): head})
+
+    def _posterior(self, value: Value) -> Posterior:
+        mean = value[0] if isinstance(value, tuple) else value  # f is a function: no variance is drawn from
+        return Posterior(mean, None, mean)
 
     def check(self, reading: str) -> None:
         """As every model's; `class:` of a real image with a classifier is there, too."""

@@ -148,7 +148,7 @@ class ImagePaths(nn.Module):
         Every discriminator runs once on all its images: `score:PATH` is a tuple of logit maps (N, ways, h, w),
         `feature:PATH` the `Features` that its last stage sees, `class:PATH` the `Classes`.
         """
-        kinds = ("score", "feature", "class")
+        kinds, names = ("score", "feature", "class"), list(names)
         split = [name.rpartition(":") for name in names]
         judged = list(dict.fromkeys(path for kind, _, path in split if kind in kinds))
         towers = [self._tower("discriminators", path) for path in judged]
@@ -158,6 +158,8 @@ class ImagePaths(nn.Module):
         for path, tower, top, value in zip(judged, towers, tops, outputs, strict=True):
             if isinstance(top, Tensor):
                 found[f"feature:{path}"] = Features(top, partial(_scores, tower))
+            elif f"feature:{path}" in names:
+                raise UserError(f"'feature:{path}' needs a discriminator of one scale, such as lenet")
             maps = value if isinstance(value, tuple) else (value,)
             if tower.classes:
                 *logits, classes = maps
