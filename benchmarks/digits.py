@@ -1,6 +1,6 @@
 """Domain adaptation on digits: every method on every pair of domains, and the table of the poster.
 
-    python benchmarks/digits.py OUT --data ../shared/data [--pairs mnist-usps,usps-mnist] [--methods unit,dann]
+    python benchmarks/digits.py OUT --data ../shared/data [--pairs mnist-usps,usps-mnist] [--methods unit,unit@plain]
                                 [--seeds 3] [--workers 2] [knob=value ...]
 
 Each method and pair is an ablation over seeds in OUT/METHOD/SOURCE-TARGET; what is done stays done, so the command can
@@ -30,9 +30,10 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 def words(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> tuple[Path, list[str]]:
     """The recipe file of a method, and what the command line says of its knobs."""
-    source, _, target = pair.partition("-")
-    roles = [f"target={target}"] if method == "target_oracle" else [f"source={source}", f"target={target}"]
-    return RECIPES / f"digits_{method}.py", [*roles, *([f"data={data}"] if data else []), *knobs]
+    (source, _, target), (name, at, preset) = pair.partition("-"), method.partition("@")
+    roles = [f"target={target}"] if name == "target_oracle" else [f"source={source}", f"target={target}"]
+    optional = ([at + preset] if at else []) + ([f"data={data}"] if data else [])
+    return RECIPES / f"digits_{name}.py", [*optional, *roles, *knobs]
 
 
 def check(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> None:
@@ -89,7 +90,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("knobs", nargs="*", help="for every recipe, such as steps=500")
     parser.add_argument("--data", help="folder with the files of mnist, usps, svhn; for drawn digits, none")
     parser.add_argument("--pairs", default="mnist-usps,usps-mnist", help="SOURCE-TARGET, with commas between")
-    parser.add_argument("--methods", default=",".join(METHODS), help="with commas between")
+    parser.add_argument("--methods", default=",".join(METHODS), help="METHOD or METHOD@PRESET, with commas between")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="train nothing, print the table")
@@ -97,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> None:
     methods, pairs = given.methods.split(","), given.pairs.split(",")
     if "=" in given.out.name:
         parser.error(f"OUT is missing: '{given.out}' is a knob, and the folder of the results comes first")
-    if unknown := set(methods) - set(METHODS):
+    if unknown := {method.partition("@")[0] for method in methods} - set(METHODS):
         parser.error(f"no method {', '.join(sorted(unknown))}: choose among {', '.join(METHODS)}")
     if given.table:
         if not given.out.is_dir():

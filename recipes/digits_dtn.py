@@ -4,8 +4,8 @@ unitkit train recipes/digits_dtn.py                                          # d
 unitkit train recipes/digits_dtn.py source=mnist target=usps data=FOLDER     # FOLDER/mnist, FOLDER/usps
 
 Taigman, Polyak and Wolf, "Unsupervised Cross-Domain Image Generation", ICLR 2017. The feature function f first learns
-the classes of the source and stays fixed from then on; G and the ternary discriminator move after it. The target's
-classes are read by the discriminator's class head, which learns them from translated source images.
+the classes of the source and stays fixed from then on; G and the ternary discriminator move after it. What reads
+the target's classes is our choice: the discriminator's class head, which learns them from translated source images.
 """
 
 from typing import Literal
