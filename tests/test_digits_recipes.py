@@ -162,7 +162,9 @@ def test_digits_of_another_size_or_place_are_refused_in_one_line(name: str, tmp_
 @pytest.mark.skipif(not (SHARED / "usps").is_dir(), reason="needs real digits: set UNITKIT_SHARED_DATA to their folder")
 def test_source_only_on_real_digits_lies_between_chance_and_the_oracle(tmp_path: Path) -> None:
     def figure(name: str, **knobs: Any) -> float:
-        recipe = load_recipe(RECIPES / f"{name}.py", data=str(SHARED), target="usps", width=8, steps=80, **knobs)
+        recipe = load_recipe(
+            RECIPES / f"{name}.py", data=str(SHARED), target="usps", width=8, steps=80, margin=False, **knobs
+        )
         trainer = Trainer(replace(recipe, watch=None), tmp_path / name)
         assert trainer.fit()
         found: float = trainer.evaluate()["metrics"]["accuracy(b)"]["figures"]["accuracy"]

@@ -316,7 +316,7 @@ class Trainer:
     def _check_phases(self, step: int, before: int) -> None:
         """Raise `UserError` where more steps than `before` would wake a player that has come to rest."""
         for player in self.checked.players:
-            if step / before >= player.until and player.moves(step / self.recipe.steps):
+            if player.until < 1 and step / before >= player.until and player.moves(step / self.recipe.steps):
                 raise UserError(
                     f"player '{player.name}' rests after {player.until:.0%} of the steps, as it does in this run since "
                     f"step {round(player.until * before)}; of {self.recipe.steps} it would move again: train anew"
