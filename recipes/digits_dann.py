@@ -44,7 +44,7 @@ def recipe(
     lr: float = 1e-3,
     decay: float = 0.5,
     weight_decay: float = 0.0,
-    domain: float = 1.0,
+    domain: float = 0.1,
     ramp: float = 10.0,
     certainty_weight: float = 0.0,
     warp: float = 1.0,
@@ -66,7 +66,7 @@ def recipe(
         lr: learning rate.
         decay: the share of the steps, at the end, in which learning rates fall to 0.
         weight_decay: of Adam.
-        domain: weight of the loss that tells the domains apart.
+        domain: weight of the loss that tells the domains apart; at the paper's 1, Adam forgets the source's classes.
         ramp: how steeply the strength of the reversal grows from 0 to 1 over the training.
         certainty_weight: weight of the target's images being of one class each, and of every class; 0 is the paper.
         warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
