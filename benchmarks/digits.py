@@ -84,7 +84,7 @@ def table(out: Path) -> str:
     return "\n".join(lines)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("knobs", nargs="*", help="for every recipe, such as steps=500")
@@ -94,7 +94,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="train nothing, print the table")
-    given = parser.parse_intermixed_args(words)
+    given = parser.parse_intermixed_args(argv)
     methods, pairs = given.methods.split(","), given.pairs.split(",")
     if "=" in given.out.name:
         parser.error(f"OUT is missing: '{given.out}' is a knob, and the folder of the results comes first")
