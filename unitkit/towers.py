@@ -12,6 +12,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .norms import BatchNorm, InstanceNorm
+
 Value: TypeAlias = "Tensor | tuple[Tensor, ...]"
 Stages: TypeAlias = "Sequence[nn.Module] | nn.ModuleList"
 
@@ -98,10 +100,10 @@ class Residual(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(),
             *([nn.Dropout(dropout)] if dropout else []),
         )
 
@@ -110,7 +112,7 @@ class Residual(nn.Module):
         return x + change
 
 
-class ShiftNorm(nn.BatchNorm2d):
+class ShiftNorm(BatchNorm):
     """Batch norm with a learned shift and no learned scale, as in the released digits networks."""
 
     def __init__(self, channels: int) -> None:

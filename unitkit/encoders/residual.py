@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from ..norms import InstanceNorm
 from ..registry import Count, Positive, Share
 from ..towers import Residual, Tower, initialise
 from . import registry
@@ -39,7 +40,7 @@ def residual(
     ]
     channels = width
     for _ in range(downs):
-        after = [nn.InstanceNorm2d(channels * 2), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
+        after = [InstanceNorm(), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
         stages.append(nn.Sequential(nn.Conv2d(channels, channels * 2, 3, stride=2, padding=1), *after))
         channels *= 2
     stages += [Residual(channels, dropout=dropout) for _ in range(blocks)]

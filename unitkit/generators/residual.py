@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from ..norms import InstanceNorm
 from ..registry import Count, Positive, Share
 from ..towers import Residual, Tower, initialise
 from . import registry
@@ -42,7 +43,7 @@ def residual(
     channels = in_channels
     for up in reversed(range(ups)):
         out = width * 2**up
-        after = [nn.InstanceNorm2d(out), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
+        after = [InstanceNorm(), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
         stages.append(
             nn.Sequential(nn.ConvTranspose2d(channels, out, kernel, 2, padding=1, output_padding=4 - kernel), *after)
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data import Data, Domain
 from ..errors import UserError
 from ..images import at_once, to_tensor
+from ..norms import BatchNorm
 from ..registry import Positive
 from ..seeds import derive
 from .metric import Metric, Outcome, Setting, register
@@ -116,7 +117,7 @@ def _rgb_batch(domains: list[Domain], labels: np.ndarray, draw: np.random.Genera
 def _network(classes: int) -> nn.Module:
     layers: list[nn.Module] = []
     for before, after in (3, 24), (24, 48), (48, 64), (64, 96):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), BatchNorm(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, classes))
 
 
