@@ -32,6 +32,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "show",
         "catalog",
         "contracts",
+        "contract_models",
+        "finite_differences",
         "testing",
         "__main__",
         "grid",

@@ -1,14 +1,12 @@
-"""What towers and models keep: shapes, gradient to every parameter, determinism, save and load."""
+"""What towers keep: shapes, gradient to every parameter, determinism, save and load."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -18,11 +16,11 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from .errors import UserError
+from .finite_differences import LAYOUTS, check_gradients, in_double, off_its_start
 from .registry import REGISTRIES, Spec
 from .towers import Tower
 
 LATENT = 8  # channels of the code that generators are tried on
-SIZE = (16, 24)  # of the images that models are tried on
 
 
 def require(holds: bool | Tensor, message: str) -> None:
@@ -60,8 +58,10 @@ def check_tower(label: str, spec: Spec) -> None:
         changed = {key: value for key, value in variant.arguments.items() if spec.arguments.get(key) != value}
         _check_shapes(f"{label} with {changed}", _built(variant, 3), spec.kind, 3, _sizes(first)[0], 2)
         _check_gradient(f"{label} with {changed}", _built(variant, 3), spec.kind)
+        _check_differences(f"{label} with {changed}", variant)
     _check_gradient(label, first, spec.kind)
     _check_repeats(label, spec)
+    _check_differences(label, spec)
 
 
 def variants(spec: Spec) -> Iterator[Spec]:
@@ -87,6 +87,12 @@ def _sizes(tower: Tower) -> list[tuple[int, int]]:
     """Images to try a tower on: square, an odd multiple of the stride, and not square; or its only size."""
     s, least = tower.stride, max(2, -(-16 // tower.stride))
     return [tower.size] if tower.size else [(least * s, least * s), ((least + 1) * s, least * s), (least * s, 29 * s)]
+
+
+def _odd_size(tower: Tower) -> tuple[int, int]:
+    """An image that is an odd multiple of the stride on both sides, and not square."""
+    odd = max(2, -(-16 // tower.stride)) | 1
+    return odd * tower.stride, (odd + 2) * tower.stride
 
 
 def _input(tower: Tower, kind: str, channels: int, size: tuple[int, int], batch: int) -> Tensor:
@@ -143,23 +149,46 @@ def _wanted(
     return [*((batch, 1, *shape[2:]) for shape in maps), *classes]  # one logit for each place of each map
 
 
-def _weighted(values: Iterable[Tensor]) -> Tensor:
+def weighted(values: Iterable[Tensor]) -> Tensor:
     """A scalar in which every number counts differently, so that no gradient cancels."""
     return torch.stack([(value * torch.randn_like(value)).sum() for value in values]).sum()
 
 
 def _check_gradient(label: str, tower: Tower, kind: str) -> None:
-    with torch.no_grad():  # off the start: a residual branch may rightly start at 0, which lets no gradient into it
-        for parameter in tower.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+    off_its_start(tower)  # a residual branch may rightly start at 0, which lets no gradient into it
     value = _input(tower, kind, 3, _sizes(tower)[0], 2).requires_grad_()
-    torch.autograd.backward(_weighted(_tensors(tower.train()(value))))
+    torch.autograd.backward(weighted(_tensors(tower.train()(value))))
     reached = value.grad is not None and bool(value.grad.isfinite().all()) and bool(value.grad.any())
     require(reached, f"{label}: no gradient reaches its input")
-    _check_reached(label, tower)
+    check_reached(label, tower)
 
 
-def _check_reached(label: str, module: nn.Module) -> None:
+def _check_differences(label: str, spec: Spec) -> None:
+    """The gradient by the input and by every parameter is that of finite differences: in each memory format, for one
+    image and for two, of odd sizes that are not square."""
+    for (layout, memory), batch in itertools.product(LAYOUTS.items(), (1, 2)):
+        tower = _built(spec, 3).double().to(memory_format=memory).train()
+        off_its_start(tower)
+        size = tower.size or _odd_size(tower)
+        value = in_double(_input(tower, spec.kind, 3, size, batch), memory).requires_grad_()
+        doing = f"{label} on {batch} images of {size[0]}x{size[1]} in {layout}"
+        try:
+            shapes = [t.shape for t in _tensors(tower(value))]
+        except ValueError as error:  # batch statistics of one image at 1x1: this part needs batches of two
+            if batch == 1 and "more than 1 value per channel" in str(error):
+                continue
+            raise
+        # Every number that comes out counts differently, so that no gradient cancels; its own comes in this layout.
+        weights = [in_double(torch.randn(shape), memory) for shape in shapes]
+
+        def total(tower: Tower = tower, value: Tensor = value, weights: list[Tensor] = weights) -> dict[str, Tensor]:
+            products = [(t * w).sum() for t, w in zip(_tensors(tower(value)), weights, strict=True)]
+            return {"": torch.stack(products).sum()}
+
+        check_gradients(doing, total, {"its input": value, **dict(tower.named_parameters())})
+
+
+def check_reached(label: str, module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         gradient = parameter.grad
         if gradient is None or not gradient.isfinite().all():
@@ -183,14 +212,14 @@ def _check_repeats(label: str, spec: Spec) -> None:
     require(_equal(*outputs), f"{label}: one seed gives different outputs")
 
     other = _built(spec, 3, seed=2)
-    _check_saved(label, tower.eval(), other.eval(), lambda each: _tensors(each(value)))
+    check_saved(label, tower.eval(), other.eval(), lambda each: _tensors(each(value)))
     with torch.device("meta"):
         rehearsed = _tensors(_built(spec, 3)(torch.empty(value.shape)))
     shapes = [t.shape for t in rehearsed] == [t.shape for t in outputs[0]]
     require(shapes, f"{label} has other shapes on the meta device, where recipes are checked")
 
 
-def _check_saved(label: str, saved: nn.Module, loaded: nn.Module, run: Callable[[Any], Iterable[Tensor]]) -> None:
+def check_saved(label: str, saved: nn.Module, loaded: nn.Module, run: Callable[[Any], Iterable[Tensor]]) -> None:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         save_file(checkpoint.weights(saved), Path(folder, "model.safetensors"))
         checkpoint.load_weights(loaded, Path(folder))
@@ -199,56 +228,3 @@ def _check_saved(label: str, saved: nn.Module, loaded: nn.Module, run: Callable[
 
 def _equal(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
-
-
-def check_model(label: str, spec: Spec) -> None:
-    """Every image path to length 3, gradient to every part, and the same model again from its JSON and from a file.
-
-    `spec.arguments["channels"]` says which domains to try.
-    """
-    channels: dict[str, int] = spec.arguments["channels"]
-    label = f"{label} with channels {channels}"
-    with reported(label):
-        torch.manual_seed(0)
-        model = spec.build()
-        batch = {letter: torch.rand(2, number, *SIZE) * 2 - 1 for letter, number in channels.items()}
-        paths = ["".join(word) for n in (1, 2, 3) for word in itertools.product([*channels, "z"], repeat=n)]
-        model.check_size(SIZE)
-        paths = [path for path in paths if model.has(path)]
-        require(bool(paths), f"{label} has no image path")
-        for wrong in ("aA", "no_such_kind:a", ""):
-            refused(f"{label}: the reading '{wrong}'", partial(model.check, wrong), wrong)
-        for training in (False, True):
-            images = model.train(training).images(batch, paths)
-            for path in paths:
-                same = images[path].shape == batch[path[-1]].shape
-                require(same, f"{label}: path '{path}' has shape {list(images[path].shape)}")
-                require(images[path].isfinite().all(), f"{label}: path '{path}' is not finite")
-        _check_model_gradient(label, model, images, paths)
-
-        torch.manual_seed(1)
-        again = Spec.from_json(json.loads(json.dumps(spec.to_json()))).build()
-        require(list(again.state_dict()) == list(model.state_dict()), f"{label}: other weights after a turn to JSON")
-
-        def translations(each: Any) -> Iterable[Tensor]:
-            torch.manual_seed(2)  # of models that draw their code
-            found = each.images(batch, paths)
-            return (found[path] for path in paths)
-
-        _check_saved(label, model.eval(), again.eval(), translations)
-
-
-def _check_model_gradient(label: str, model: Any, images: dict[str, Any], paths: list[str]) -> None:
-    heads = [f"{kind}:{path}" for kind in ("score", "class") for path in paths if model.has(f"{kind}:{path}")]
-    images = images | model.images({path: images[path] for path in paths if len(path) == 1}, heads)
-    readings = model.readings(images, heads)
-    pulled = [
-        ours - theirs
-        for pairs in model.links.values()
-        for one, other in pairs
-        for ours, theirs in zip(one.parameters(), other.parameters(), strict=True)
-    ]
-    maps = [each for name in heads for each in (readings[name] if name[0] == "s" else [readings[name].logits])]
-    torch.autograd.backward(_weighted([*(images[path] for path in paths if len(path) > 1), *maps, *pulled]))
-    for part in model.parts:
-        _check_reached(f"{label}: {part}", getattr(model, part))

@@ -21,19 +21,23 @@ import torch
 from torch import Tensor, nn
 
 from . import data, discriminators, encoders, generators, losses, metrics, models, sharing
-from .contracts import SIZE, check_model, check_tower, refused, reported, require, variants
+from .contract_models import SIZE, check_model
+from .contracts import check_tower, refused, reported, require, variants
 from .errors import UserError, nearest
+from .finite_differences import LAYOUTS, check_gradients, check_step, gradient_errors, in_double
 from .losses import Classes, Features, Posterior
 from .registry import REGISTRIES, AtLeast, Spec
 
+__all__ = ["check", "check_gradients", "check_step", "gradient_errors"]
+
 SMALL: dict[str, Any] = {"width": 4, "blocks": 1, "layers": 2, "front": 1, "back": 1, "n": 6, "n_test": 3}
-# What a loss may read, and the shapes of the tensors to try it on.
+# What a loss may read, and the shapes of the tensors to try it on, for one image.
 KINDS: dict[str, list[tuple[int, ...]]] = {
-    "image": [(2, 3, 6, 8)],
-    "code": [(2, 4, 3, 5)],
-    "score": [(2, 3, 3, 4), (2, 3, 1, 2)],
-    "feature": [(2, 6)],
-    "class": [(2, 10)],
+    "image": [(3, 5, 7)],
+    "code": [(4, 3, 5)],
+    "score": [(3, 3, 5), (3, 1, 2)],
+    "feature": [(6,)],
+    "class": [(10,)],
     "link": [],
 }
 
@@ -43,8 +47,9 @@ def check(kind: str, name: str) -> None:
 
     Every kind: a docstring, annotated arguments, refusal of unknown arguments and of bad values. Towers and models:
     shapes, non-square sizes, gradient to every parameter, determinism, the meta device, save and load. Losses: a
-    finite scalar with a gradient. Data: sizes, splits kept apart. Metrics: finite figures, the same in batches of any
-    size. Torch's random state is left as it was.
+    finite scalar with a gradient. Towers, models and losses: gradients equal to finite differences in float64, in both
+    memory formats, for one image and for two. Data: sizes, splits kept apart. Metrics: finite figures, the same in
+    batches of any size. Torch's random state is left as it was.
 
     Raises:
         AssertionError: what the part does not keep, in words.
@@ -123,33 +128,67 @@ def _check_loss(label: str, spec: Spec) -> None:
     for variant, learned in itertools.product((spec, *variants(spec)), (False, True)):
         doing = f"{label} with {variant.arguments}" if variant.arguments else label
         values, leaves = zip(*(_reading(loss.kind, learned) for _ in range(count)), strict=True)
-        value = loss.function(*values, **variant.arguments)
+        value = loss.function(*(read() for read in values), **variant.arguments)
         scalar = isinstance(value, Tensor) and value.shape == ()
         require(scalar, f"{doing} gives {value!r:.60}, not a scalar tensor")
         require(value.isfinite(), f"{doing} gives {value.item()}")
-        require(torch.equal(value, loss.function(*values, **variant.arguments)), f"{doing} differs on equal inputs")
+        again = loss.function(*(read() for read in values), **variant.arguments)
+        require(torch.equal(value, again), f"{doing} differs on equal inputs")
         found = torch.autograd.grad(value, [leaf for each in leaves for leaf in each], allow_unused=True)
         gradients = [gradient for gradient in found if gradient is not None]
         require(all(g.isfinite().all() for g in gradients), f"{doing} has a gradient that is not finite")
         require(any(g.any() for g in gradients), f"{doing}: no gradient reaches its inputs")
+        if loss.differentiates:
+            _check_loss_differences(doing, variant, count, learned)
 
 
-def _reading(kind: str, learned: bool) -> tuple[Any, list[Tensor]]:
-    """A reading of one kind, and its tensors that take a gradient; `learned` is about a posterior's spread."""
+def _check_loss_differences(label: str, spec: Spec, count: int, learned: bool) -> None:
+    """The gradient is that of finite differences: in each memory format, for one image and for two."""
+    loss = losses.LOSSES[spec.name]
+    for (layout, memory), images in itertools.product(LAYOUTS.items(), (1, 2)):
+        values, leaves = zip(*(_reading(loss.kind, learned, images, memory) for _ in range(count)), strict=True)
+
+        def total(values: Any = values) -> dict[str, Tensor]:
+            return {"": loss.function(*(read() for read in values), **spec.arguments)}
+
+        inputs = {
+            f"tensor {place} of input {number}": leaf
+            for number, each in enumerate(leaves, start=1)
+            for place, leaf in enumerate(each, start=1)
+        }
+        check_gradients(f"{label}, {images} images in {layout}", total, inputs)
+
+
+def _reading(
+    kind: str, learned: bool, images: int = 2, memory: torch.memory_format | None = None
+) -> tuple[Callable[[], Any], list[Tensor]]:
+    """A reading of one kind, made anew at each call, from the tensors that take a gradient.
+
+    Args:
+        learned: whether a posterior has a spread.
+        memory: float64 in this memory format; without it float32.
+    """
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return (tensor if memory is None else in_double(tensor, memory)).requires_grad_()
+
     if kind == "link":
         pairs = [(nn.Linear(3, 2), nn.Linear(3, 2)) for _ in range(2)]
-        return pairs, [p for pair in pairs for stage in pair for p in stage.parameters()]
-    tensors = [torch.randn(shape).requires_grad_() for shape in KINDS[kind]]
+        if memory is not None:
+            pairs = [(one.double(), other.double()) for one, other in pairs]
+        return lambda: pairs, [p for pair in pairs for stage in pair for p in stage.parameters()]
+    tensors = [leaf(torch.randn(images, *shape)) for shape in KINDS[kind]]
     if kind == "code":
-        mean = tensors[0]
-        spread = torch.rand(mean.shape).add(0.5).requires_grad_() if learned else None
-        return Posterior(mean, spread, mean + torch.randn(mean.shape)), tensors + ([] if spread is None else [spread])
+        mean, noise = tensors[0], torch.randn_like(tensors[0])
+        spread = leaf(torch.rand(mean.shape).add(0.5)) if learned else None
+        return lambda: Posterior(mean, spread, mean + noise), tensors + ([] if spread is None else [spread])
     if kind == "feature":
-        head = nn.Linear(6, 1)
-        return Features(tensors[0], lambda top: (head(top)[:, :, None, None],)), tensors
+        head = nn.Linear(6, 1).to(tensors[0].dtype)
+        return lambda: Features(tensors[0], lambda top: (head(top)[:, :, None, None],)), tensors
     if kind == "class":
-        return Classes(tensors[0], torch.randint(10, (2,))), tensors
-    return tuple(tensors) if kind == "score" else tensors[0], tensors
+        truth = torch.randint(10, (images,))
+        return lambda: Classes(tensors[0], truth), tensors
+    return lambda: tuple(tensors) if kind == "score" else tensors[0], tensors
 
 
 def _check_sharing(label: str, spec: Spec) -> None:

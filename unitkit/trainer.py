@@ -19,7 +19,7 @@ from .devices import choose_device, enough_memory
 from .errors import TrainingError, UserError, nearest
 from .losses import non_finite_gradient
 from .metrics import evaluation
-from .nested import detached, float32
+from .nested import detached, full_precision
 from .recipe import Checked, Player, Recipe, reads
 from .run import RunFolder, environment
 from .samples import save_grid
@@ -236,7 +236,7 @@ class Trainer:
         names = reads([player])
         with self._autocast():
             readings = self.model.readings(images, names)
-        readings = {name: float32(readings[name]) for name in names}
+        readings = {name: full_precision(readings[name]) for name in names}
         return {term.name: term(readings, step / self.recipe.steps) for term in player.terms}
 
     def _explain(self, player: Player, values: Mapping[str, Tensor], step: int) -> str:

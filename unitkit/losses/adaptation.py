@@ -69,7 +69,7 @@ def constancy(first: Posterior, other: Posterior) -> Tensor:
     return (first.mean - other.mean).square().mean()
 
 
-@register("feature")
+@register("feature", differentiates=False)
 def reversal(first: Features, *others: Features, strength: float | Ramp = 1.0) -> Tensor:
     """Telling domains apart behind a gradient reversal: the head learns to, the features learn that it cannot.
 

@@ -104,10 +104,14 @@ class Term:
 
 @dataclass(frozen=True)
 class Loss:
-    """A registered loss: called with image paths it makes a `Term`; `function` computes on tensors."""
+    """A registered loss: called with image paths it makes a `Term`; `function` computes on tensors.
+
+    `differentiates` says that its gradient is that of its value, as finite differences can see.
+    """
 
     function: Callable[..., Tensor]
     kind: str = "image"
+    differentiates: bool = True
 
     @property
     def name(self) -> str:
@@ -122,11 +126,15 @@ class Loss:
 LOSSES: dict[str, Loss] = {}  # by name: the registry holds their functions, without the kind that they read
 
 
-def register(kind: str = "image") -> Callable[[Callable[..., Tensor]], Loss]:
-    """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "feature", "class", "link"."""
+def register(kind: str = "image", *, differentiates: bool = True) -> Callable[[Callable[..., Tensor]], Loss]:
+    """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "feature", "class", "link".
+
+    A loss whose gradient is another than that of its value by design (a reversed one, a straight-through one) says
+    `differentiates=False`.
+    """
 
     def enter(function: Callable[..., Tensor]) -> Loss:
-        loss = Loss(registry.register(function), kind)
+        loss = Loss(registry.register(function), kind, differentiates)
         LOSSES[loss.name] = loss
         return loss
 

@@ -178,7 +178,7 @@ class ImagePaths(nn.Module):
         code = batch.get("z")
         if code is None:
             like = next(value for key, value in batch.items() if key in self.channels)
-            code = self.draw(len(like), (like.shape[2], like.shape[3]), like.device)
+            code = self.draw(len(like), (like.shape[2], like.shape[3]), like.device).to(like.dtype)
         return Posterior(code, None, code)
 
     def forward(self, x: Tensor, path: str) -> Tensor:
@@ -195,8 +195,9 @@ class ImagePaths(nn.Module):
         mean, spread = value if isinstance(value, tuple) else (value, None)
         if not (self.training or self.sampling) or (spread is None and not self.noise):
             return Posterior(mean, spread, mean)
-        # Not randn_like: it draws one by one where memory is channels last.
-        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+        # Not randn_like: it draws one by one where memory is channels last. In float32, whatever the precision: a seed
+        # means the same noise in each.
+        noise = torch.randn(mean.shape, device=mean.device).to(mean.dtype)
         return Posterior(mean, spread, mean + noise * (self.noise if spread is None else spread))
 
 
