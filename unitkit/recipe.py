@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -209,13 +210,13 @@ class Checked:
         return reads(self.players)
 
     def _rehearse(self) -> dict[str, Any]:
-        height, width = self.recipe.data.size
         batch = meta_batch(self.recipe)
-        try:
-            with torch.no_grad():
-                readings: dict[str, Any] = self.model.readings(self.model.images(batch, self.reads), self.reads)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"the networks do not fit images of {height}x{width}: {_first_line(error)}") from error
+        readings: dict[str, Any] = {}
+        for moving in self._phases():
+            with self._fitting(), torch.no_grad():
+                images = self.model.images(batch, reads(moving))
+                for player in moving:  # by itself, as in training: batch norms see what one player reads
+                    readings |= self.model.readings(images, reads([player]))
         for path, image in readings.items():
             if ":" not in path and len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:]:
                 raise UserError(
@@ -230,6 +231,32 @@ class Checked:
             if not isinstance(value, torch.Tensor) or value.shape != ():
                 raise UserError(f"the term {term.name} gives {value!r:.60} where a loss is a scalar tensor")
         return readings
+
+    def _phases(self) -> list[list[Player]]:
+        """The players that move together, for each stretch of the training in which they are the same."""
+        steps = self.recipe.steps
+        borders = {border for player in self.players for border in (player.since, player.until)}
+        beside = {min(max(round(border * steps) + one, 0), steps - 1) for border in borders for one in (-1, 0, 1)}
+        found = {
+            tuple(player.name for player in moving): moving
+            for step in sorted(beside)
+            if (moving := [player for player in self.players if player.moves(step / steps)])
+        }
+        return list(found.values())
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """What networks raise within the block, as one line for the user."""
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError) as error:
+            height, width = self.recipe.data.size
+            if "more than 1 value per channel" in str(error):
+                raise UserError(
+                    f"a batch norm would see a single value a channel at batch={self.recipe.batch} and images of "
+                    f"{height}x{width}, and nothing is left of it: give batch={self.recipe.batch + 1} or more"
+                ) from error
+            raise UserError(f"the networks do not fit images of {height}x{width}: {_first_line(error)}") from error
 
 
 def reads(players: Sequence[Player]) -> list[str]:
