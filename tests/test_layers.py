@@ -18,12 +18,12 @@ PACKAGE = Path(__file__).parents[1] / "unitkit"
 # A module may import from lower layers and from its own, where a circle is refused. Every module stands here: a new
 # one is given its place when it is made. A package (`data`, `encoders`, ...) is one unit.
 LAYERS: dict[int, tuple[str, ...]] = {
-    1: ("registry", "errors", "seeds", "dist", "images", "devices", "files", "nested", "norms", "signals"),
+    1: ("registry", "errors", "seeds", "dist", "images", "devices", "files", "nested", "norms", "operators", "signals"),
     3: ("towers", "sharing", "losses", "objective", "parts"),
     4: ("encoders", "generators", "discriminators"),
     5: ("models",),
     6: ("recipe", "knobs"),
-    7: ("data", "checkpoint", "run", "metrics", "samples", "trainer", "translate", "watch"),
+    7: ("data", "checkpoint", "run", "doctor", "metrics", "samples", "trainer", "translate", "watch"),
     8: (
         "cli",
         "session",

@@ -200,7 +200,7 @@ def built(spec: Spec) -> Any:
 
 
 def noise(mean: Tensor) -> Tensor:
-    return torch.randn(mean.shape, dtype=mean.dtype)
+    return torch.randn(mean.shape).to(mean.dtype)
 
 
 @pytest.mark.parametrize("strategy", ["tie", "none"])

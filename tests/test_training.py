@@ -418,12 +418,26 @@ def test_other_runtime_errors_are_not_taken_for_memory() -> None:
         raise RuntimeError("sizes differ")
 
 
-def test_weights_are_channels_last_in_memory(trained: Path, tmp_path: Path) -> None:
-    ours = trainer(tmp_path / "run", steps=2)
+@pytest.mark.parametrize(("precision", "memory"), [("fp32", torch.contiguous_format), ("bf16", torch.channels_last)])
+def test_weights_and_batches_lie_as_is_fastest(tmp_path: Path, precision: str, memory: torch.memory_format) -> None:
+    """And as they lay before, where a run goes on."""
+
+    def lies(ours: Trainer, memory: torch.memory_format) -> bool:
+        weights = [m.weight for m in ours.model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        images = [each for each in ours.batches.batch(0).values() if each.dim() == 4]
+        return all(each.is_contiguous(memory_format=memory) for each in [*weights, *images] if each.shape[1] > 1)
+
+    folder = tmp_path / "run"
+    ours = Trainer(tiny_recipe(), folder, device="cpu", precision=precision)
+    assert lies(ours, memory)
     ours.fit()
-    for model in (ours.model, checkpoint.load_model(RunFolder(trained).latest())[0]):
-        convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-        assert convolutions and all(w.is_contiguous(memory_format=torch.channels_last) for w in convolutions)
+    del ours
+    other = {"NCHW": "channels-last", "channels-last": "NCHW"}
+    record = json.loads((folder / "run.json").read_text())
+    record["layout"] = other[record["layout"]]
+    (folder / "run.json").write_text(json.dumps(record))
+    resumed = Trainer(tiny_recipe(), folder, device="cpu", precision=precision, resume=True)
+    assert not lies(resumed, memory) and resumed.plan.layout == record["layout"]
 
 
 def test_large_images_are_fewer_at_once(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # arguments that no recipe would write
         raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
     load_weights(model, checkpoint)
-    return model.eval().to(memory_format=torch.channels_last), description
+    return model.eval(), description
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:

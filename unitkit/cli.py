@@ -1,4 +1,4 @@
-"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show` and `list`.
+"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show`, `list` and `doctor`.
 
 torch and rich are imported where they are used, so that `--help` and `list` answer at once.
 """
@@ -210,6 +210,15 @@ def list_parts(
             typer.echo(f"  {entry.call}")
             for text in (entry.summary, *entry.arguments):
                 typer.echo(textwrap.fill(str(text), width, initial_indent="    ", subsequent_indent="        "))
+
+
+@app.command()
+def doctor(device: Device = "auto") -> None:
+    """Check that this machine computes rightly. Shown are versions, device, threads, what is wrong and what to do."""
+    from .doctor import doctor as check
+
+    if not check(device):
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .contracts import check_reached, check_saved, refused, reported, require, weighted
-from .finite_differences import LAYOUTS, check_gradients, in_double, off_its_start
+from .finite_differences import check_gradients, in_double, off_its_start
+from .operators import LAYOUTS
 from .registry import Spec
 
 SIZE = (16, 24)  # of the images that models are tried on

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from .errors import UserError
-from .finite_differences import LAYOUTS, check_gradients, in_double, off_its_start
+from .finite_differences import check_gradients, in_double, off_its_start
+from .operators import LAYOUTS
 from .registry import REGISTRIES, Spec
 from .towers import Tower
 

@@ -14,16 +14,13 @@ from torch import Tensor, nn
 
 from .data.batches import Batches
 from .nested import map_tensors
+from .operators import LAYOUTS
 from .recipe import Recipe, reads
 
 # Of every number, along a random direction, each with its own. A right gradient may miss the first, where a kink (of
 # ReLU, of an absolute value) lies on the way, the less likely the shorter it is; a wrong one misses all.
 STEPS = (1e-6, 1e-7, 1e-8, 1e-9)
 TOLERANCE = 1e-5  # of a gradient's norm; in float64 a right one is off by 1e-9 or so
-LAYOUTS: dict[str, torch.memory_format] = {
-    "NCHW": torch.contiguous_format,
-    "channels-last": torch.channels_last,
-}
 
 
 def gradient_errors(

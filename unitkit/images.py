@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 
 
-def to_tensor(pixels: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 (N, C, H, W) to float32 in [-1, 1] on the device, channels last in memory."""
+def to_tensor(
+    pixels: np.ndarray | Tensor,
+    device: torch.device | str = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """uint8 (N, C, H, W) to float32 in [-1, 1] on the device, in a memory format."""
     tensor = torch.as_tensor(pixels).to(device, non_blocking=True)
     # Rearranged while still bytes: a quarter of the memory to move.
-    return tensor.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
+    return tensor.contiguous(memory_format=memory_format).float().div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -92,6 +92,8 @@ def run_training(
         console.print("note: the images differ from those that this run began with (in name, size or time of change)")
     if resume and trainer.done >= steps:
         console.print(f"this run is complete; give steps=N with N above {trainer.done} to go on")
+    for note in trainer.plan.notes:
+        console.print(f"note: {note}", markup=False)
     if trainer.precision == "bf16" and emulates_bf16(trainer.device):
         console.print("note: this CPU has no bf16 instructions and emulates them; fp32 would be several times faster")
     again = f"  [bold]unitkit train --resume --out {escape(shlex.quote(str(out)))}[/bold]"

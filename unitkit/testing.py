@@ -24,8 +24,9 @@ from . import data, discriminators, encoders, generators, losses, metrics, model
 from .contract_models import SIZE, check_model
 from .contracts import check_tower, refused, reported, require, variants
 from .errors import UserError, nearest
-from .finite_differences import LAYOUTS, check_gradients, check_step, gradient_errors, in_double
+from .finite_differences import check_gradients, check_step, gradient_errors, in_double
 from .losses import Classes, Features, Posterior
+from .operators import LAYOUTS
 from .registry import REGISTRIES, AtLeast, Spec
 
 __all__ = ["check", "check_gradients", "check_step", "gradient_errors"]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import checkpoint, dist
 from .data.batches import Batches
 from .devices import choose_device, enough_memory
+from .doctor import plan
 from .errors import TrainingError, UserError, nearest
 from .losses import non_finite_gradient
 from .metrics import evaluation
@@ -73,11 +74,14 @@ class Trainer:
         self.device = choose_device(device)
         self.run = RunFolder(out)
         self.stopping: int | None = None
+        # A run keeps its layout: in another one sums round otherwise.
+        self.plan = plan(self.device, precision, self.run.record.get("layout") if resume else None)
         record = {
             "model": recipe.model.to_json(),
             "seed": seed,
             "precision": precision,
             "device": str(self.device),
+            "layout": self.plan.layout,
             "world": dist.world(),
             "batch": recipe.batch,
             "steps": recipe.steps,
@@ -99,14 +103,14 @@ class Trainer:
         if dist.rank() == 0 and not resume:
             self.run.create(record, source)
         torch.manual_seed(derive(self.seed))
-        self.model: Any = recipe.model.build().to(self.device, memory_format=torch.channels_last).train()
+        self.model: Any = self.plan.place(recipe.model.build(), self.device).train()
         self.optimizers = {
             player.name: torch.optim.Adam(
                 self.parameters(player),
                 lr=player.optimizer.lr,
                 betas=player.optimizer.betas,
                 weight_decay=player.optimizer.weight_decay,
-                fused=True,
+                fused=self.plan.fused,
             )
             for player in self.checked.players
         }
@@ -122,6 +126,7 @@ class Trainer:
             warp=recipe.warp,
             rank=dist.rank(),
             world=dist.world(),
+            memory_format=self.plan.memory_format,
         )
 
     def parameters(self, player: Player) -> list[nn.Parameter]:

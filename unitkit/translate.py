@@ -15,9 +15,11 @@ from torch.nn.functional import pad
 from . import checkpoint
 from .data.decode import SUFFIXES, decode, probe, to_array, to_image, upright
 from .devices import choose_device
+from .doctor import usual_layout
 from .errors import UserError, nearest
 from .files import replacing
 from .images import to_tensor, to_uint8
+from .operators import LAYOUTS
 from .run import RunFolder
 
 TILE = 512
@@ -34,7 +36,9 @@ def load(run: str | Path, *, device: str = "auto") -> Translator:
     if not (folder / "model.json").is_file():
         folder = RunFolder(folder).latest()
     model, description = checkpoint.load_model(folder)
-    return Translator(model.to(choose_device(device)), description["labels"])
+    place = choose_device(device)
+    layout = usual_layout(place, "fp32")
+    return Translator(model.to(place, memory_format=LAYOUTS[layout]), description["labels"])
 
 
 class Translator:

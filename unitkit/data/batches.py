@@ -38,18 +38,20 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         limit_bytes: int | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         if batch < 1 or crop < 0:
             raise UserError(f"batch={batch} and crop={crop} are not possible: expected batch 1 or more, crop 0 or more")
         self.data, self.batch_size, self.seed, self.device = data, batch, seed, torch.device(device)
         self.flip, self.crop, self.warp, self.rank, self.world = flip, crop, warp, rank, world
+        self.memory_format = memory_format
         share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
         height, width = data.size
         window = (height + crop, width + crop)
         self.train = {k: Decoded(domain.train.at(window), share) for k, domain in data.domains.items()}
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """The step's images by letter: float32 (B, C, H, W) in [-1, 1], channels-last, on the device, augmented.
+        """The step's images by letter: float32 (B, C, H, W) in [-1, 1], on the device, augmented.
 
         Where a training may see a domain's classes they come along, int64 (B,), as `label:a`. Raises the `UserError`
         of an image that cannot be decoded. Starts decoding the next steps' images.
@@ -101,5 +103,6 @@ class Batches:
             pixels = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1)
             pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)
-        tensor = to_tensor(images, self.device)
-        return self.warp(tensor, generator) if self.warp else tensor
+        if not self.warp:
+            return to_tensor(images, self.device, self.memory_format)
+        return self.warp(to_tensor(images, self.device), generator).contiguous(memory_format=self.memory_format)

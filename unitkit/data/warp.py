@@ -56,5 +56,4 @@ class Warp:
         y = [angle.sin() / high * width / height, angle.cos() / high, 2 * self.shift * down]
         matrix = torch.stack([*x, *y], dim=1).view(count, 2, 3).to(images.device, non_blocking=True)
         grid = affine_grid(matrix, list(images.shape), align_corners=False)
-        warped = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return warped.contiguous(memory_format=torch.channels_last)
+        return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

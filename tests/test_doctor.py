@@ -1,0 +1,150 @@
+"""The checks of the device: they find what is wrong, are remembered, and training goes around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from commands import TINY, unitkit
+from torch import Tensor
+from torch.nn import functional
+
+from unitkit import TrainingError, doctor, operators
+from unitkit.norms import InstanceNorm, instance_norm_reference
+from unitkit.operators import ADAM, LAYOUTS, Fault, Operator, Precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "unitkit" / "doctor"
+
+
+def known(monkeypatch: pytest.MonkeyPatch, *faults: Fault) -> None:
+    monkeypatch.setattr(operators, "faults", lambda device: iter(faults))
+
+
+def everywhere(operator: str, precision: Precision = "fp32") -> list[Fault]:
+    return [Fault(operator, precision, layout, 1.0) for layout in LAYOUTS]
+
+
+def test_all_operators_are_right_here() -> None:
+    assert list(operators.faults(CPU)) == []
+
+
+@pytest.mark.parametrize("operator", operators.OPERATORS, ids=lambda operator: operator.name)
+@pytest.mark.parametrize("what", ["value", "gradient"])
+def test_each_operator_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, operator: Operator, what: str) -> None:
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: Tensor) -> Tensor:
+            return x * 1.1 if what == "value" else x.clone()
+
+        @staticmethod
+        def backward(ctx: object, slope: Tensor) -> Tensor:  # type: ignore[override]
+            return slope.flip(0) * 0.9 if what == "gradient" else slope
+
+    wrong = Operator(**{**operator.__dict__, "run": lambda *x: Wrong.apply(operator.run(*x))})
+    monkeypatch.setattr(operators, "OPERATORS", (wrong,))
+    assert {each.operator for each in operators.faults(CPU)} == {operator.name}
+    assert {(each.precision, each.layout) for each in operators.faults(CPU)} == {
+        (precision, layout) for precision in operators.TOLERANCE for layout in LAYOUTS
+    }
+
+
+def test_torchs_own_instance_norm_is_found_where_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1, 4, 9, 7, requires_grad=True)
+    slope = torch.randn(1, 4, 9, 7)
+    both = [
+        torch.autograd.grad(functional.instance_norm(x), x, slope.contiguous(memory_format=memory))[0]
+        for memory in LAYOUTS.values()
+    ]
+    own = Operator("instance norm of torch", functional.instance_norm, instance_norm_reference)
+    monkeypatch.setattr(operators, "OPERATORS", (own,))
+    layouts = {each.layout for each in operators.faults(CPU)}
+    assert layouts == (set() if torch.allclose(*both, atol=1e-4) else {"channels-last"})
+
+
+def test_an_adam_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = torch.optim.Adam.step
+
+    def twice(self: torch.optim.Adam) -> None:
+        step(self), step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", twice)
+    monkeypatch.setattr(operators, "OPERATORS", ())
+    assert {each.operator for each in operators.faults(CPU)} == {ADAM}
+
+
+def test_the_outcome_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Fault("tanh", "fp32", "NCHW", 0.5)
+    known(monkeypatch, fault)
+    assert doctor.outcome(CPU) == [fault]
+    known(monkeypatch)
+    assert doctor.outcome(CPU) == [fault]
+    assert doctor.outcome(CPU, anew=True) == [] == doctor.outcome(CPU)
+    (file,) = cache.iterdir()
+    for damage in ("", "[", "{}", "7", json.dumps({"faults": [{"operator": "tanh"}]})):
+        file.write_text(damage)
+        known(monkeypatch, fault)
+        assert doctor.outcome(CPU) == [fault]
+    monkeypatch.setattr(torch, "__version__", "99.0")  # another build has an outcome of its own
+    known(monkeypatch)
+    assert doctor.outcome(CPU) == []
+
+
+def test_a_home_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert doctor.outcome(CPU) == []
+
+
+def test_plans_go_around_what_is_wrong() -> None:
+    def chosen(*faults: Fault, precision: str = "fp32", layout: operators.Layout | None = None) -> doctor.Plan:
+        return doctor.plan_around(faults, CPU, precision, layout)
+
+    assert chosen() == doctor.Plan("NCHW") and chosen(precision="bf16") == doctor.Plan("channels-last")
+    assert chosen(layout="channels-last").layout == "channels-last"
+    moved = chosen(Fault("convolution 3x3", "fp32", "NCHW", 1.0))
+    assert moved.layout == "channels-last" and "convolution 3x3 wrongly in NCHW" in moved.notes[0]
+    assert chosen(Fault("convolution 3x3", "bf16", "NCHW", 1.0)) == doctor.Plan("NCHW")
+    norms = chosen(*everywhere("instance norm"))
+    assert norms.reference and norms.layout == "NCHW" and "by their formulas" in norms.notes[0]
+    adam = chosen(*everywhere(ADAM))
+    assert not adam.fused and len(adam.notes) == 1
+    with pytest.raises(TrainingError, match=r"convolution 3x3 wrongly in fp32.*another device"):
+        chosen(*everywhere("convolution 3x3"))
+    with pytest.raises(TrainingError, match="train with --precision fp32"):
+        chosen(*everywhere("tanh", "bf16"), precision="bf16")
+
+
+@pytest.fixture
+def faulty(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    known(monkeypatch, *everywhere("instance norm"), *everywhere(ADAM))
+    yield
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_training_goes_around_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[InstanceNorm] = []
+    forward = InstanceNorm.forward
+    monkeypatch.setattr(InstanceNorm, "forward", lambda self, x: (seen.append(self), forward(self, x))[1])
+    answer = unitkit("train", TINY, "@quick", "--out", tmp_path / "run")
+    assert answer.status == 0, answer.err
+    assert answer.out.count("note: torch") == 2 and "norms are computed by their formulas" in answer.out
+    assert any(each.reference for each in seen)
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = unitkit("doctor")
+    assert answer.status == 0 and f"torch {torch.__version__.split('+')[0]}" in answer.out
+    assert f"{len(operators.OPERATORS) + 1} operators are right" in answer.out and "fp32: trains in NCHW" in answer.out
+    known(monkeypatch, *everywhere("max-pooling"))
+    answer = unitkit("doctor")
+    assert answer.status == 1 and "max-pooling" in answer.out and "another device" in answer.out

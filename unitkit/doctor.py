@@ -1,0 +1,181 @@
+"""Whether this build of torch computes rightly on a device, what to do where it does not, and `unitkit doctor`.
+
+The first training on a new pair of torch build and device runs the checks of `operators`, and keeps the outcome in the
+user's cache folder (~/.cache/unitkit/doctor, or below XDG_CACHE_HOME).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from . import operators
+from .devices import choose_device, emulates_bf16
+from .errors import TrainingError
+from .files import replacing
+from .norms import BatchNorm, InstanceNorm
+from .operators import ADAM, LAYOUTS, OPERATORS, Fault, Layout
+from .run import versions
+
+NORMS = {each.name for each in OPERATORS if "norm" in each.name}  # which have a reference to fall back on
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compute on a device so that all is right.
+
+    Attributes:
+        layout: of images and weights in memory.
+        reference: compute norms by their formulas.
+        fused: whether Adam takes its fused step.
+        notes: a sentence for each operator that had to be avoided.
+    """
+
+    layout: Layout
+    reference: bool = False
+    fused: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return LAYOUTS[self.layout]
+
+    def place(self, model: Any, device: torch.device) -> Any:
+        """The model on the device, in this layout, its norms as the plan says."""
+        for module in model.modules():
+            if isinstance(module, InstanceNorm | BatchNorm):
+                module.reference = self.reference
+        return model.to(device, memory_format=self.memory_format)
+
+
+def usual_layout(device: torch.device, precision: str) -> Layout:
+    """What is fastest as measured (docs/results/speed.md): on a CPU NCHW in fp32, channels-last in bf16."""
+    if device.type == "cpu":
+        return "NCHW" if precision == "fp32" else "channels-last"
+    return "channels-last" if device.type == "cuda" else "NCHW"
+
+
+def plan(device: torch.device, precision: str, layout: Layout | None = None) -> Plan:
+    """How to train on a device, from its checks, which run where they have not yet.
+
+    Args:
+        precision: "fp32" or "bf16".
+        layout: that of the run to resume, which stays unless it is wrong here.
+
+    Raises:
+        TrainingError: an operator that is wrong and that nothing stands in for.
+    """
+    return plan_around(outcome(device), device, precision, layout)
+
+
+def plan_around(found: Sequence[Fault], device: torch.device, precision: str, layout: Layout | None = None) -> Plan:
+    """`plan`, from faults that are known."""
+    wanted = layout or usual_layout(device, precision)
+    faults = [each for each in found if each.precision == precision or each.operator == ADAM]
+    other: Layout = "NCHW" if wanted == "channels-last" else "channels-last"
+    wrong = {where: {each.operator for each in faults if each.layout == where} for where in LAYOUTS}
+    build = f"torch {torch.__version__} on {device}"
+    fewest = min((wanted, other), key=lambda where: len(wrong[where] - NORMS - {ADAM}))
+    if left := wrong[fewest] - NORMS - {ADAM}:
+        way_out = (
+            "train with --precision fp32" if precision == "bf16" else "train on another device or with other torch"
+        )
+        raise TrainingError(
+            f"{build} computes {', '.join(sorted(left))} wrongly in {precision}, and so would what it trains be wrong: "
+            f"{way_out} (see `unitkit doctor`)"
+        )
+    notes = []
+    if fewest != wanted:
+        named = ", ".join(sorted(wrong[wanted] - wrong[fewest]))
+        notes.append(f"{build} computes {named} wrongly in {wanted}: training in {fewest}")
+    if norms := wrong[fewest] & NORMS:
+        notes.append(f"{build} computes {', '.join(sorted(norms))} wrongly: norms are computed by their formulas")
+    if ADAM in wrong[fewest]:
+        notes.append(f"{build} computes {ADAM} wrongly or not at all: taking its plain step")
+    return Plan(fewest, bool(norms), ADAM not in wrong[fewest], tuple(notes))
+
+
+def outcome(device: torch.device, anew: bool = False) -> list[Fault]:
+    """The operators that are wrong on a device: as remembered for this build of torch, or checked now."""
+    path = _cache(device)
+    if not anew:
+        with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or a damaged one: checked again
+            return [Fault(**each) for each in json.loads(path.read_text("utf-8"))["faults"]]
+    found = list(operators.faults(device))
+    with suppress(Exception), replacing(path) as file:  # a home that cannot be written: checked again each time
+        record = {"torch": torch.__version__, "device": _name(device), "faults": [asdict(each) for each in found]}
+        file.write_text(json.dumps(record, indent=1), "utf-8")
+    return found
+
+
+def _cache(device: torch.device) -> Path:
+    """Where the outcome is kept: a name for each build of torch, processor, and text of the checks."""
+    text = Path(operators.__file__).read_text("utf-8") + Path(operators.__file__).with_name("norms.py").read_text(
+        "utf-8"
+    )
+    key = (torch.__version__, torch.version.git_version, torch.__config__.show(), _name(device), text)
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return home / "unitkit" / "doctor" / f"{name}.json"
+
+
+def _name(device: torch.device) -> str:
+    """The device's model, with what of its instructions torch uses."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    if device.type != "cpu":
+        return f"{device.type} of {platform.machine()}"
+    model = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def doctor(device: str = "auto") -> bool:
+    """Check the device anew and print versions, device, threads, what is wrong and what to do; whether training can."""
+    place = choose_device(device)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    packages = ("unitkit", "torch", "torchvision", "numpy", "pillow", "timm", "torchmetrics", "lpips")
+    console.print("  ".join(f"{name} {version}" for name, version in versions(*packages).items()), markup=False)
+    bf16 = "emulated, several times slower than fp32" if emulates_bf16(place) else "in hardware"
+    console.print(f"device   {place}: {_name(place)}; bf16 {bf16}", markup=False)
+    console.print(f"threads  {torch.get_num_threads()} of {os.cpu_count()} processors", markup=False)
+    found = outcome(place, anew=True)
+    wrong = {(each.operator, each.precision, each.layout): each.error for each in found}
+    table = Table(title=f"operators beside references in float64, forward and backward ({len(OPERATORS) + 1})")
+    columns = [(precision, layout) for precision in operators.TOLERANCE for layout in LAYOUTS]
+    table.add_column("operator")
+    for precision, layout in columns:
+        table.add_column(f"{precision} {layout}")
+    for name in [*(each.name for each in OPERATORS), ADAM]:
+        marks = [f"wrong by {wrong[name, *at]:.1g}" if (name, *at) in wrong else "right" for at in columns]
+        if found and any(mark != "right" for mark in marks):
+            table.add_row(name, *marks)
+    if found:
+        console.print(table)
+    else:
+        console.print(f"{len(OPERATORS) + 1} operators are right, in fp32 and bf16, NCHW and channels-last")
+    able = True
+    for precision in operators.TOLERANCE:
+        try:
+            chosen = plan_around(found, place, precision)
+        except TrainingError as error:
+            able = able and precision != "fp32"
+            console.print(f"{precision}: {error}", markup=False)
+            continue
+        console.print(f"{precision}: trains in {chosen.layout}", markup=False)
+        for note in chosen.notes:
+            console.print(f"      {note}", markup=False)
+    return able
