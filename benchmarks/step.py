@@ -3,12 +3,12 @@
     python benchmarks/step.py --preset paper --steps 20 --threads 2
     python benchmarks/step.py --preset faces --steps 100 --device cuda
 
-Both train UNIT on rendered portraits, from the same weights and on the same batches, which both draw with the
-package's loader. "package" is `Trainer.step` with nothing left out. "textbook" is the step as public implementations
-write it, on the schedule of the code released in 2017: the generators, reconstructions included, run again for the
-discriminators' turn, whose gradient flows back into them; the discriminators are not frozen in the generators' turn;
-one domain after the other, NCHW, fp32, `torch.optim.Adam` as it comes. "textbook, detached" computes only
-translations for the discriminators' turn, and the gradient stops there.
+Both train UNIT on rendered portraits, from the same weights and on the same batches, which both draw with the package's
+loader. "package" is `Trainer.step` with nothing left out, in either memory format. "textbook" is the step as public
+implementations write it, on the schedule of the code released in 2017: the generators, reconstructions included, run
+again for the discriminators' turn, whose gradient flows back into them; the discriminators are not frozen in the
+generators' turn; one domain after the other, NCHW, fp32, `torch.optim.Adam` as it comes. "textbook, detached" computes
+only translations for the discriminators' turn, and the gradient stops there.
 
 Before anything is timed, a step of each (noise off) must give the same losses, term by term. The steps then run
 interleaved in one process, the order turned round every time; a ratio compares two steps of one round. Memory is that
@@ -46,7 +46,15 @@ PRESETS = {
 }
 KL, LIKELIHOOD, ADVERSARIAL = 0.1, 100.0, 10.0
 LR, BETAS, WEIGHT_DECAY = 1e-4, (0.5, 0.999), 1e-4  # the defaults of unitkit's Adam
-VARIANTS = ("textbook", "textbook, detached", "package", "package, NCHW", "package, bf16")
+VARIANTS = (
+    "textbook",
+    "textbook, detached",
+    "package, NCHW",
+    "package, channels-last",
+    "package, bf16, NCHW",
+    "package, bf16, channels-last",
+)
+PACKAGE = "package, NCHW"  # whose losses the others must have
 TOLERANCE = 1e-4
 Losses = Mapping[str, Tensor]
 
@@ -179,13 +187,6 @@ class TextbookStep:
         return losses
 
 
-class PlainBatches(Batches):
-    """Batches whose images lie in memory as NCHW."""
-
-    def batch(self, step: int) -> dict[str, Tensor]:
-        return {letter: images.contiguous() for letter, images in super().batch(step).items()}
-
-
 class Variant(NamedTuple):
     """A model, and the training step of that number."""
 
@@ -216,7 +217,8 @@ def make_recipe(data: unitkit.Data, o: argparse.Namespace) -> unitkit.Recipe:
 def build(name: str, o: argparse.Namespace, folder: Path) -> Variant:
     """The variant of that name, its run folder (where it has one) in `folder`."""
     data = unitkit.data.spec("portraits", size=o.size, n=max(64, o.batch), n_test=1).build()
-    batches = (PlainBatches if "textbook" in name or "NCHW" in name else Batches)(data, o.batch, 0, o.device)
+    memory = torch.channels_last if "channels-last" in name else torch.contiguous_format
+    batches = Batches(data, o.batch, 0, o.device, memory_format=memory)
     for decoded in batches.train.values():  # now, and not in the background of a step that is timed
         decoded.fetch(range(len(decoded.images)))
     if name.startswith("textbook"):
@@ -226,17 +228,16 @@ def build(name: str, o: argparse.Namespace, folder: Path) -> Variant:
     precision = "bf16" if "bf16" in name else "fp32"
     trainer = unitkit.Trainer(make_recipe(data, o), folder / name, device=o.device, precision=precision)
     trainer.batches = batches
-    if "NCHW" in name:
-        trainer.model.to(memory_format=torch.contiguous_format)
+    trainer.model.to(memory_format=memory)
     return Variant(trainer.model, trainer.step)
 
 
 def verify(variants: Mapping[str, Variant]) -> None:
     """Take step 0 of each fp32 variant from the same weights, without noise. Exits where a term's value differs."""
     tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-    start = copy.deepcopy(variants["package"].model)
+    start = copy.deepcopy(variants[PACKAGE].model)
     expected: Losses = {}
-    for name in ("package", *(name for name in variants if name != "package" and "bf16" not in name)):
+    for name in (PACKAGE, *(name for name in variants if name != PACKAGE and "bf16" not in name)):
         model, step = variants[name]
         if isinstance(model, TextbookUnit):
             model.copy_weights(start)
@@ -326,12 +327,12 @@ def main(words: Sequence[str] | None = None) -> None:
         times = seconds(variants, o.steps, o.device)
     where = f"{o.device}, {o.threads} threads, {o.steps} rounds"
     print(f"\nUNIT, width {o.width}, {o.size}x{o.size}, batch {o.batch}, blocks {o.blocks}, layers {o.layers}; {where}")
-    print(f"{'median (quartiles)':20}{'ms a step':>28}{'time / textbook':>24}{'GFLOP':>10}{'peak MiB':>10}")
+    print(f"{'median (quartiles)':28}{'ms a step':>28}{'time / textbook':>24}{'GFLOP':>10}{'peak MiB':>10}")
     for name in names:
         ratio = quartiles(times[name] / times["textbook"], 3)
-        print(f"{name:20}{quartiles(1e3 * times[name], 1):>28}{ratio:>24}{counted[name]:>10.1f}{memory[name]:>10.0f}")
+        print(f"{name:28}{quartiles(1e3 * times[name], 1):>28}{ratio:>24}{counted[name]:>10.1f}{memory[name]:>10.0f}")
     if obstacle:
-        print(f"{'package, bf16':20}  left out: {obstacle}")
+        print(f"{'package, bf16':28}  left out: {obstacle}")
 
 
 if __name__ == "__main__":
