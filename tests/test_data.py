@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from unitkit.data import Data, cache, open_data, registry
+from unitkit.data.bad import refuse_unreadable, unreadable
 from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded, memory_limit
 from unitkit.data.domains import make_domains
-from unitkit.data.locations import hold_out
+from unitkit.data.held_out import hold_out
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray
 from unitkit.errors import UserError
@@ -335,7 +336,7 @@ def test_folders_that_hold_too_little(tmp_path: Path) -> None:
     refused(tmp_path / "x", "single domain")
     refused(tmp_path / "x" / "000.png", "one image")
     (tmp_path / "y").mkdir()
-    refused(tmp_path, str(tmp_path / "y"), "no image", ".jpg, .jpeg, .png")
+    refused(tmp_path, str(tmp_path / "y"), "no image", ".jpg, .jpeg, ")
     pictures(tmp_path / "y", 1)
     refused(tmp_path, str(tmp_path / "y"), "at least 2")
     tree(tmp_path / "z", "p", "q")
@@ -343,20 +344,25 @@ def test_folders_that_hold_too_little(tmp_path: Path) -> None:
         image.unlink()
     refused(tmp_path / "z", str(tmp_path / "z" / "test" / "q"))
     (tmp_path / "z" / "test" / "q").rmdir()
-    refused(tmp_path / "z", "no counterpart", "holds: p")
+    refused(tmp_path / "z", "no counterpart", "Choose from: p")
     assert open_data(str(tmp_path / "x") + "," + str(tmp_path / "z" / "train" / "q"), size=8).labels["b"] == "q"
     tree(tmp_path / "w", "p", "q")
     (tmp_path / "w" / "train").rename(tmp_path / "w" / "trian")
     refused(tmp_path / "w", "no 'train'")
 
 
-def test_the_first_broken_image_is_named_and_the_others_counted(tmp_path: Path) -> None:
+def test_broken_headers_are_kept_in_their_places(tmp_path: Path) -> None:
     tree(tmp_path, "x", "y")
     (tmp_path / "train" / "x" / "001.png").write_bytes(b"")
-    assert "more" not in refused(tmp_path, str(tmp_path / "train" / "x" / "001.png"), "0 bytes")
     (tmp_path / "test" / "y" / "100.png").write_text("text")
-    (tmp_path / "train" / "y" / "000.png").write_bytes(b"\x89PNG")
-    refused(tmp_path, str(tmp_path / "train" / "x" / "001.png"), "2 more images")
+    data = open_data(str(tmp_path), size=8)
+    assert counts(data) == {"x": (3, 2), "y": (3, 2)} and data.channels == {"a": 3, "b": 3}
+    assert [bad.place for bad in unreadable(data)] == [("a", "train", 1), ("b", "test", 0)]
+    with pytest.raises(UserError, match=r"2 images cannot be decoded: .*001\.png.*; .*100\.png"):
+        refuse_unreadable(data)
+    for path in (tmp_path / "train" / "x").iterdir():
+        path.write_bytes(b"\x89PNG")
+    refused(tmp_path, "none of the 3 images of 'x' can be read", "000.png")
 
 
 @pytest.mark.parametrize("size", [0, -8, (0, 8)])
@@ -575,7 +581,7 @@ def test_batch_without_augmentation() -> None:
     assert list(batch) == ["a", "b"]
     for place, (letter, images) in enumerate(batch.items()):
         assert images.shape == (4, 3, 8, 8) and images.dtype == torch.float32
-        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert images.is_contiguous(memory_format=torch.contiguous_format)
         chosen = indices(2, seed=3, domain=place, n=11, batch=4)
         expected = np.stack([data.domains[letter].train.load(i) for i in chosen])
         assert torch.equal(pixels(images), torch.from_numpy(expected).long())

@@ -22,7 +22,7 @@ import pytest
 import scipy.io
 
 from unitkit.data import Data, digits, numerals, open_data, spec
-from unitkit.data.locations import hold_out
+from unitkit.data.held_out import hold_out
 from unitkit.data.sources import Images
 from unitkit.errors import UserError
 

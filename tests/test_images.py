@@ -199,6 +199,38 @@ def test_exif_turned(tmp_path: Path, suffix: str, orientation: int) -> None:
     assert decode(path, 1, (16, 24)).shape == (1, 16, 24)
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 99, 65535])
+@pytest.mark.parametrize("suffix", ("jpg", "png", "tiff", "webp"))
+def test_an_orientation_that_means_nothing_turns_nothing(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(Image.fromarray(pattern()), tmp_path / f"x.{suffix}", exif=exif)
+    assert probe(path)[:2] == (20, 12)
+    assert decode(path, 3).shape == (3, 12, 20)
+    assert decode(path, 3, (6, 10)).shape == (3, 6, 10)
+
+
+@pytest.mark.parametrize("value", [b"6", b"\6", "6", 6.5, float("nan"), (6, 1), -6, None])
+def test_an_orientation_of_another_type_is_one_truth_for_header_and_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    path = saved(Image.fromarray(pattern()), tmp_path / "x.png")
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: {0x0112: value})
+    assert probe(path)[:2] == (20, 12) and decode(path, 3).shape == (3, 12, 20)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_seen_by_neither(tmp_path: Path) -> None:
+    """Or by both: the header alone must not tell another size than the decoded picture has."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = saved(Image.fromarray(pattern()), tmp_path / "x.png", exif=exif).read_bytes()
+    at = whole.index(b"eXIf") - 4
+    chunk = whole[at : at + 12 + int.from_bytes(whole[at : at + 4])]
+    (tmp_path / "x.png").write_bytes(whole.replace(chunk, b"").replace(whole[-12:], chunk + whole[-12:]))
+    header = probe(tmp_path / "x.png")
+    assert decode(tmp_path / "x.png", 3).shape == (3, header.height, header.width)
+
+
 def test_broken_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
     path = saved(Image.fromarray(pattern()), tmp_path / "x.png", exif=b"Exif\0\0nonsense")
     assert probe(path) == (20, 12, 3)
@@ -273,6 +305,61 @@ def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
     path = saved(Image.fromarray(noise), tmp_path / f"x.{suffix}", **options)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     refused(path, whole=True)
+
+
+def photo(side: int) -> Image.Image:
+    """Smooth colours, as compressible as a photo."""
+    knots = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return Image.fromarray(knots).resize((side + 5, side), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}], ids=str)
+@pytest.mark.parametrize(("side", "cuts"), [(64, (1, 2)), (256, (1, 2, 3, 4, 6, 10)), (700, (1, 2, 6, 20))])
+def test_a_jpeg_without_its_last_bytes_is_shown_as_viewers_do(
+    tmp_path: Path, side: int, cuts: tuple[int, ...], options: dict[str, object]
+) -> None:
+    path = saved(photo(side), tmp_path / "x.jpg", quality=90, **options)
+    raw, whole = path.read_bytes(), decode(path, 3)
+    for cut in cuts:
+        path.write_bytes(raw[:-cut])
+        short: list[Path] = []
+        found = decode(path, 3, None, short)
+        assert short == [path]
+        assert (found != whole).any(axis=0).mean() < 0.01
+        assert decode(path, 3, (32, 32)).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}], ids=str)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.95])
+def test_a_jpeg_that_lacks_more_is_refused(tmp_path: Path, share: float, options: dict[str, object]) -> None:
+    path = saved(photo(256), tmp_path / "x.jpg", quality=90, **options)
+    raw = path.read_bytes()
+    cut = raw[: int(len(raw) * share)]
+    for data in (cut, cut + bytes(len(raw) - len(cut)), cut + b"\xff"):  # the second as a download reserves its room
+        path.write_bytes(data)
+        refused(path, "damaged or truncated", whole=True)
+        with pytest.raises(UserError, match="damaged or truncated"):
+            decode(path, 3, (32, 32))
+
+
+def test_scans_of_a_progressive_jpeg_that_are_missing_as_a_whole_are_missing(tmp_path: Path) -> None:
+    path = saved(photo(256), tmp_path / "x.jpg", quality=90, progressive=True)
+    raw = path.read_bytes()
+    scans = [i for i in range(len(raw)) if raw.startswith(b"\xff\xda", i)]
+    assert len(scans) > 5
+    for start in scans[1:]:
+        path.write_bytes(raw[:start])
+        refused(path, "damaged or truncated", whole=True)
+
+
+def test_a_short_jpeg_is_turned_and_reduced_like_a_whole_one(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(photo(256), tmp_path / "x.jpg", quality=90, exif=exif)
+    raw, whole = path.read_bytes(), decode(path, 3, (40, 40))
+    path.write_bytes(raw[:-2])
+    assert np.array_equal(decode(path, 3, (40, 40)), whole)
+    assert decode(path, 3).shape == (3, 261, 256)
 
 
 @pytest.mark.parametrize("suffix", ("jpg", "png", "webp", "bmp", "tiff"))

@@ -18,9 +18,11 @@ from rich.table import Table
 
 from .ablation import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
 from .ablation_report import write_ablation_report
+from .data.bad import refuse_unreadable
 from .devices import choose_device
 from .errors import UserError, nearest
 from .grid import Cell, Grid, label, one_setting, read_grid
+from .image_check import check_policy
 from .knobs import RecipeFile, read_recipe_file
 from .recipe import Recipe
 from .run import RunFolder
@@ -45,10 +47,12 @@ def ablate(
     precision: str,
     checkpoint_every: int,
     yes: bool,
+    bad_images: str | None = None,
 ) -> None:
     """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
     if precision not in ("fp32", "bf16"):
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
+    check_policy(bad_images)
     if ray is None:  # the nodes of a Ray cluster may have what this machine has not
         choose_device(device)
     file = read_recipe_file(recipe)
@@ -61,9 +65,9 @@ def ablate(
         if not sys.stdin.isatty():
             raise UserError(f"{question}: give --yes if that is meant")
         typer.confirm(f"{question}. Begin?", abort=True)
-    main, figure = choose_metric(metric, [each.name for each in _check(file, grid, settings[0]).evaluate])
+    main, figure = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], bad_images).evaluate])
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
-        _check(file, grid, setting)
+        _check(file, grid, setting, bad_images)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     out = out or Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}"
     lock = RunFolder(out).lock()
@@ -74,7 +78,9 @@ def ablate(
         def job(cell: Cell) -> Job:
             knobs = {**grid.fixed, **cell.setting}
             kept = kept_copy(out, file.name)
-            return Job(recipe, kept, knobs, out / cell.folder, cell.seed, device, precision, checkpoint_every)
+            return Job(
+                recipe, kept, knobs, out / cell.folder, cell.seed, device, precision, checkpoint_every, bad_images
+            )
 
         jobs = {cell.folder: job(cell) for cell in ablation.cells}
         stopped = _run(ablation, jobs, workers, ray, console)
@@ -84,11 +90,13 @@ def ablate(
     _close(console, ablation, out, stopped)
 
 
-def _check(file: RecipeFile, grid: Grid, setting: dict[str, object]) -> Recipe:
+def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images: str | None) -> Recipe:
     """The checked recipe of a setting, with its data in memory: keep one at a time."""
     try:
         recipe = file.build({**file.values(), **grid.fixed, **setting})
         recipe.checked()
+        if bad_images != "skip":
+            refuse_unreadable(recipe.data)
     except UserError as error:
         listed = [name for name, value in setting.items() if isinstance(value, str)]
         hint = f" (a value that holds a comma itself ends with a semicolon: '{listed[0]}=x,y;')" if listed else ""

@@ -14,6 +14,7 @@ import torch
 
 from .ablation_statistics import Findings
 from .checkpoint import load_model
+from .data.bad import BadImages
 from .data.decode import to_image
 from .errors import UserError
 from .grid import label
@@ -89,7 +90,7 @@ def _translated(checkpoint: Path) -> Translated:
     run = RunFolder(checkpoint.parents[1])
     file = kept_recipe(run)  # first, since it may register parts of the model
     model, _ = load_model(checkpoint)
-    data = file.build(file.values(None, run.record["knobs"])).data
+    data = BadImages(file.build(file.values(None, run.record["knobs"])).data, run.bad_images()).without()
     domain = data.domains[PATH[0]]
     indices = range(min(ROWS, len(domain.test)))
     inputs = [domain.test.load(i) for i in indices]

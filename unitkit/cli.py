@@ -27,6 +27,14 @@ app = typer.Typer(
 )
 Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]", show_default=False)]
+BadImages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stop|skip",
+        help="At images that cannot be decoded.  [default: stop before training, skip later]",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
@@ -65,11 +73,12 @@ def train(
         typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]", show_default=False),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    bad_images: BadImages = None,
 ) -> None:
     """Train a recipe, keep its run folder, and measure the result."""
     from .session import train_recipe
 
-    train_recipe(recipe, knobs or [], out, resume, device, precision, seed, checkpoint_every)
+    train_recipe(recipe, knobs or [], out, resume, device, precision, seed, checkpoint_every, bad_images)
 
 
 @app.command()
@@ -89,10 +98,12 @@ def translate(
     from rich.markup import escape
 
     from .data.decode import probe
+    from .data.short_jpeg import short_note
     from .parts import import_parts
     from .translate import jobs, load, save_picture
 
-    work = jobs(source, target)
+    notes: list[str] = []
+    work = jobs(source, target, notes)
     if parts is not None:
         import_parts(parts)
     translator = load(run, device=device)
@@ -102,8 +113,12 @@ def translate(
     with _bar() as bar:
         for before, after in bar.track(work, description=escape(f"{path}: {translator.route(path)}")):
             save_picture(translator.translate(before, path), after)
+    if translator.short:
+        notes.append(short_note(translator.short))
     done = f"{len(work)} {'picture' if len(work) == 1 else 'pictures'} in {target}"
-    Console(soft_wrap=True, emoji=False).print(done, markup=False, highlight=False)
+    console = Console(soft_wrap=True, emoji=False)
+    for line in [*(f"note: {note}" for note in notes), done]:
+        console.print(line, markup=False, highlight=False)
 
 
 @app.command()
@@ -168,12 +183,27 @@ def ablate(
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    bad_images: BadImages = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
 ) -> None:
     """Train a recipe over a grid of knobs and seeds, and report. Run it again to go on: what is done stays done."""
     from .ablate import ablate as run
 
-    run(recipe, knobs or [], seeds, out, baseline, metric, workers, ray, device, precision, checkpoint_every, yes)
+    run(
+        recipe,
+        knobs or [],
+        seeds,
+        out,
+        baseline,
+        metric,
+        workers,
+        ray,
+        device,
+        precision,
+        checkpoint_every,
+        yes,
+        bad_images,
+    )
 
 
 @app.command()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -45,6 +48,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     flat /= world()
     for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def gather(items: list[T]) -> list[T]:
+    """The items of all ranks, in the ranks' order, for each of them."""
+    if world() == 1:
+        return items
+    found: list[list[T]] = [[] for _ in range(world())]
+    dist.all_gather_object(found, items)
+    return [item for each in found for item in each]
 
 
 def any_rank(flag: bool) -> bool:

@@ -16,12 +16,16 @@ from typing import Any
 import torch
 
 from . import checkpoint
+from .data.bad import BadImage, from_json
 from .errors import UserError, nearest
 from .files import replacing
 
 
 class RunFolder:
-    """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`, `best/`."""
+    """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`, `best/`;
+    `bad_images.json` where there are any."""
+
+    BAD = "bad_images.json"
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -52,6 +56,18 @@ class RunFolder:
         """The folder of the best step's checkpoint, where the recipe watches metrics."""
         return self.path / "best"
 
+    def bad_images(self) -> list[BadImage]:
+        """The images that the run's training could not decode. Raises `UserError` for a list that is damaged."""
+        path = self.path / self.BAD
+        return from_json(checkpoint.read_json(path), path) if path.is_file() else []
+
+    def keep_bad_images(self, value: Mapping[str, Any] | None) -> None:
+        """Write the list of bad images, or take an old one away. Raises `UserError` where the disk refuses."""
+        if value is not None:
+            self.write_json(self.BAD, value)
+        else:
+            (self.path / self.BAD).unlink(missing_ok=True)
+
     def latest(self) -> Path:
         """The newest checkpoint. Raises `UserError` where there is none yet."""
         if found := checkpoint.latest(self.checkpoints):
@@ -59,10 +75,14 @@ class RunFolder:
         recipe = self.record.get("recipe", "a recipe")
         raise UserError(f"{self.path}, a run of {recipe}, has no checkpoint yet: its training has not got that far")
 
-    def create(self, record: Mapping[str, Any], source: str | None) -> None:
-        """Make the folder for a new run. Raises `UserError` where a run is already there."""
+    def refuse_existing(self) -> None:
+        """Raise `UserError` where a new run would go over one that is already there."""
         if (self.path / "run.json").exists():
             raise UserError(f"{self.path} already holds a run: continue it with --resume, or choose another --out")
+
+    def create(self, record: Mapping[str, Any], source: str | None) -> None:
+        """Make the folder for a new run. Raises `UserError` where a run is already there."""
+        self.refuse_existing()
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)

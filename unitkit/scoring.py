@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from .checkpoint import all_steps, load_model, load_step
+from .data.bad import BadImages, refuse_unreadable
 from .data.plain import plain_images
 from .data.sources import Images
 from .devices import choose_device, enough_memory
@@ -20,7 +21,7 @@ from .metrics import Metric, evaluation, parse_metrics, score
 from .metrics.record import PACKAGES
 from .report import print_metrics, write_report
 from .run import RunFolder, versions
-from .session import kept_recipe
+from .session import kept_recipe, print_notes
 
 
 def evaluate_run(
@@ -36,6 +37,10 @@ def evaluate_run(
     file = kept_recipe(folder)
     given = {**folder.record["knobs"], **({"data": data} if data else {})}
     recipe = file.build(file.values(None, given))
+    if data is None:  # images that its training has left out
+        recipe = replace(recipe, data=BadImages(recipe.data, folder.bad_images()).without())
+    refuse_unreadable(recipe.data)
+    print_notes(console, recipe.data.notes)
     model, _ = load_model(checkpoint)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:
@@ -68,19 +73,21 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     if metrics is None:
         raise UserError("say what to measure: --metrics 'fid(ab, b)'")
     images: dict[str, Images] = {}
+    notes: list[str] = []
     for word in sets:
         name, equals, location = word.partition("=")
         if not (equals and name.isalpha() and name.islower()) or name in images:
             raise UserError(
                 f"'{word}' is no set of images: expected PATH=FOLDER, each path once, such as ab=translated"
             )
-        images[name] = plain_images(location, size)
+        images[name] = plain_images(location, size, notes)
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)
     for metric in chosen:
         metric.ready()
     place = choose_device(device)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
+    print_notes(console, notes)
     with console.status("measuring"), enough_memory(place, "measuring"):
         results = score(chosen, images, device=place)
     sizes = {tuple(each.size) for each in images.values()}

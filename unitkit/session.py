@@ -9,16 +9,19 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
 
 from . import checkpoint, dist
+from .data.check import Progress
 from .devices import emulates_bf16
 from .errors import UserError
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
@@ -37,6 +40,7 @@ def train_recipe(
     precision: str | None,
     seed: int | None,
     checkpoint_every: int,
+    bad_images: str | None = None,
 ) -> None:
     """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
@@ -48,6 +52,7 @@ def train_recipe(
             if said not in (None, record[name]):
                 raise UserError(f"{out} is a run with {name} {record[name]}, not {said}: to resume, leave --{name} out")
         seed, precision = record["seed"], record["precision"]
+        bad_images = bad_images or record.get("bad_images")
     else:
         if recipe is None:
             raise UserError(
@@ -57,7 +62,7 @@ def train_recipe(
         preset, given = parse_knobs(words)
         values = file.values(preset, given)
         out = out or Path("runs") / file.name / time.strftime("%Y%m%d-%H%M%S")
-    run_training(file, values, out, record, device, precision or "fp32", seed or 0, checkpoint_every)
+    run_training(file, values, out, record, device, precision or "fp32", seed or 0, checkpoint_every, bad_images)
 
 
 def run_training(
@@ -69,22 +74,29 @@ def run_training(
     precision: str,
     seed: int,
     checkpoint_every: int,
+    bad_images: str | None = None,
 ) -> None:
     """Train a recipe with these knobs, measure, and report; `record` is that of the run to continue, else empty."""
     dist.start()
     started, resume = time.perf_counter(), bool(record)
     console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
-    trainer = Trainer(
-        file.build(values),
-        out,
-        seed=seed,
-        device=device,
-        precision=precision,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        notes={"recipe": file.name, "knobs": dict(values)},
-        source=file.source,
-    )
+    recipe = file.build(values)
+    print_notes(console, recipe.data.notes)
+    with _looking(console) as looked:
+        trainer = Trainer(
+            recipe,
+            out,
+            seed=seed,
+            device=device,
+            precision=precision,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            notes={"recipe": file.name, "knobs": dict(values)},
+            source=file.source,
+            bad_images=bad_images,
+            warn=lambda line: print_notes(console, [line]),
+            looked=looked,
+        )
     steps = trainer.recipe.steps
     name, place = escape(file.name), escape(str(out))
     console.print(f"[bold]{name}[/bold] on {trainer.device}: steps {trainer.done} to {steps}, run folder {place}")
@@ -114,6 +126,25 @@ def run_training(
             print_table(console, *seen)
         _close(console, trainer, out, time.perf_counter() - started)
     dist.stop()
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Lines that the user should know of, and that end nothing."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
+
+
+@contextmanager
+def _looking(console: Console) -> Iterator[Progress]:
+    """A bar for the look at all images before training, which goes away when it is through."""
+    columns = (TextColumn("looking at every image"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def looked(done: int, total: int) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("", total=total)
+            bar.update(task, completed=done)
+
+        yield looked
 
 
 def _resumed(
@@ -154,7 +185,7 @@ def _text(recipe: str) -> str | None:
         return None
 
 
-class _Bar(Progress):
+class _Bar(Bar):
     """A bar as wide as the terminal leaves room for, and the losses in a row below, so that no time is cut."""
 
     losses = ""

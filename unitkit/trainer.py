@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from . import checkpoint, dist
 from .data.batches import Batches
+from .data.check import Progress
 from .devices import choose_device, enough_memory
 from .doctor import plan
 from .errors import TrainingError, UserError, nearest
+from .image_check import ImageCheck, check_policy
 from .losses import non_finite_gradient
 from .metrics import evaluation
 from .nested import detached, full_precision
@@ -45,9 +48,14 @@ class Trainer:
         resume: continue the run in `out` instead of starting one.
         notes: more to keep in `run.json`, such as the knobs.
         source: the text of the recipe file, kept in the run folder.
+        bad_images: "stop" ends the training at an image that cannot be decoded, "skip" puts the next good one in its
+            place; None stops where it is found before the first step and skips later.
+        warn: is told, in a line, what is skipped.
+        looked: called with the images decoded and to decode, while all are looked at before the first step.
 
     Raises:
-        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe.
+        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe, images that cannot be
+            decoded.
     """
 
     def __init__(
@@ -62,7 +70,11 @@ class Trainer:
         resume: bool = False,
         notes: Mapping[str, Any] | None = None,
         source: str | None = None,
+        bad_images: str | None = None,
+        warn: Callable[[str], None] = warnings.warn,
+        looked: Progress | None = None,
     ) -> None:
+        check_policy(bad_images)
         if precision not in ("fp32", "bf16"):
             raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
         if checkpoint_every < 1 or seed < 0:
@@ -85,6 +97,7 @@ class Trainer:
             "world": dist.world(),
             "batch": recipe.batch,
             "steps": recipe.steps,
+            "bad_images": bad_images,
             "watch": {metric.name: metric.higher for metric in recipe.watch.metrics} if recipe.watch else {},
             "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
             **self.notes,
@@ -92,16 +105,35 @@ class Trainer:
         }
         unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
         try:
-            self._begin(record, resume, source)
+            self.images = ImageCheck(self.run, recipe.data, bad_images, warn, resumed=resume)
+            self._begin(record, resume, source, looked)
         except BaseException:
             if unlock:
                 unlock()  # now: a notebook keeps the traceback, and with it this object
             raise
 
-    def _begin(self, record: Mapping[str, Any], resume: bool, source: str | None) -> None:
+    def _begin(self, record: Mapping[str, Any], resume: bool, source: str | None, looked: Progress | None) -> None:
         recipe = self.recipe
-        if dist.rank() == 0 and not resume:
-            self.run.create(record, source)
+        self.batches = Batches(
+            recipe.data,
+            recipe.batch,
+            seed=self.seed,
+            device=self.device,
+            flip=recipe.flip,
+            crop=recipe.crop,
+            warp=recipe.warp,
+            rank=dist.rank(),
+            world=dist.world(),
+            bad=self.images.bad,
+            skip=self.images.skip,
+            memory_format=self.plan.memory_format,
+        )
+        if not resume:  # before the folder becomes a run, which the same command would not begin again
+            if dist.rank() == 0:
+                self.run.refuse_existing()
+            self.images.begin(self.batches, 0, looked)
+            if dist.rank() == 0:
+                self.run.create(record, source)
         torch.manual_seed(derive(self.seed))
         self.model: Any = self.plan.place(recipe.model.build(), self.device).train()
         self.optimizers = {
@@ -116,18 +148,10 @@ class Trainer:
         }
         self.done = self._restore(record) if resume else 0
         self.watcher = Watcher(recipe.watch, self.run) if recipe.watch else None
-        self.batches = Batches(
-            recipe.data,
-            recipe.batch,
-            seed=self.seed,
-            device=self.device,
-            flip=recipe.flip,
-            crop=recipe.crop,
-            warp=recipe.warp,
-            rank=dist.rank(),
-            world=dist.world(),
-            memory_format=self.plan.memory_format,
-        )
+        if resume and not self.finished:
+            self.images.begin(self.batches, self.done, looked)
+        if dist.rank() == 0:
+            self.images.keep()
 
     def parameters(self, player: Player) -> list[nn.Parameter]:
         """What a player trains; a tied parameter once."""
@@ -171,8 +195,9 @@ class Trainer:
                 stop = dist.any_rank(self.stopping is not None)
                 if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
                     with self._kept(), enough_memory(self.device, f"the sample grid of step {self.done}"):
-                        save_grid(self.model, self.recipe.data, self.run.samples / f"step-{self.done:08d}.png")
+                        save_grid(self.model, self.images.measured(), self.run.samples / f"step-{self.done:08d}.png")
                 if self.done % self.checkpoint_every == 0 or last or stop:
+                    self.images.share()
                     self.save()
                 if stop:
                     return False
@@ -188,7 +213,7 @@ class Trainer:
     def _watch(self) -> None:
         if self.watcher and dist.rank() == 0 and self.watcher.due(self.done):
             with self._kept(), enough_memory(self.device, f"measuring after step {self.done}"):
-                best = self.watcher.measure(self.done, self.model, self.recipe.data, self.device)
+                best = self.watcher.measure(self.done, self.model, self.images.measured(), self.device)
             if best:
                 self.save(self.watcher.folder, keep=1)
 
@@ -289,7 +314,7 @@ class Trainer:
         with enough_memory(self.device, "measuring"):
             found = evaluation(
                 self.model,
-                self.recipe.data,
+                self.images.measured(),
                 self.recipe.evaluate,
                 checkpoint=f"step-{self.done:08d}",
                 step=self.done,
@@ -314,7 +339,7 @@ class Trainer:
         self._check_phases(step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)
-            anew = {key: record[key] for key in ("data", "steps")}
+            anew = {key: record[key] for key in ("data", "steps", "bad_images")}
             self.run.write_json("run.json", {**before, **self.notes, **anew})
         return step
 

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from . import checkpoint
 from .data.decode import SUFFIXES, decode, probe, to_array, to_image, upright
+from .data.folders import passed_over, read_folder
 from .devices import choose_device
 from .doctor import usual_layout
 from .errors import UserError, nearest
@@ -47,10 +48,12 @@ class Translator:
     Attributes:
         model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
         labels: what the domains are, by letter.
+        short: JPEG files that lacked their last bytes and were translated as viewers show them.
     """
 
     def __init__(self, model: Any, labels: dict[str, str]) -> None:
         self.model, self.labels = model.eval(), labels
+        self.short: list[Path] = []
 
     def check(self, path: str) -> None:
         """Raise `UserError` for a path that is not a word over this model's domains."""
@@ -79,7 +82,7 @@ class Translator:
             UserError: an unknown path, or a picture that cannot be read.
         """
         self.check(path)
-        pixels = _pixels(picture, self.model.channels[path[0]])
+        pixels = _pixels(picture, self.model.channels[path[0]], self.short)
         if self.model.size:
             return self._at_fixed_size(pixels, path)
         height, width = pixels.shape[1:]
@@ -112,8 +115,10 @@ class Translator:
         return to_image(self._network(small, path)).resize(picture.size, Image.Resampling.BICUBIC)
 
 
-def jobs(source: str | Path, target: str | Path) -> list[tuple[Path, Path]]:
+def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None) -> list[tuple[Path, Path]]:
     """What `unitkit translate` has to do: (input file, output file), names kept for a folder.
+
+    Links in a folder are followed. `notes` gets a line on what was passed over, if anything was.
 
     Raises:
         UserError: an input that is not there, a folder without images, an output that is an input.
@@ -127,19 +132,15 @@ def jobs(source: str | Path, target: str | Path) -> list[tuple[Path, Path]]:
     elif source.is_dir():
         # An output folder inside the input folder holds what an earlier call made: no input.
         skip = target.resolve() if target.resolve() != source.resolve() else None
-        files = sorted(
-            p
-            for p in source.rglob("*")
-            if p.suffix.lower() in SUFFIXES
-            and not p.name.startswith(".")
-            and not p.is_dir()
-            and (skip is None or skip not in p.resolve().parents)
-        )
+        files = read_folder(source, skip)
+        if notes is not None:
+            notes += passed_over(files.passed, source)
         if not files:
-            raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})")
+            others = "".join(f"; {note}" for note in passed_over(files.passed, "it"))
+            raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))}{others})")
         if target.exists() and not target.is_dir():
             raise UserError(f"the input is a folder, so the output must be one: {target} is a file")
-        found = [(p, target / p.relative_to(source)) for p in files]
+        found = [(p, target / p.relative_to(source)) for p in files.paths]
     else:
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
         raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
@@ -158,11 +159,11 @@ def save_picture(picture: Image.Image, path: Path) -> None:
         raise UserError(f"cannot write {path}: {error}") from error
 
 
-def _pixels(picture: str | Path | Image.Image | np.ndarray, channels: int) -> np.ndarray:
+def _pixels(picture: str | Path | Image.Image | np.ndarray, channels: int, short: list[Path]) -> np.ndarray:
     """uint8 (channels, H, W) from a file, a PIL image or an array."""
     if isinstance(picture, str | Path):
         probe(Path(picture))
-        return decode(Path(picture), channels, None)
+        return decode(Path(picture), channels, None, short)
     if isinstance(picture, np.ndarray):
         shape = picture.shape if picture.ndim == 3 else (*picture.shape, 1)
         if picture.dtype != np.uint8 or not picture.size or len(shape) != 3 or shape[2] not in (1, 3, 4):

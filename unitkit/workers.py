@@ -38,6 +38,7 @@ class Job:
     device: str
     precision: str
     checkpoint_every: int
+    bad_images: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ def run_job(job: Job, threads: int = 0) -> str | None:
     try:
         _wait_for(job.out)
         if (job.out / "run.json").is_file():
-            train_recipe(None, (), job.out, True, job.device, None, None, job.checkpoint_every)
+            train_recipe(None, (), job.out, True, job.device, None, None, job.checkpoint_every, job.bad_images)
         else:
             file = read_recipe_file(_recipe(job))
             values = file.values(None, job.knobs)
-            run_training(file, values, job.out, {}, job.device, job.precision, job.seed, job.checkpoint_every)
+            run_training(
+                file, values, job.out, {}, job.device, job.precision, job.seed, job.checkpoint_every, job.bad_images
+            )
     except (UserError, TrainingError) as error:
         print(f"error: {error}", flush=True)
         return str(error)

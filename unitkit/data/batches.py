@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 from ..images import to_tensor
+from .bad import BadImage, BadImages
 from .cache import Decoded, memory_limit
 from .domains import Data
 from .sampler import indices
@@ -22,8 +25,9 @@ class Batches:
     `batch` is the number of images per domain on this rank. `flip` mirrors each image with probability 1/2. With `crop`
     images are decoded `crop` pixels higher and wider than `data.size`, and a random window of the size is cut from
     each; `warp` comes last. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free).
-    `rank` of `world` says which slice of the global batch is this one's. Raises `UserError` for a `batch` below 1 or a
-    `crop` below 0.
+    `rank` of `world` says which slice of the global batch is this one's. `bad` are images known as bad, whose places
+    others take; `skip` is told of each that is found when a step needs it, which then ends nothing. Raises `UserError`
+    for a `batch` below 1 or a `crop` below 0.
     """
 
     def __init__(
@@ -39,26 +43,27 @@ class Batches:
         world: int = 1,
         limit_bytes: int | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
+        bad: BadImages | None = None,
+        skip: Callable[[BadImage], None] | None = None,
     ) -> None:
         if batch < 1 or crop < 0:
             raise UserError(f"batch={batch} and crop={crop} are not possible: expected batch 1 or more, crop 0 or more")
         self.data, self.batch_size, self.seed, self.device = data, batch, seed, torch.device(device)
         self.flip, self.crop, self.warp, self.rank, self.world = flip, crop, warp, rank, world
         self.memory_format = memory_format
-        share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
+        self.bad, self.skip = BadImages(data) if bad is None else bad, skip
+        self.share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
         height, width = data.size
         window = (height + crop, width + crop)
-        self.train = {k: Decoded(domain.train.at(window), share) for k, domain in data.domains.items()}
+        self.train = {k: Decoded(domain.train.at(window), self.share) for k, domain in data.domains.items()}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """The step's images by letter: float32 (B, C, H, W) in [-1, 1], on the device, augmented.
 
         Where a training may see a domain's classes they come along, int64 (B,), as `label:a`. Raises the `UserError`
-        of an image that cannot be decoded. Starts decoding the next steps' images.
+        of an image that cannot be decoded, where nobody skips it. Starts decoding the next steps' images.
         """
-        now = self._chosen(step)
-        for decoded, chosen in now:  # all domains at once, before the first is waited for
-            decoded.prefetch(chosen)
+        now = self._ready(step)
         draws = np.random.SeedSequence((self.seed, step, self.rank)).generate_state(1, np.uint64)
         # Drawn on the CPU, so that a seed means the same augmentation on every device.
         generator = torch.Generator().manual_seed(int(draws[0] >> 1))
@@ -79,11 +84,30 @@ class Batches:
         chosen = zip(self.train, self._chosen(step), strict=True)
         return {letter: [decoded.images.name(int(i)) for i in order] for letter, (decoded, order) in chosen}
 
+    def _ready(self, step: int) -> list[tuple[Decoded, np.ndarray]]:
+        """The step's images, decoded; those that cannot be decoded are replaced until all can."""
+        while True:
+            now = self._chosen(step)
+            for decoded, chosen in now:  # all domains at once, before the first is waited for
+                decoded.prefetch(chosen)
+            broken = [
+                (BadImage(letter, "train", i, decoded.images.name(i), str(error), step), error)
+                for letter, (decoded, chosen) in zip(self.train, now, strict=True)
+                for i, error in decoded.broken(chosen).items()
+            ]
+            if not broken:
+                return now
+            for bad, error in broken:
+                if self.skip is None:
+                    raise error
+                self.skip(bad)
+                self.bad.add(bad)
+
     def _chosen(self, step: int) -> list[tuple[Decoded, np.ndarray]]:
         shared = {"seed": self.seed, "batch": self.batch_size, "rank": self.rank, "world": self.world}
         return [
-            (decoded, indices(step, domain=place, n=len(decoded.images), **shared))
-            for place, decoded in enumerate(self.train.values())
+            (decoded, self.bad.good(letter, indices(step, domain=place, n=len(decoded.images), **shared), step))
+            for place, (letter, decoded) in enumerate(self.train.items())
         ]
 
     def _on_device(self, images: np.ndarray) -> Tensor:

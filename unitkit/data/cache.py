@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,29 +50,41 @@ class Decoded:
         self.images = images
         shape = (len(images), images.channels, *images.size)
         size = int(np.prod(shape, dtype=np.int64))
-        self.mapped = size > limit_bytes
+        self.mapped = not fits(images, limit_bytes)
         self.buffer = _mapped(shape, size) if self.mapped else np.empty(shape, np.uint8)
         self.ready = np.zeros(len(images), bool)
         self.pending: dict[int, Future[None]] = {}
         self.lock = threading.Lock()
 
-    def prefetch(self, indices: Sequence[int] | np.ndarray) -> list[Future[None]]:
+    def prefetch(self, indices: Sequence[int] | np.ndarray) -> dict[int, Future[None]]:
         """Start decoding, in the background, those images that are not ready; the futures of what is under way."""
         wanted = np.asarray(indices)
         missing = wanted[~self.ready[wanted]].tolist()
         if not missing:
-            return []
+            return {}
         with self.lock:
             for i in missing:
                 if i not in self.pending and not self.ready[i]:
                     self.pending[i] = _pool().submit(self._decode, i)
-            return [self.pending[i] for i in missing if i in self.pending]
+            return {i: self.pending[i] for i in missing if i in self.pending}
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images, uint8 (k, C, H, W), a copy. Raises the `UserError` of the first that cannot be decoded."""
-        for future in self.prefetch(indices):
+        for future in self.prefetch(indices).values():
             future.result()
         return np.asarray(self.buffer[np.asarray(indices)])
+
+    def broken(self, indices: Sequence[int] | np.ndarray) -> dict[int, UserError]:
+        """Decode the images that are not ready; those that cannot be decoded, and why."""
+        futures = self.prefetch(indices)
+        try:
+            return _errors(futures)
+        except BaseException:
+            with self.lock:
+                for i, future in futures.items():
+                    if future.cancelled():
+                        self.pending.pop(i, None)
+            raise
 
     def _decode(self, i: int) -> None:
         try:
@@ -80,6 +93,31 @@ class Decoded:
         finally:  # an image that failed is tried again when it is next needed: the file may have been mended
             with self.lock:
                 del self.pending[i]
+
+
+def fits(images: Images, limit_bytes: int) -> bool:
+    """Whether all images, decoded, take no more than so many bytes."""
+    return len(images) * images.channels * images.size[0] * images.size[1] <= limit_bytes
+
+
+def broken(images: Images, indices: Sequence[int]) -> dict[int, UserError]:
+    """Decode images without keeping them; those that cannot be decoded, and why."""
+    return _errors({i: _pool().submit(images.load, i) for i in indices})
+
+
+def _errors(futures: Mapping[int, Future[Any]]) -> dict[int, UserError]:
+    errors = {}
+    try:
+        for i, future in futures.items():
+            try:
+                future.result()
+            except UserError as error:
+                errors[i] = error
+    except BaseException:  # Ctrl-C, say: what waits for its turn must not keep the process
+        for future in futures.values():
+            future.cancel()
+        raise
+    return errors
 
 
 def _mapped(shape: tuple[int, ...], size: int) -> np.ndarray:

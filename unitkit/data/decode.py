@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
+from .short_jpeg import completed
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
 ORIENTATION = 0x0112
@@ -55,18 +56,31 @@ def probe(path: str | Path) -> Header:
         return Header(width, height, 1 if grey else 3)
 
 
-def decode(path: str | Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def decode(
+    path: str | Path, channels: int, size: tuple[int, int] | None = None, short: list[Path] | None = None
+) -> np.ndarray:
     """The picture as a uint8 array (channels, H, W), upright and over white where it is transparent.
 
     With `size` (H, W) it is scaled, antialiased, until it covers the size and cut to its centre. One 16-bit channel is
-    scaled by 1/257 and rounded; three keep their high bytes, which is all that PIL reads of them. Raises `UserError`,
-    naming the path, for a file that is damaged or no image.
+    scaled by 1/257 and rounded; three keep their high bytes, which is all that PIL reads of them. A JPEG that lacks no
+    more than its last bytes is decoded as viewers do, grey where they are missing, and its path appended to `short`.
+    Raises `UserError`, naming the path, for a file that is damaged or no image.
     """
     with _opened(path) as image:
-        if size is not None:
-            _draft(image, size)
-        image.load()
-        picture = upright(image, channels, path)
+        orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
+        reduced = None if size is None else _reduced(image, size)
+        if reduced:
+            image.draft(None, reduced)
+        try:
+            image.load()
+        except OSError:
+            if (whole := _completed(image, path, reduced)) is None:
+                raise
+            if short is not None:
+                short.append(Path(path))
+        else:
+            whole = image
+        picture = _turned(_eight_bit(whole, path), orientation, channels)
         return to_array(picture if size is None else fit(picture, size))
 
 
@@ -75,8 +89,10 @@ def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
 
     Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits.
     """
-    picture = _eight_bit(image, name)
-    orientation = _orientation(image)
+    return _turned(_eight_bit(image, name), _orientation(image), channels)
+
+
+def _turned(picture: Image.Image, orientation: int, channels: int) -> Image.Image:
     if orientation in TURNS:
         picture = picture.transpose(TURNS[orientation])
     return picture.convert("L" if channels == 1 else "RGB")
@@ -145,9 +161,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         # The method of the base class: that of a PNG decodes the whole picture in search of late metadata.
-        return int(Image.Image.getexif(image).get(ORIENTATION, 1))
+        value = Image.Image.getexif(image).get(ORIENTATION)
     except Exception:  # unreadable metadata is no reason to refuse the picture
         return 1
+    return value if value in TURNS else 1  # viewers leave a picture as it is where the value means nothing
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
@@ -155,12 +172,15 @@ def _upright(image: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
-def _draft(image: Image.Image, size: tuple[int, int]) -> None:
-    """Let a JPEG decode at a fraction of its size, no smaller than twice what is needed. Other formats ignore it."""
+def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
+    """A fraction of a JPEG's size to decode it at, no smaller than twice what is needed. Other formats ignore it."""
     width, height = _upright(image)
     scale = 2 * max(size[0] / height, size[1] / width)
-    if scale < 1:
-        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+    return (math.ceil(image.width * scale), math.ceil(image.height * scale)) if scale < 1 else None
+
+
+def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | None) -> Image.Image | None:
+    return completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
 
 
 def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from .arrays import idx_images, idx_labels, npz_array, npz_shapes, reason
-from .locations import hold_out
+from .held_out import hold_out
 from .sources import ImageArray
 
 TRAIN, TEST = "train", "test"

@@ -15,8 +15,11 @@ import numpy as np
 from ..errors import UserError, nearest
 from ..registry import Registry
 from .decode import Header, probe
-from .locations import Raw, Readers, read_location, several
+from .folders import FileSet, passed_over, total
+from .held_out import Raw, Readers
+from .locations import read_location, several
 from .sources import ImageArray, ImageFiles, Images, digest
+from .truth import Aligned
 
 datasets = Registry("data")
 MOST = len(string.ascii_lowercase)
@@ -44,7 +47,7 @@ class Data:
 
     `truth(path, i)`, for data that knows it, is the true translation of test image `i` of the path's first domain into
     its last, uint8 (C, H, W). `facts` is what every record of a result should say besides, such as the protocol by
-    which images were chosen, ready for JSON.
+    which images were chosen, ready for JSON. `notes` are lines for the user on what was found and is not used.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Data:
     domains: dict[str, Domain]
     truth: Callable[[str, int], np.ndarray] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> dict[str, int]:
@@ -88,14 +92,16 @@ def open_data(
     aligned: bool = False,
     seed: int = 0,
 ) -> Data:
-    """The data of that name or at that location, every header checked, no pixel decoded yet.
+    """The data of that name or at that location, every header read, no pixel decoded yet.
 
     `data` is a registered data source ("portraits"), or a folder root/train/LABEL and root/test/LABEL or root/LABEL, a
-    list of images (.txt), an .npz, or one location per domain with commas between. `size` is the side or (H, W) that
+    list of images (.txt), an .npz, or one location per domain with commas between. Images that cannot be read are kept
+    in their places: a training or an evaluation decides about them. `size` is the side or (H, W) that
     images are brought to; `labels` ("neutral,smiling") chooses domains and their order, or names the locations where
     they are several; `domains` is the number that is needed; `channels` (1 or 3) overrides what the files are; `seed`
-    is that of data made at random. With `aligned`, held-out images of equal names are one scene in every domain
-    (val/satellite/0001.jpg, val/map/0001.png), for metrics that compare with the truth; training stays unpaired.
+    is that of data made at random. With `aligned`, held-out images of equal paths below their domain's folder are one
+    scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics that compare with the truth; training stays
+    unpaired.
     Raises `UserError` for what is missing, damaged, or does not fit.
     """
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -116,48 +122,22 @@ def open_data(
         folders = (path.name for path in Path().iterdir() if path.is_dir())
         near = nearest(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
         raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}). {near}")
-    readers = _choose(read_location(data), labels, domains, data)
-    found = {label: read() for label, read in readers.items()}
-    headers = _headers([path for splits in found.values() for raw in splits if isinstance(raw, list) for path in raw])
+    readers, notes = read_location(data)
+    found = {label: read() for label, read in _choose(readers, labels, domains, data).items()}
+    sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]
+    headers = _headers([path for each in sets for path in each.paths])
 
     def images(raw: Raw, label: str) -> Images:
-        own = (s.channels if isinstance(s, ImageArray) else max(headers[p].channels for p in s) for s in found[label])
-        depth = channels or max(own)
-        return raw.at(shape, depth) if isinstance(raw, ImageArray) else ImageFiles(raw, depth, shape)
+        depth = channels or max(_channels(each, headers, label) for each in found[label])
+        if isinstance(raw, ImageArray):
+            return raw.at(shape, depth)
+        broken = {i: header for i, path in enumerate(raw.paths) if isinstance(header := headers[path], UserError)}
+        return ImageFiles(raw.paths, depth, shape, raw.keys, broken)
 
     splits = ((label, images(train, label), images(test, label)) for label, (train, test) in found.items())
     made = make_domains(splits)
-    return Data(data, shape, made, _truth(made) if aligned else None)
-
-
-def _truth(domains: Mapping[str, Domain]) -> Callable[[str, int], np.ndarray]:
-    """The true counterparts by name (of arrays: by place). Raises `UserError` for an image that has none."""
-    places = {letter: _places(domain.test) for letter, domain in domains.items()}
-    first, *others = domains.values()
-    for other in others:
-        for one, two in (first, other), (other, first):
-            missing = places[one.letter].keys() - places[two.letter].keys()
-            if missing:
-                name = one.test.name(places[one.letter][min(missing)])
-                raise UserError(
-                    f"the data are not aligned: '{name}' of {one.label} has no counterpart of that name in {two.label} "
-                    f"({len(missing)} of {len(one.test)} held-out images have none)"
-                )
-
-    def truth(path: str, i: int) -> np.ndarray:
-        name = _key(domains[path[0]].test, i)
-        return domains[path[-1]].test.load(places[path[-1]][name])
-
-    return truth
-
-
-def _places(images: Images) -> dict[str, int]:
-    return {_key(images, i): i for i in range(len(images))}
-
-
-def _key(images: Images, i: int) -> str:
-    """What the images of one scene have in common: a file's name without its suffix, or a row's number."""
-    return images.paths[i].stem if isinstance(images, ImageFiles) else str(i)
+    notes += passed_over(total(sets), data)
+    return Data(data, shape, made, Aligned(made) if aligned else None, notes=tuple(notes))
 
 
 def _choose(readers: Readers, labels: str | None, domains: int | None, data: str) -> Readers:
@@ -188,8 +168,8 @@ def _choose(readers: Readers, labels: str | None, domains: int | None, data: str
     return {label: readers[label] for label in wanted}
 
 
-def _headers(paths: list[Path]) -> dict[Path, Header]:
-    """The headers of all files. Raises `UserError` that names the first broken one and counts the others."""
+def _headers(paths: list[Path]) -> dict[Path, Header | UserError]:
+    """The headers of all files, or why they cannot be read."""
 
     def look(path: Path) -> Header | UserError:
         try:
@@ -197,14 +177,15 @@ def _headers(paths: list[Path]) -> dict[Path, Header]:
         except UserError as error:
             return error
 
-    headers, broken = {}, []
     with ThreadPoolExecutor(8) as pool:
-        for path, found in zip(paths, pool.map(look, paths), strict=True):
-            if isinstance(found, UserError):
-                broken.append(found)
-            else:
-                headers[path] = found
-    if broken:
-        others = f"; and {len(broken) - 1} more images cannot be read" if len(broken) > 1 else ""
-        raise UserError(f"{broken[0]}{others}")
-    return headers
+        return dict(zip(paths, pool.map(look, paths), strict=True))
+
+
+def _channels(raw: Raw, headers: Mapping[Path, Header | UserError], label: str) -> int:
+    if isinstance(raw, ImageArray):
+        return raw.channels
+    found = [headers[path] for path in raw.paths]
+    known = [header.channels for header in found if isinstance(header, Header)]
+    if not known:
+        raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {found[0]}")
+    return max(known)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from .decode import decode, fit, to_array, to_image
+from .folders import key_of
 
 
 class Images(Protocol):
@@ -52,11 +53,26 @@ def digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files, decoded when they are asked for."""
+    """Image files, decoded when they are asked for.
+
+    Attributes:
+        keys: what the files of one scene have in common in several domains or sets: the path below the domain's folder
+            without its suffix. Where none are given, below the deepest folder that holds all files.
+        broken: the images, by index, whose headers cannot be read, and why.
+        short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
+    """
 
     paths: Sequence[Path]
     channels: int
     size: tuple[int, int]
+    keys: Sequence[str] = ()
+    broken: Mapping[int, UserError] = field(default_factory=dict)
+    short: list[Path] = field(default_factory=list, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.paths and not self.keys:
+            root = os.path.commonpath([path.parent for path in self.paths])
+            object.__setattr__(self, "keys", [key_of(path.relative_to(root)) for path in self.paths])
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,15 +81,28 @@ class ImageFiles:
         return str(self.paths[i])
 
     def load(self, i: int) -> np.ndarray:
-        return decode(self.paths[i], self.channels, self.size)
+        return decode(self.paths[i], self.channels, self.size, self.short)
 
     def fingerprint(self) -> str:
         """Over the files' names, sizes and times of change, not their folder: a folder may move."""
-        stats = [(path.name, os.stat(path)) for path in self.paths]
-        return digest(*((name, s.st_size, s.st_mtime_ns) for name, s in stats))
+        return digest(*(_trace(path) for path in self.paths))
 
     def at(self, size: tuple[int, int]) -> ImageFiles:
         return replace(self, size=size)
+
+    def pick(self, rows: Sequence[int]) -> ImageFiles:
+        """Only these of its images."""
+        keys = [self.keys[i] for i in rows]
+        broken = {new: self.broken[old] for new, old in enumerate(rows) if old in self.broken}
+        return replace(self, paths=[self.paths[i] for i in rows], keys=keys, broken=broken)
+
+
+def _trace(path: Path) -> tuple[object, ...]:
+    try:
+        status = os.stat(path)
+    except OSError:  # gone since the data were opened, which must not end a training that has decoded it
+        return path.name, None
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 class ImageArray:

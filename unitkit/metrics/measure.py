@@ -13,6 +13,7 @@ import torch
 
 from ..data import Data
 from ..data.sources import ImageFiles, Images
+from ..data.truth import refuse_ambiguous
 from ..errors import UserError
 from ..images import at_once, to_tensor, to_uint8
 from ..seeds import derive
@@ -104,11 +105,16 @@ def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
     if len({tuple(each.size) for each in sets.values()}) > 1:
         sizes = ", ".join(f"{name} {each.size[0]}x{each.size[1]}" for name, each in sets.items())
         raise UserError(f"{apart} the sets differ in size, {sizes}: give one, such as --size 256")
-    files = [each for each in sets.values() if isinstance(each, ImageFiles)]
-    for one, two in itertools.pairwise(files):
-        for a, b in zip(one.paths, two.paths, strict=True):
-            if a.stem != b.stem:
-                raise UserError(f"{apart} '{a}' stands beside '{b}'")
+    files = {name: each for name, each in sets.items() if isinstance(each, ImageFiles)}
+    for name, each in files.items():
+        refuse_ambiguous(each, f"the set '{name}'")
+    for one, two in itertools.pairwise(files.values()):
+        for i, (a, b) in enumerate(zip(one.keys, two.keys, strict=True)):
+            if a != b:
+                raise UserError(
+                    f"{apart} '{one.name(i)}' stands beside '{two.name(i)}': expected the same paths below the folders "
+                    f"of both sets, but for the suffix"
+                )
 
 
 def _of_one_depth(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,0 +1,116 @@
+"""What a training does about images that cannot be decoded: it looks for them, stops or skips, and keeps their list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from . import dist
+from .data import Data
+from .data.bad import SHOWN, BadImage, BadImages, described, none_left
+from .data.batches import Batches
+from .data.check import Progress, bad_images, sampled
+from .data.short_jpeg import short_note
+from .data.sources import ImageFiles
+from .errors import UserError, nearest
+from .run import RunFolder
+
+Policy = Literal["stop", "skip"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+# Images of a domain, or their share, that may be found bad while a training runs before the disk is suspected.
+SUDDEN, SUDDEN_SHARE = 10, {None: 0.05, "skip": 0.5}
+
+
+def check_policy(policy: str | None) -> None:
+    """Raise `UserError` for what is neither None nor one of `POLICIES`."""
+    if policy is not None and policy not in POLICIES:
+        raise UserError(f"bad images can be met with stop or skip, not '{policy}'. {nearest(policy, POLICIES)}")
+
+
+class ImageCheck:
+    """The bad images of a training.
+
+    Args:
+        run: where their list is kept, `bad_images.json`.
+        data: of the training.
+        policy: "stop" ends the training at any bad image, "skip" at none; None stops before the first step and skips
+            what is found later.
+        warn: is told, in a line, of what is skipped.
+        resumed: whether the run's list is to be gone on with.
+    """
+
+    def __init__(
+        self, run: RunFolder, data: Data, policy: str | None, warn: Callable[[str], None], resumed: bool
+    ) -> None:
+        check_policy(policy)
+        self.run, self.policy, self.warn = run, policy, warn
+        self.bad = BadImages(data, run.bad_images() if resumed else ())
+        self.later = Counter[str]()
+
+    def begin(self, batches: Batches, step: int, progress: Progress | None = None) -> None:
+        """Look at every image before step `step` is trained. Raises `UserError` where the policy is to stop."""
+        data = self.bad.data
+        found = [each for each in dist.gather(bad_images(batches, step, progress)) if self.bad.add(each)]
+        for note in sampled(batches) if dist.rank() == 0 else ():
+            self.warn(note)
+        self._note_short(data)
+        if found and (self.policy == "stop" or (self.policy is None and step == 0)):
+            self._refuse(found)
+        for letter, domain in data.domains.items():
+            if len(self.bad.of(letter, "train")) == len(domain.train):
+                raise UserError(none_left(domain, "training", len(domain.train), self.bad.of(letter, "train")[0]))
+        self.measured()  # refuses a split without a good image to measure on
+        if found and dist.rank() == 0:
+            self.warn(f"{described(found, self.run.path / self.run.BAD)}; left out")
+
+    def skip(self, bad: BadImage) -> None:
+        """What happens to an image that is found bad when a step needs it. Raises `UserError` where it is to stop."""
+        domain = self.bad.data.domains[bad.letter]
+        self.later[bad.letter] += 1
+        if self.policy == "stop":
+            raise UserError(f"{bad.reason}; the training can go on without it: --bad-images skip")
+        if self.later[bad.letter] > max(SUDDEN, SUDDEN_SHARE[self.policy] * len(domain.train)):
+            raise UserError(
+                f"{self.later[bad.letter]} images of '{domain.label}' could not be read since the training began, the "
+                f"last: {bad.reason}; see whether the disk that holds them is there, and resume"
+            )
+        self.bad.add(bad)
+        if dist.rank() == 0:
+            self.keep()
+            self.warn(f"{bad.reason}; others take its place from step {bad.step + 1} on")
+
+    def share(self) -> None:
+        """Bring together what all ranks have found; each of them must call this at the same step."""
+        if dist.world() == 1:
+            return
+        new = [bad for bad in dist.gather(list(self.bad.found.values())) if self.bad.add(bad)]
+        if new and dist.rank() == 0:
+            self.keep()
+            self.warn(f"{described(new)}; others take their places")
+
+    def keep(self) -> None:
+        """Write the list to the run, or remove that of an earlier attempt where nothing is bad."""
+        self.run.keep_bad_images(self.bad.to_json() if self.bad else None)
+
+    def measured(self) -> Data:
+        """The data without their bad images, to measure and to show."""
+        return self.bad.without()
+
+    def _refuse(self, found: list[BadImage]) -> None:
+        if len(found) > SHOWN and dist.rank() == 0:
+            self.keep()
+        listed = self.run.path / self.run.BAD
+        raise UserError(f"{described(found, listed)}. Mend or remove them, or leave them out with --bad-images skip")
+
+    def _note_short(self, data: Data) -> None:
+        short = [
+            path
+            for domain in data.domains.values()
+            for images in (domain.train, domain.test)
+            if isinstance(images, ImageFiles)
+            for path in images.short
+        ]
+        short = dist.gather(short)
+        if short and dist.rank() == 0:
+            self.warn(short_note(short))
