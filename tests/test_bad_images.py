@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import TINY, one_line, unitkit
+from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 from safetensors.torch import load_file
 from test_dist import two_ranks
@@ -217,6 +218,17 @@ def test_ctrl_c_leaves_nothing_to_wait_for(tmp_path: Path, monkeypatch: pytest.M
         assert len(calls) < 60
 
 
+def test_ctrl_c_while_looking_ends_at_once(tmp_path: Path) -> None:
+    data = photos(tmp_path / "data", train=60)
+    moments = [Moment("unitkit.data.cache:_errors", 2, (signal.SIGINT,))]
+    words = (TINY, f"data={data}", "--out", tmp_path / "run")
+    answer = run(tmp_path / "log", "train", *words, moments=moments, terminal=True)
+    assert answer.status == 130 and answer.err == "", answer
+    assert not (tmp_path / "run/run.json").exists()
+    answer = run(tmp_path / "log", "train", *words, "steps=1", terminal=True)
+    assert answer.status == 0 and "looking at every image" in answer.out, answer
+
+
 def test_an_image_that_was_cancelled_is_decoded_when_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = open_data(str(photos(tmp_path)), size=16).domains["a"].train
     decoded = Decoded(images, 10**9)
@@ -377,7 +389,9 @@ def test_bad_held_out_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert answer.status == 0, answer.err
     (entry,) = RunFolder(folder).evaluations()
     assert entry["metrics"]["attribute_success(ab)"]["n"] == {"ab": 3}
+    assert "left out: 1 of 'x' and 1 of 'y'" in answer.out
     other = photos(tmp_path / "other")
+    damage(other / "train/x/02.jpg", "empty")  # which nothing reads
     bad = damage(other / "test/x/02.jpg", "empty")
     one_line(unitkit("evaluate", folder, "--data", other), f"'{bad}'")
 

@@ -359,7 +359,7 @@ def test_broken_headers_are_kept_in_their_places(tmp_path: Path) -> None:
     assert counts(data) == {"x": (3, 2), "y": (3, 2)} and data.channels == {"a": 3, "b": 3}
     assert [bad.place for bad in unreadable(data)] == [("a", "train", 1), ("b", "test", 0)]
     with pytest.raises(UserError, match=r"2 images cannot be decoded: .*001\.png.*; .*100\.png"):
-        refuse_unreadable(data)
+        refuse_unreadable(data, "Mend them")
     for path in (tmp_path / "train" / "x").iterdir():
         path.write_bytes(b"\x89PNG")
     refused(tmp_path, "none of the 3 images of 'x' can be read", "000.png")

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from .ablation import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
 from .ablation_report import write_ablation_report
-from .data.bad import refuse_unreadable
+from .data.bad import WAY_OUT, refuse_unreadable
 from .devices import choose_device
 from .errors import UserError, nearest
 from .grid import Cell, Grid, label, one_setting, read_grid
@@ -96,7 +96,7 @@ def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images:
         recipe = file.build({**file.values(), **grid.fixed, **setting})
         recipe.checked()
         if bad_images != "skip":
-            refuse_unreadable(recipe.data)
+            refuse_unreadable(recipe.data, WAY_OUT)
     except UserError as error:
         listed = [name for name, value in setting.items() if isinstance(value, str)]
         hint = f" (a value that holds a comma itself ends with a semicolon: '{listed[0]}=x,y;')" if listed else ""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from . import dist
 from .data import Data
-from .data.bad import SHOWN, BadImage, BadImages, described, none_left
+from .data.bad import SHOWN, WAY_OUT, BadImage, BadImages, described, none_left
 from .data.batches import Batches
 from .data.check import Progress, bad_images, sampled
 from .data.short_jpeg import short_note
@@ -85,9 +85,10 @@ class ImageCheck:
         if dist.world() == 1:
             return
         new = [bad for bad in dist.gather(list(self.bad.found.values())) if self.bad.add(bad)]
-        if new and dist.rank() == 0:
+        if dist.rank() == 0:
             self.keep()
-            self.warn(f"{described(new)}; others take their places")
+            if new:
+                self.warn(f"{described(new)}; others take their places")
 
     def keep(self) -> None:
         """Write the list to the run, or remove that of an earlier attempt where nothing is bad."""
@@ -101,7 +102,7 @@ class ImageCheck:
         if len(found) > SHOWN and dist.rank() == 0:
             self.keep()
         listed = self.run.path / self.run.BAD
-        raise UserError(f"{described(found, listed)}. Mend or remove them, or leave them out with --bad-images skip")
+        raise UserError(f"{described(found, listed)}. {WAY_OUT}")
 
     def _note_short(self, data: Data) -> None:
         short = [

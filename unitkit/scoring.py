@@ -39,8 +39,11 @@ def evaluate_run(
     recipe = file.build(file.values(None, given))
     if data is None:  # images that its training has left out
         recipe = replace(recipe, data=BadImages(recipe.data, folder.bad_images()).without())
-    refuse_unreadable(recipe.data)
+    refuse_unreadable(recipe.data, "Mend or remove them", ("test",))
     print_notes(console, recipe.data.notes)
+    if left_out := recipe.data.facts.get("left_out"):
+        count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
+        print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
     model, _ = load_model(checkpoint)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:

@@ -24,6 +24,7 @@ from . import checkpoint, dist
 from .data.check import Progress
 from .devices import emulates_bf16
 from .errors import UserError
+from .image_check import check_policy
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
 from .parts import from_outside
 from .report import picks, print_metrics, print_table, write_report
@@ -45,6 +46,7 @@ def train_recipe(
     """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
         words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
+    check_policy(bad_images)
     record: dict[str, Any] = {}
     if resume:
         file, values, record, out = _resumed(recipe, words, out)
@@ -52,7 +54,6 @@ def train_recipe(
             if said not in (None, record[name]):
                 raise UserError(f"{out} is a run with {name} {record[name]}, not {said}: to resume, leave --{name} out")
         seed, precision = record["seed"], record["precision"]
-        bad_images = bad_images or record.get("bad_images")
     else:
         if recipe is None:
             raise UserError(

@@ -85,6 +85,8 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         self.device = choose_device(device)
         self.run = RunFolder(out)
+        if resume and bad_images is None:
+            bad_images = self.run.record.get("bad_images")
         self.stopping: int | None = None
         # A run keeps its layout: in another one sums round otherwise.
         self.plan = plan(self.device, precision, self.run.record.get("layout") if resume else None)

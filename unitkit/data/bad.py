@@ -15,6 +15,7 @@ from .sources import ImageFiles, Images
 from .truth import Aligned
 
 SHOWN = 5  # images that a message names
+WAY_OUT = "Mend or remove them, or leave them out with --bad-images skip"
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,10 @@ def unreadable(data: Data, splits: Sequence[str] = ("train", "test")) -> list[Ba
     ]
 
 
-def refuse_unreadable(data: Data, splits: Sequence[str] = ("train", "test")) -> None:
+def refuse_unreadable(data: Data, way_out: str, splits: Sequence[str] = ("train", "test")) -> None:
     """Raise `UserError` that names the images whose headers could not be read when the data were opened."""
     if found := unreadable(data, splits):
-        raise UserError(f"{described(found)}. Mend or remove them, or leave them out with --bad-images skip")
+        raise UserError(f"{described(found)}. {way_out}")
 
 
 def described(found: Sequence[BadImage], listed: Path | None = None) -> str:

@@ -103,10 +103,8 @@ def _passed_over(entry: os.DirEntry[str]) -> str | None:
     try:
         if entry.is_dir():
             return None
-        if not os.path.exists(entry.path):
-            return "broken link"
         if not entry.is_file():
-            return "no ordinary file"
+            return "no ordinary file" if os.path.exists(entry.path) else "broken link"
     except OSError:  # a link that leads to itself
         return "broken link"
     suffix = os.path.splitext(entry.name)[1].lower()
