@@ -20,6 +20,7 @@ from test_dist import two_ranks
 
 from unitkit import Recipe, UserError, load_recipe, open_data
 from unitkit.ablate import _check
+from unitkit.ablation import last_evaluation
 from unitkit.data import Data, batches, cache, check
 from unitkit.data.bad import BadImage, BadImages, from_json
 from unitkit.data.batches import Batches
@@ -383,7 +384,7 @@ def test_bad_held_out_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert train(data, folder, "steps=2", "--bad-images", "skip").status == 0
     entry = RunFolder(folder).evaluations()[0]
     assert entry["metrics"]["psnr(aa, a)"]["n"] == {"aa": 3, "a": 3}
-    assert entry["data"]["left_out"] == {"a": 1, "b": 1}
+    assert entry["left_out"] == {"a": 1, "b": 1} and entry["data"] == RunFolder(folder).record["data"]
     # The metric that reads training images, too, and a measurement afterwards.
     answer = unitkit("evaluate", folder, "--metrics", "psnr(aa, a), attribute_success(ab)")
     assert answer.status == 0, answer.err
@@ -406,7 +407,7 @@ def test_of_aligned_data_a_scene_is_left_out_as_a_whole(tmp_path: Path) -> None:
         assert [Path(kept.name(i)).stem for i in range(len(kept))] == ["00", "02", "03"]
         truths = [left.truth(path, i).tolist() for i in range(3)]
         assert truths == [data.truth(path, i).tolist() for i in (0, 2, 3)]
-    assert left.facts["left_out"] == {"a": 1, "b": 1}
+    assert left.left_out == {"a": 1, "b": 1} and left.fingerprint() == data.fingerprint()
 
 
 # From Python, and in ablations
@@ -431,6 +432,7 @@ def test_from_python(tmp_path: Path) -> None:
 def test_a_cell_of_an_ablation_skips_too(tmp_path: Path) -> None:
     data = photos(tmp_path / "data")
     damage(data / "train/x/02.jpg", "empty")
+    damage(data / "test/x/02.jpg")
     file = read_recipe_file(TINY)
     grid = read_grid(file, [f"data={data}", "steps=1,2"])
     with pytest.raises(UserError, match=r"an image cannot be decoded.*02\.jpg"):
@@ -440,3 +442,4 @@ def test_a_cell_of_an_ablation_skips_too(tmp_path: Path) -> None:
         knobs = {**grid.fixed, "steps": 1}
         job = Job(str(TINY), TINY, knobs, tmp_path / policy, 0, "cpu", "fp32", 500, policy)
         assert bool(run_job(job)) == fails
+        assert (last_evaluation(RunFolder(job.out)) is None) == fails  # by which the ablation knows what is done

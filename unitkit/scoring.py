@@ -41,7 +41,7 @@ def evaluate_run(
         recipe = replace(recipe, data=BadImages(recipe.data, folder.bad_images()).without())
     refuse_unreadable(recipe.data, "Mend or remove them", ("test",))
     print_notes(console, recipe.data.notes)
-    if left_out := recipe.data.facts.get("left_out"):
+    if left_out := recipe.data.left_out:
         count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
         print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
     model, _ = load_model(checkpoint)

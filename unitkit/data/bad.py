@@ -81,7 +81,7 @@ class BadImages:
         return np.array([next(j % n for j in range(i, i + n) if j % n not in bad) for i in chosen.tolist()], np.int64)
 
     def without(self) -> Data:
-        """The data without these images, to measure on; `facts` say how many held-out images are left out.
+        """The data without these images, to measure on.
 
         Of aligned data a whole scene is left out. Raises `UserError` where no image of a split is left.
         """
@@ -92,9 +92,7 @@ class BadImages:
             bad |= self.data.truth.whole_scenes(bad)
         made = {letter: _without(domain, bad) for letter, domain in self.data.domains.items()}
         truth = Aligned(made) if isinstance(self.data.truth, Aligned) else self.data.truth
-        counts = {letter: len(domain.test) - len(made[letter].test) for letter, domain in self.data.domains.items()}
-        facts = {**self.data.facts, **({"left_out": counts} if any(counts.values()) else {})}
-        return replace(self.data, domains=made, truth=truth, facts=facts)
+        return replace(self.data, domains=made, truth=truth, whole=self.data)
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""

@@ -47,7 +47,8 @@ class Data:
 
     `truth(path, i)`, for data that knows it, is the true translation of test image `i` of the path's first domain into
     its last, uint8 (C, H, W). `facts` is what every record of a result should say besides, such as the protocol by
-    which images were chosen, ready for JSON. `notes` are lines for the user on what was found and is not used.
+    which images were chosen, ready for JSON. `notes` are lines for the user on what was found and is not used. Of data
+    without their bad images, `whole` are the data as they were opened.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Data:
     truth: Callable[[str, int], np.ndarray] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    whole: Data | None = None
 
     @property
     def channels(self) -> dict[str, int]:
@@ -67,8 +69,18 @@ class Data:
         """The labels by letter."""
         return {letter: domain.label for letter, domain in self.domains.items()}
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """By letter the held-out images that are left out as bad; empty where none is."""
+        if self.whole is None:
+            return {}
+        counts = {k: len(self.whole.domains[k].test) - len(domain.test) for k, domain in self.domains.items()}
+        return counts if any(counts.values()) else {}
+
     def fingerprint(self) -> str:
-        """A short hash that changes when a domain's label or images do."""
+        """A short hash that changes when a domain's label or images do, whether some are left out as bad or not."""
+        if self.whole is not None:
+            return self.whole.fingerprint()
         parts = ((d.label, d.train.fingerprint(), d.test.fingerprint()) for d in self.domains.values())
         classes = (d.train_classes for d in self.domains.values() if d.train_classes is not None)
         return digest(self.size, *parts, *classes)

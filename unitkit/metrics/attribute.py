@@ -16,7 +16,7 @@ from ..registry import Positive
 from ..seeds import derive
 from .metric import Metric, Outcome, Setting, register
 
-_trained: dict[tuple[str, int, int], nn.Module] = {}
+_trained: dict[tuple[object, ...], nn.Module] = {}
 WEAK = 0.9  # a classifier below it says little about translations
 
 
@@ -73,7 +73,7 @@ class Classified:
 
 def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Module:
     """`train_classifier`, once in a process for the same data, seed and steps."""
-    key = (data.fingerprint(), seed, steps)
+    key = (data.fingerprint(), *(len(domain.train) for domain in data.domains.values()), seed, steps)
     if key not in _trained:
         _trained.clear()  # one is enough: a run has one set of data
         _trained[key] = train_classifier(data, seed=seed, steps=steps)

@@ -36,6 +36,7 @@ def evaluation(
         "data": {"name": data.name, "fingerprint": data.fingerprint(), **data.facts},
         "split": "test",
         "images": most or "all",
+        **({"left_out": data.left_out} if data.left_out else {}),
         "size": list(data.size),
         "resampling": "files: scaled to cover the size, Lanczos with antialiasing, cut to the centre; arrays likewise",
         "rounding": "images rounded to 8 bits before they are compared",
