@@ -356,6 +356,22 @@ def test_a_disk_that_goes_away_is_no_bad_image(tmp_path: Path, monkeypatch: pyte
     RunFolder(tmp_path / "run").latest()
 
 
+def test_images_that_are_gone_at_a_resume_are_not_taken_for_bad(tmp_path: Path) -> None:
+    """One disk of two is not mounted, say: many are refused, and the run's list stays as it was; a few are skipped."""
+    data = photos(tmp_path / "data", train=3 * SUDDEN)
+    assert train(data, tmp_path / "run", "steps=1").status == 0
+    for i in range(2 * SUDDEN):
+        damage(data / f"train/x/{i:02}.jpg", "empty")
+    resume = ("train", "--resume", "--out", tmp_path / "run", "steps=2")
+    for _ in range(2):
+        one_line(unitkit(*resume), f"{2 * SUDDEN} images cannot be decoded", f"and {2 * SUDDEN - 5} more")
+        assert not (tmp_path / "run/bad_images.json").exists()
+    photos(tmp_path / "data", train=2 * SUDDEN - 1)
+    answer = unitkit(*resume)
+    assert answer.status == 0 and "an image cannot be decoded" in answer.out, answer
+    assert listed(tmp_path / "run") == {f"train/x/{2 * SUDDEN - 1}.jpg": 1}
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed")
 def test_ranks_agree(tmp_path: Path) -> None:
     data = photos(tmp_path / "data")

@@ -44,7 +44,7 @@ class ImageCheck:
         self, run: RunFolder, data: Data, policy: str | None, warn: Callable[[str], None], resumed: bool
     ) -> None:
         check_policy(policy)
-        self.run, self.policy, self.warn = run, policy, warn
+        self.run, self.policy, self.warn, self.resumed = run, policy, warn, resumed
         self.bad = BadImages(data, run.bad_images() if resumed else ())
         self.later = Counter[str]()
 
@@ -55,7 +55,9 @@ class ImageCheck:
         for note in sampled(batches) if dist.rank() == 0 else ():
             self.warn(note)
         self._note_short(data)
-        if found and (self.policy == "stop" or (self.policy is None and step == 0)):
+        news = Counter(bad.letter for bad in found if bad.split == "train")
+        sudden = step > 0 and any(self._too_many(letter, count) for letter, count in news.items())
+        if found and (self.policy == "stop" or (self.policy is None and step == 0) or sudden):
             self._refuse(found)
         for letter, domain in data.domains.items():
             if len(self.bad.of(letter, "train")) == len(domain.train):
@@ -70,7 +72,7 @@ class ImageCheck:
         self.later[bad.letter] += 1
         if self.policy == "stop":
             raise UserError(f"{bad.reason}; the training can go on without it: --bad-images skip")
-        if self.later[bad.letter] > max(SUDDEN, SUDDEN_SHARE[self.policy] * len(domain.train)):
+        if self._too_many(bad.letter, self.later[bad.letter]):
             raise UserError(
                 f"{self.later[bad.letter]} images of '{domain.label}' could not be read since the training began, the "
                 f"last: {bad.reason}; see whether the disk that holds them is there, and resume"
@@ -98,10 +100,17 @@ class ImageCheck:
         """The data without their bad images, to measure and to show."""
         return self.bad.without()
 
+    def _too_many(self, letter: str, count: int) -> bool:
+        """Whether so many images that were good when the training began are a disk that is gone, not bad images."""
+        share = SUDDEN_SHARE.get(self.policy, 0.0)
+        return count > max(SUDDEN, share * len(self.bad.data.domains[letter].train))
+
     def _refuse(self, found: list[BadImage]) -> None:
-        if len(found) > SHOWN and dist.rank() == 0:
-            self.keep()
-        listed = self.run.path / self.run.BAD
+        listed = None
+        if len(found) > SHOWN and not self.resumed:  # a run's own list says what it has skipped
+            listed = self.run.path / self.run.BAD
+            if dist.rank() == 0:
+                self.keep()
         raise UserError(f"{described(found, listed)}. {WAY_OUT}")
 
     def _note_short(self, data: Data) -> None:
