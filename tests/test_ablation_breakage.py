@@ -161,6 +161,14 @@ def test_the_main_metric(wanted: str | None, found: tuple[str, str]) -> None:
     assert choose_metric(wanted, ["pixel_accuracy(ab, b)", "psnr(aa, a)", "psnr(bb, b)", "counterpart(ab)"]) == found
 
 
+@pytest.mark.parametrize("figure", ["", "p.s.n.r", "of (all), 50 %", "a/b=c", "ψ.l1", "x)."])
+def test_names_of_metrics_and_figures_are_data(figure: str) -> None:
+    names = ["frechet(ab, b, weights=/a/b.c(d).pth)", "frechet(ab, b)", "counterpart(ab)"]
+    for name in names:
+        found = choose_metric(f"{name}.{figure}" if figure else name, names)
+        assert found == (name, figure.replace(" ", ""))
+
+
 @pytest.mark.parametrize("wanted", ["psnr", "psnr.psnr", "psnr(cc, c)", "fid", "psnr(", ""])
 def test_no_single_metric(wanted: str) -> None:
     with pytest.raises(UserError, match="not one metric"):
@@ -171,4 +179,4 @@ def test_a_figure_that_the_metric_has_not_is_said(tiny: Path, tmp_path: Path) ->
     words = ("ablate", tiny, "shared=1", "steps=2", *ON_CPU, "--out", tmp_path / "out")
     answer = unitkit(*words, "--metric", "psnr.snr")
     assert answer.status == 0 and "no figure 'snr'" in answer.out and "'psnr'" in answer.out, answer
-    assert record(tmp_path / "out")["metric"] == "psnr(aa, a).psnr"
+    assert record(tmp_path / "out")["metric"] == ["psnr(aa, a)", "psnr"]

@@ -23,7 +23,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: ("encoders", "generators", "discriminators"),
     5: ("models",),
     6: ("recipe", "knobs"),
-    7: ("data", "checkpoint", "run", "doctor", "metrics", "samples", "trainer", "translate", "watch"),
+    7: ("data", "checkpoint", "run", "doctor", "image_check", "metrics", "samples", "trainer", "translate", "watch"),
     8: (
         "cli",
         "session",

@@ -65,7 +65,7 @@ def ablate(
         if not sys.stdin.isatty():
             raise UserError(f"{question}: give --yes if that is meant")
         typer.confirm(f"{question}. Begin?", abort=True)
-    main, figure = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], bad_images).evaluate])
+    main = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], bad_images).evaluate])
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
         _check(file, grid, setting, bad_images)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
@@ -73,7 +73,7 @@ def ablate(
     lock = RunFolder(out).lock()
     try:
         command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]
-        ablation = begin(out, file, grid, seeds, reference, f"{main}.{figure}", precision, command)
+        ablation = begin(out, file, grid, seeds, reference, main, precision, command)
 
         def job(cell: Cell) -> Job:
             knobs = {**grid.fixed, **cell.setting}
@@ -148,15 +148,17 @@ def _run(
 
 def _name_metric(ablation: Ablation, console: Console) -> None:
     """Complete the main metric by its first figure; which it has is known once a cell has been measured."""
-    metric, _, figure = ablation.record["metric"].rpartition(".")
+    metric, name = ablation.main
     for cell in ablation.cells:
-        if entry := last_evaluation(ablation.run(cell)):
-            has = list(entry["metrics"][metric]["figures"])
-            if figure not in has:
-                if figure:
-                    console.print(f"{metric} has no figure '{figure}'. {nearest(figure, has)} Shown is {has[0]}.")
-                ablation.record["metric"] = f"{metric}.{has[0]}"
-                ablation.write()
+        entry = last_evaluation(ablation.run(cell))
+        has = list(entry["metrics"].get(metric, {}).get("figures", ())) if entry else []
+        if has:
+            # As it was typed, where spaces do not count.
+            same = [each for each in has if each.replace(" ", "") == name.replace(" ", "")]
+            if name and not same:
+                console.print(f"{metric} has no figure '{name}'. {nearest(name, has)} Shown is {has[0]}.", markup=False)
+            if name != (same or has)[0]:
+                ablation.name_main((same or has)[0])
             return
 
 
@@ -174,15 +176,15 @@ class _Board:
         if ended.failed:
             return f"failed: {setting_label(cell)}: {ended.failed}"
         figure = self.ablation.figure(cell)
-        value = "" if figure is None else f"  {self.ablation.record['metric']} {figure:.4g}"
+        value = "" if figure is None else f"  {self.ablation.main} {figure:.4g}"
         return f"done {self.ended} of {self.todo}: {setting_label(cell)}{value}"
 
     def table(self) -> Table:
         """The state of every setting now."""
-        record = self.ablation.record
+        record, main = self.ablation.record, self.ablation.main
         table = Table(title=self._progress(), title_justify="left")
-        for column in ("setting", "done", "failed", f"mean {record['metric'].removesuffix('.')}"):
-            table.add_column(column, justify="left" if column == "setting" else "right")
+        for column in ("setting", "done", "failed", f"mean {main}"):
+            table.add_column(escape(column), justify="left" if column == "setting" else "right")
         states = {each["folder"]: each["failed"] for each in record["cells"]}
         for setting in _in_order(self.ablation.cells):
             cells = [cell for cell in self.ablation.cells if cell.setting == setting]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .checkpoint import latest, load_step, read_json
 from .errors import UserError, nearest
@@ -18,6 +17,19 @@ from .knobs import RecipeFile
 from .run import RunFolder
 from .session import kept_recipe
 from .watch import Watcher
+
+
+class Figure(NamedTuple):
+    """A figure of a metric: ("counterpart(ab)", "changing.translation.psnr"). Both are names, which may hold anything.
+
+    `name` is "" for the metric's first figure, as long as no cell has told what it is called.
+    """
+
+    metric: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.metric}.{self.name}" if self.name else self.metric
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,16 @@ class Ablation:
     def cells(self) -> list[Cell]:
         """In the order in which they run: all settings of the first seed, then of the next."""
         return [Cell(each["setting"], each["seed"], each["folder"]) for each in self.record["cells"]]
+
+    @property
+    def main(self) -> Figure:
+        """What plots and comparisons show."""
+        return Figure(*self.record["metric"])
+
+    def name_main(self, name: str) -> None:
+        """Complete the main figure by its name, or take another one of its metric."""
+        self.record["metric"] = [self.main.metric, name]
+        self.write()
 
     def run(self, cell: Cell) -> RunFolder:
         """The cell's run folder."""
@@ -50,7 +72,7 @@ class Ablation:
     def figure(self, cell: Cell) -> float | None:
         """The main metric's figure of a cell that is done."""
         entry = last_evaluation(self.run(cell))
-        return None if entry is None else figures_of(entry).get(self.record["metric"])
+        return None if entry is None else figures_of(entry).get(self.main)
 
     def mark(self, cell: Cell, failed: str | None) -> None:
         """Keep why a cell failed, or that it did not."""
@@ -71,7 +93,7 @@ def begin(
     grid: Grid,
     seeds: int,
     baseline: Mapping[str, Any],
-    metric: str,
+    metric: Figure,
     precision: str,
     command: Sequence[str],
 ) -> Ablation:
@@ -89,7 +111,7 @@ def begin(
         "swept": plain(grid.swept),
         "seeds": seeds,
         "baseline": plain(baseline),
-        "metric": metric,
+        "metric": list(metric),
         "precision": precision,
         "command": " ".join(command),
         "cells": [plain(cell.to_json()) for cell in grid.cells(seeds)],
@@ -158,17 +180,20 @@ def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
     return max(own, key=lambda entry: entry["step"], default=None)
 
 
-def figures_of(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Every figure of an evaluation by "METRIC.FIGURE", such as "pixel_accuracy(ab, b).largest_channel"."""
+def figures_of(entry: Mapping[str, Any]) -> dict[Figure, float]:
+    """Every figure of an evaluation."""
     return {
-        f"{name}.{figure}": value
+        Figure(name, figure): value
         for name, result in entry["metrics"].items()
         for figure, value in result["figures"].items()
     }
 
 
-def choose_metric(wanted: str | None, names: Sequence[str]) -> tuple[str, str]:
-    """The metric of the recipe that `wanted` means ("psnr(aa, a).psnr", "psnr"), and its figure, "" for the first.
+def choose_metric(wanted: str | None, names: Sequence[str]) -> Figure:
+    """The figure that `wanted` means: a metric of the recipe, or its word alone, and behind a dot one of its figures.
+
+    Such as "psnr(aa, a)", "psnr", "counterpart(ab).changing.translation.psnr". Which figures a metric has is known once
+    it has measured.
 
     Raises:
         UserError: a metric that the recipe does not have, or a word that means several.
@@ -176,14 +201,22 @@ def choose_metric(wanted: str | None, names: Sequence[str]) -> tuple[str, str]:
     if not names:
         raise UserError("the recipe names no metrics, so there is nothing to compare: give it some in evaluate=[...]")
     if wanted is None:
-        return names[0], ""
-    match = re.fullmatch(r"(\w+(\(.*?\))?)(?:\.(.+))?", wanted.replace(" ", ""))
-    said, paths, figure = match.groups() if match else (wanted, None, None)
-    hits = [name for name in names if said == (name.replace(" ", "") if paths else name.partition("(")[0])]
+        return Figure(names[0], "")
+
+    def means(said: str) -> list[Figure]:
+        """What begins as `said` does: matched with the names there are, for a name may hold dots and brackets."""
+        found = [(name, spelt) for name in names for spelt in (name, name.partition("(")[0])]
+        text = said.replace(" ", "")
+        hits = [(name, short) for name, spelt in found if text.startswith(short := spelt.replace(" ", ""))]
+        hits = [(name, short) for name, short in hits if text[len(short) :][:1] in ("", ".")]
+        longest = max((len(short) for _, short in hits), default=0)
+        return [Figure(name, text[longest + 1 :]) for name, short in hits if len(short) == longest]
+
+    hits = list(dict.fromkeys(means(wanted)))
     if len(hits) != 1:
-        many = f"it means {', '.join(hits)}" if hits else f"{nearest(wanted, names)}"
+        many = f"it means {', '.join(hit.metric for hit in hits)}" if hits else f"{nearest(wanted, names)}"
         raise UserError(f"--metric '{wanted}' is not one metric of the recipe: {many}")
-    return hits[0], figure or ""
+    return hits[0]
 
 
 def plain(value: Any) -> Any:

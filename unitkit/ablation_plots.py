@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import textwrap
@@ -11,10 +12,11 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
-from .ablation_statistics import Findings, averaged, mean_sd, split
+from .ablation_statistics import Findings, averaged, mean_sd
 from .files import replacing
 from .report import SHARES, UNITS, called
 
+LONGEST = 60  # characters of a word in a plot's file name
 LOG_FROM = 100  # x values that span this factor, all positive, get a logarithmic axis
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito: told apart
 MARKERS = "osD^vPX"
@@ -89,11 +91,20 @@ def write_plots(findings: Findings) -> list[Path]:
         lines = lines_of(findings, along, by)
         if not any(lines.values()):
             continue
-        words = [re.sub(r"[^\w.+-]+", "_", word).replace("_.", ".") for word in (findings.main, along, by) if word]
+        words = [_in_file_name(str(word)) for word in (findings.main, along, by) if word]
         path = findings.ablation.out / "plots" / f"{'--'.join(words)}.svg"
         _draw(findings, along, by, lines, path)
         written.append(path)
     return written
+
+
+def _in_file_name(word: str) -> str:
+    """A word for a file's name, in ASCII and short; what is changed by that is told apart by a hash."""
+    plain = re.sub(r"[^\w.+-]+", "_", word, flags=re.ASCII).replace("_.", ".")
+    usual = re.sub(r"[(), =]+", "_", word).replace("_.", ".")
+    if plain == usual and len(plain) <= LONGEST:
+        return plain
+    return f"{plain[:LONGEST]}-{hashlib.sha256(word.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def _draw(findings: Findings, along: str, by: str | None, lines: dict[Any, list[Point]], path: Path) -> None:
@@ -101,7 +112,7 @@ def _draw(findings: Findings, along: str, by: str | None, lines: dict[Any, list[
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    metric, name = split(findings.main)
+    metric, name = findings.main
     times, unit = (100, ", %") if name in SHARES else (1, f",{UNITS[name]}" if name in UNITS else "")
     values = findings.swept[along]
     scale = scale_of(values)

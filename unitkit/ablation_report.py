@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .ablation import Figure
 from .ablation_pictures import strip, strip_html
 from .ablation_plots import write_plots
-from .ablation_statistics import Findings, against_baseline, mean_sd, read_findings, split
+from .ablation_statistics import Findings, against_baseline, mean_sd, read_findings
 from .checkpoint import read_json
 from .files import replacing
 from .grid import label
@@ -62,7 +63,7 @@ def write_ablation_report(out: Path) -> None:
 def settings_table(findings: Findings) -> Table:
     """A row a setting: how many seeds finished, the main figure's mean and standard deviation, then other figures."""
     main, others = findings.main, headlines(findings)
-    name = split(main)[1]
+    name = main.name
     rows = []
     for setting in findings.settings:
         ours = [each for each in findings.cells if each.cell.setting == setting]
@@ -71,8 +72,8 @@ def settings_table(findings: Findings) -> Table:
         cells = [_named(findings, setting), f"{finished} of {len(ours)}", _shown(name, mean), _shown(name, sd)]
         for other in others:
             mean, sd = mean_sd(list(findings.by_seed(setting, other).values()))
-            spread = "" if sd is None else f" ± {_shown(split(other)[1], sd)}"
-            cells.append(_shown(split(other)[1], mean) + spread)
+            spread = "" if sd is None else f" ± {_shown(other.name, sd)}"
+            cells.append(_shown(other.name, mean) + spread)
         rows.append(cells)
     head = ["setting", "finished", f"{_figure(main)}: mean", "sd", *map(_figure, others)]
     return "Settings", head, rows
@@ -89,7 +90,7 @@ def settings_note(findings: Findings) -> str:
 
 def comparison_table(findings: Findings) -> Table:
     """A row a setting other than the baseline: the mean difference, its interval, the pairs, the verdict."""
-    name = split(findings.main)[1]
+    name = findings.main.name
     rows = []
     for setting, found in against_baseline(findings):
         ends = [_signed(name, end) for end in found.interval] if found.interval else []
@@ -109,7 +110,7 @@ def comparison_table(findings: Findings) -> Table:
 def comparison_note(findings: Findings) -> str:
     """How to read the comparison."""
     count = len(findings.settings) - 1
-    points = " in percentage points" if split(findings.main)[1] in SHARES else ""
+    points = " in percentage points" if findings.main.name in SHARES else ""
     corrected = f" at 1 - 0.05/{count} each (Bonferroni), so that all {count} hold together" if count > 1 else ""
     return (
         f"Setting minus baseline in {_figure(findings.main)}{points}, paired by seed: the mean over the seeds that "
@@ -128,12 +129,12 @@ def cells_table(findings: Findings) -> Table:
     return "Cells that are not in these figures", ["setting", "seed", "state", "reason"], rows
 
 
-def headlines(findings: Findings) -> list[str]:
+def headlines(findings: Findings) -> list[Figure]:
     """The figures beside the main one: those of its own metric if they are few, and the first of every other metric."""
-    main = split(findings.main)[0]
-    by_metric: dict[str, list[str]] = {}
+    main = findings.main.metric
+    by_metric: dict[str, list[Figure]] = {}
     for name in findings.figures:
-        by_metric.setdefault(split(name)[0], []).append(name)
+        by_metric.setdefault(name.metric, []).append(name)
     found = [by_metric.pop(main, [])]
     found += [names[:1] for names in by_metric.values()]
     if len(found[0]) > FEW:
@@ -150,7 +151,7 @@ def protocol_of(findings: Findings) -> list[tuple[str, str]]:
         f"{_figure(findings.main)}: {', '.join(f'{n} of {reading}' for reading, n in result['n'].items())}"
         for entry in entries
         for name, result in entry["metrics"].items()
-        if name == split(findings.main)[0]
+        if name == findings.main.metric
     ]
     return [
         ("recipe", f"{record['recipe']}, sha256 {record.get('sha256', '?')[:12]}"),
@@ -208,11 +209,11 @@ def _named(findings: Findings, setting: Mapping[str, Any]) -> str:
     return label(setting) + (" (baseline)" if setting == findings.baseline else "")
 
 
-def _figure(name: str) -> str:
+def _figure(figure: Figure) -> str:
     """A figure in the field's words: "pixel_accuracy(ab, b), largest channel"; no second word where it says nothing."""
-    metric, figure = split(name)
-    said = figure.replace("_", " ")
-    return called(metric) if not figure or metric.startswith(f"{figure}(") else f"{called(metric)}, {said}"
+    metric, name = figure
+    said = name.replace("_", " ")
+    return called(metric) if not name or metric.startswith(f"{name}(") else f"{called(metric)}, {said}"
 
 
 def _shown(figure: str, value: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .ablation import Ablation, figures_of, last_evaluation
+from .ablation import Ablation, Figure, figures_of, last_evaluation
 from .checkpoint import latest, read_json
 from .errors import UserError
 from .grid import Cell, Grid
@@ -36,8 +36,8 @@ class Finding:
     reason: str = ""
 
     @property
-    def figures(self) -> dict[str, float]:
-        """By "METRIC.FIGURE"; empty for a cell that is not done."""
+    def figures(self) -> dict[Figure, float]:
+        """Empty for a cell that is not done."""
         return figures_of(self.entry) if self.entry else {}
 
 
@@ -74,27 +74,27 @@ class Findings:
         return [each for each in self.cells if each.state == "done"]
 
     @property
-    def figures(self) -> list[str]:
-        """The names of all figures of all cells, in the order in which the recipe measures them."""
+    def figures(self) -> list[Figure]:
+        """All figures of all cells, in the order in which the recipe measures them."""
         return list(dict.fromkeys(name for each in self.done for name in each.figures))
 
     @property
-    def main(self) -> str:
+    def main(self) -> Figure:
         """The figure that the settings are compared by; its metric's first, as long as only the metric is known."""
-        wanted: str = self.ablation.record["metric"]
-        begins = wanted if wanted.endswith(".") else f"{wanted}."
-        return next((name for name in self.figures if name == wanted or name.startswith(begins)), wanted)
+        wanted = self.ablation.main
+        known = [each for each in self.figures if each.metric == wanted.metric and wanted.name in ("", each.name)]
+        return next(iter(known), wanted)
 
     @property
     def higher(self) -> bool:
         """Whether more of the main figure is better."""
-        metric, figure = split(self.main)
+        metric, figure = self.main
         results = (each.entry["metrics"].get(metric) for each in self.done if each.entry)
         said: dict[str, Any] = next((result for result in results if result), {})
         # `higher` is said of a metric's first figure; a difference to the truth is better small in every metric.
         return bool(said.get("higher", True)) and figure.rpartition(".")[2] != "l1"
 
-    def by_seed(self, setting: Mapping[str, Any], figure: str) -> dict[int, float]:
+    def by_seed(self, setting: Mapping[str, Any], figure: Figure) -> dict[int, float]:
         """A figure by seed, for the seeds of a setting that are done."""
         ours = [each for each in self.done if each.cell.setting == setting]
         return {each.cell.seed: each.figures[figure] for each in ours if figure in each.figures}
@@ -140,12 +140,6 @@ def _finding(ablation: Ablation, cell: Cell, reason: str | None) -> Finding:
     if reason:
         return Finding(cell, "failed", step, None, reason)
     return Finding(cell, "begun" if (run.path / "run.json").is_file() else "waiting", step, None)
-
-
-def split(figure: str) -> tuple[str, str]:
-    """ "METRIC.FIGURE" as its two parts: the metric ends with its bracket."""
-    metric, bracket, name = figure.partition(").")
-    return (metric + ")", name) if bracket else (figure, "")
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
