@@ -232,13 +232,13 @@ def _dump_weights(folder: Path) -> None:
     from unitkit import checkpoint, dist
     from unitkit.trainer import Trainer
 
-    measure = Trainer.evaluate
+    measure = Trainer.measure
 
     def evaluate(self: Trainer) -> dict[str, Any]:
         save_file(checkpoint.weights(self.model), folder / f"rank{dist.rank()}.safetensors")
         return measure(self)
 
-    Trainer.evaluate = evaluate  # type: ignore[method-assign]
+    Trainer.measure = evaluate  # type: ignore[method-assign]
 
 
 def _mount(folder: Path, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import weakref
@@ -28,6 +29,7 @@ from .signals import asking
 from .watch import Watcher
 
 LOG_EVERY = 10
+CHECKPOINT_EVERY = 500
 Report = Callable[[int, Mapping[str, float]], None]
 
 
@@ -40,7 +42,8 @@ class Trainer:
         seed: of the start weights, the order of samples, augmentation and noise.
         device: "auto" (CUDA where there is one, else the CPU) or a torch device.
         precision: "fp32", or "bf16" for networks in bfloat16 with weights and losses in float32.
-        checkpoint_every: steps between two checkpoints; the two newest are kept.
+        checkpoint_every: steps between two checkpoints, the two newest of which are kept; None for those of the run
+            that is resumed, and 500 in a new one.
         resume: continue the run in `out` instead of starting one.
         notes: more to keep in `run.json`, such as the knobs.
         source: the text of the recipe file, kept in the run folder.
@@ -57,22 +60,25 @@ class Trainer:
         seed: int = 0,
         device: str = "auto",
         precision: str = "fp32",
-        checkpoint_every: int = 500,
+        checkpoint_every: int | None = None,
         resume: bool = False,
         notes: Mapping[str, Any] | None = None,
         source: str | None = None,
     ) -> None:
         if precision not in ("fp32", "bf16"):
             raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
-        if checkpoint_every < 1 or seed < 0:
+        if (checkpoint_every is not None and checkpoint_every < 1) or seed < 0:
             raise UserError(f"checkpoint_every is at least 1 and seed at least 0, not {checkpoint_every} and {seed}")
         self.checked: Checked = recipe.checked()
         self.recipe, self.seed, self.precision = recipe, seed, precision
         self.notes = dict(notes or {})
-        self.checkpoint_every = checkpoint_every
         self.device = choose_device(device)
         self.run = RunFolder(out)
         self.stopping: int | None = None
+        self.saved: int | None = None  # the step whose checkpoint is of this training
+        if checkpoint_every is None:
+            checkpoint_every = self.run.record.get("checkpoint_every", CHECKPOINT_EVERY) if resume else CHECKPOINT_EVERY
+        self.checkpoint_every = checkpoint_every
         record = {
             "model": recipe.model.to_json(),
             "seed": seed,
@@ -81,11 +87,15 @@ class Trainer:
             "world": dist.world(),
             "batch": recipe.batch,
             "steps": recipe.steps,
+            "checkpoint_every": checkpoint_every,
+            "labels": recipe.data.labels,
             "watch": {metric.name: metric.higher for metric in recipe.watch.metrics} if recipe.watch else {},
             "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
             **self.notes,
             **environment(),
         }
+        if dist.rank() == 0 and not resume and not self.run.locked_before:
+            self.run.refuse_what_is_there(source)  # with nothing of ours in it yet
         unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
         try:
             self._begin(record, resume, source)
@@ -133,7 +143,8 @@ class Trainer:
         """Train to the recipe's last step.
 
         Args:
-            report: called after every step with the steps done and the losses (every tenth step; else empty).
+            report: called after every step with the steps done and the losses (every tenth step; else empty). What it
+                raises ends the training as it is, without a checkpoint.
 
         Returns:
             False if a signal ended it early, with a checkpoint written.
@@ -264,10 +275,15 @@ class Trainer:
             raise
 
     def save(self, folder: Path | None = None, keep: int = 2) -> None:
-        """Write a checkpoint of the present step, to the run's checkpoints where no other folder is named."""
-        if dist.rank() == 0:
+        """Write a checkpoint of the present step, to the run's checkpoints where no other folder is named.
+
+        Raises `UserError` where the disk refuses, and `TrainingError` for weights that are not finite.
+        """
+        own = self.run.checkpoints
+        done = self.saved == self.done and checkpoint.whole(own / checkpoint.step_name(self.done))
+        if dist.rank() == 0 and (folder or not done):
             checkpoint.save(
-                folder or self.run.checkpoints,
+                folder or own,
                 self.done,
                 model=self.model,
                 description={
@@ -278,40 +294,60 @@ class Trainer:
                 optimizers=self.optimizers,
                 keep=keep,
             )
+            self.saved = self.saved if folder else self.done
 
-    def evaluate(self) -> dict[str, Any]:
-        """The recipe's metrics on the held-out split; also in `metrics.json`. Raises `TrainingError` without memory."""
+    def measure(self) -> dict[str, Any]:
+        """The recipe's metrics on the held-out split. Raises `TrainingError` without memory."""
         with enough_memory(self.device, "measuring"):
-            found = evaluation(
+            return evaluation(
                 self.model,
                 self.recipe.data,
                 self.recipe.evaluate,
-                checkpoint=f"step-{self.done:08d}",
+                checkpoint=checkpoint.step_name(self.done),
                 step=self.done,
                 device=self.device,
             )
+
+    def evaluate(self) -> dict[str, Any]:
+        """`measure`, and keep it in the run's `metrics.json`. Raises `UserError` where the disk refuses."""
+        found = self.measure()
         if dist.rank() == 0:
             self.run.add_evaluation(found)
         return found
 
     def _restore(self, record: Mapping[str, Any]) -> int:
         before = self.run.record
-        for key in ("model", "seed", "precision", "batch", "world"):
-            if before.get(key) != record[key]:
+        for key in ("model", "seed", "precision"):
+            # As JSON, which has no tuples: a part may have been given some.
+            if json.dumps(before.get(key), sort_keys=True) != json.dumps(record[key], sort_keys=True):
                 raise UserError(f"{self.run.path} is a run of another recipe: its {key} differs, so it cannot go on")
+        self._check_batch(before["batch"], before["world"])
         found = checkpoint.latest(self.run.checkpoints)
         if found is None:
             step = 0
         else:
             checkpoint.load_weights(self.model, found)
             checkpoint.load_optimizers(self.model, self.optimizers, found)
-            step = checkpoint.load_step(found)
+            self.saved = step = checkpoint.load_step(found)
         self._check_phases(step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)
-            anew = {key: record[key] for key in ("data", "steps")}
-            self.run.write_json("run.json", {**before, **self.notes, **anew})
+            anew = {key: record[key] for key in ("data", "labels", "steps", "batch", "world", "checkpoint_every")}
+            since = {"step": step, **{key: record[key] for key in ("started", "device", "batch", "world", "steps")}}
+            history = [*before.get("history", []), since]
+            self.run.write_json("run.json", {**before, **self.notes, **anew, "history": history})
         return step
+
+    def _check_batch(self, batch: int, world: int) -> None:
+        """Raise `UserError` where a step would see other images than those of `batch` on each of `world` processes."""
+        ours, whole = dist.world(), batch * world
+        if self.recipe.batch * ours == whole:
+            return
+        fits = f"give batch={whole // ours}" if whole % ours == 0 else f"{whole} is no multiple of {ours}"
+        raise UserError(
+            f"{self.run.path} is a run of {whole} images of each domain a step, {batch} on each of {world} processes; "
+            f"batch={self.recipe.batch} on {ours} is another recipe, whose batch differs: {fits}, or resume as it began"
+        )
 
     def _check_phases(self, step: int, before: int) -> None:
         """Raise `UserError` where more steps than `before` would wake a player that has come to rest."""
