@@ -58,7 +58,11 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
         assert row["step"] == other["step"]
     record = json.loads((tmp_path / "run2/run.json").read_text())
     assert record["world"] == 2
-    one_line(unitkit("train", "--resume", "--out", tmp_path / "run2", "steps=9"), "4 images of each domain a step, 2 on each of 2", "give batch=4")
+    one_line(
+        unitkit("train", "--resume", "--out", tmp_path / "run2", "steps=9"),
+        "4 images of each domain a step, 2 on each of 2",
+        "give batch=4",
+    )
 
 
 def test_a_signal_on_one_rank_stops_both(tmp_path: Path) -> None:

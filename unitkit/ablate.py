@@ -23,7 +23,7 @@ from .errors import UserError, nearest
 from .grid import Cell, Grid, label, one_setting, read_grid
 from .knobs import RecipeFile, read_recipe_file
 from .recipe import Recipe
-from .run import RunFolder
+from .run import RunFolder, fresh_folder
 from .signals import asking
 from .workers import Ended, Job, default_workers, run_here, run_on_ray
 
@@ -43,7 +43,7 @@ def ablate(
     ray: str | None,
     device: str,
     precision: str,
-    checkpoint_every: int,
+    checkpoint_every: int | None,
     yes: bool,
 ) -> None:
     """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
@@ -65,7 +65,7 @@ def ablate(
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
         _check(file, grid, setting)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
-    out = out or Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = out or fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()
     try:
         command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]

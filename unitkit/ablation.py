@@ -15,8 +15,8 @@ from .errors import UserError, nearest
 from .files import replacing
 from .grid import Cell, Grid, label
 from .knobs import RecipeFile
+from .resume import kept_recipe
 from .run import RunFolder
-from .session import kept_recipe
 from .watch import Watcher
 
 

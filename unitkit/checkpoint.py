@@ -113,6 +113,14 @@ def whole(checkpoint: Path) -> bool:
     return all((checkpoint / name).is_file() for name in FILES)
 
 
+def broken(folder: Path) -> list[Path]:
+    """Folders of later steps than the newest whole checkpoint, which lack some of its files."""
+    newest = latest(folder)
+    least = step_of(newest.name) if newest else None
+    found = [path for path in in_order(folder.glob("step-*")) if path.is_dir() and not path.suffix]
+    return [path for path in found if not whole(path) and (step_of(path.name) or 0) > (least or -1)]
+
+
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
     return next(iter(all_steps(folder)[::-1]), None)

@@ -35,6 +35,19 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def of_first(text: str) -> str:
+    """The text of rank 0, on every rank."""
+    if world() == 1:
+        return text
+    length = torch.tensor(len(os.fsencode(text)))
+    dist.broadcast(length, src=0)
+    letters = torch.zeros(int(length), dtype=torch.uint8)
+    if rank() == 0:
+        letters = torch.tensor(list(os.fsencode(text)), dtype=torch.uint8)
+    dist.broadcast(letters, src=0)
+    return os.fsdecode(bytes(letters.tolist()))
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its mean over ranks, in one message."""
     if world() == 1:

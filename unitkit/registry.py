@@ -11,6 +11,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError, nearest
@@ -135,7 +136,14 @@ def fits(value: Any, annotation: Any) -> bool:
 
 def describe(annotation: Any) -> str:
     """An annotation in words: "a whole number of at least 1", "one of gaussian, kaiming"."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "none",
+    }
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
         return describe(kind) + "".join(f" of {rule}" for rule in rules if isinstance(rule, AtLeast))

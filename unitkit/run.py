@@ -21,7 +21,6 @@ from . import checkpoint
 from .errors import UserError, nearest
 from .files import replacing
 
-
 # What a run writes beside run.json.
 WRITTEN = ("recipe.py", "checkpoints", "samples", "best", "stats.jsonl", "watched.jsonl", "metrics.json", "report.html")
 
@@ -191,7 +190,7 @@ class RunFolder:
 
 
 def fresh_folder(path: Path) -> Path:
-    """Make a new folder: `path`, or path-2, path-3, ... where that is taken. Raises `UserError` where the disk refuses."""
+    """Make a new folder: `path`, or path-2, ... where that is taken. Raises `UserError` where the disk refuses."""
     for number in itertools.count(1):
         place = path if number == 1 else path.with_name(f"{path.name}-{number}")
         try:
@@ -210,6 +209,15 @@ def _is_empty(path: Path) -> bool:
         return all(name.startswith(".") for name in os.listdir(path))
     except OSError:
         return False
+
+
+def begun_in(record: Mapping[str, Any]) -> Path | None:
+    """The folder in which a run was begun, where it is still there and not the present one; else None."""
+    home = record.get("folder")
+    with suppress(OSError):
+        if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
+            return Path(home)
+    return None
 
 
 def environment() -> dict[str, Any]:

@@ -15,12 +15,12 @@ from .data.plain import plain_images
 from .data.sources import Images
 from .devices import choose_device, enough_memory
 from .errors import UserError
-from .files import replacing
+from .files import refuse_unwritable, replacing
 from .metrics import Metric, evaluation, parse_metrics, score
 from .metrics.record import PACKAGES
 from .report import print_metrics, write_report
+from .resume import kept_recipe, moved, other_data
 from .run import RunFolder, versions
-from .session import kept_recipe
 
 
 def evaluate_run(
@@ -29,12 +29,17 @@ def evaluate_run(
     """Measure a run (its last step) or one of its checkpoints, print the tables, and keep the figures.
 
     The figures go to the run's `metrics.json` and report, and to `save` as well where it is given. Raises `UserError`
-    for a run, data, metric or path that cannot be, before anything is computed.
+    for a run, data, metric or path that cannot be, before anything is computed; and at the end, the figures printed,
+    where they cannot be kept.
     """
     folder, checkpoint = _find(run)
+    folder.evaluations()  # it can be read, and so be added to
+    if save is not None:
+        refuse_unwritable(save)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     file = kept_recipe(folder)
-    given = {**folder.record["knobs"], **({"data": data} if data else {})}
+    record = folder.record
+    given = {**record["knobs"], **(moved({"data": data}) if data else {})}
     recipe = file.build(file.values(None, given))
     model, _ = load_model(checkpoint)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
@@ -53,10 +58,17 @@ def evaluate_run(
             seed=seed,
             most=most,
         )
-    folder.add_evaluation(found)
-    write_report(folder)
-    _keep(found, save)
     print_metrics(console, found)
+    if not data and (note := other_data(record, recipe.data)):
+        console.print(f"warning: {note}", markup=False)
+    _save(found, save)
+    try:
+        folder.add_evaluation(found)
+        write_report(folder)
+    except UserError as error:
+        if save is None:
+            raise UserError(f"{error}; the figures are printed alone: --save FILE keeps them elsewhere") from error
+        console.print(f"note: {error}; the figures are in {save} alone", markup=False)
 
 
 def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, device: str, save: Path | None) -> None:
@@ -75,6 +87,8 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
                 f"'{word}' is no set of images: expected PATH=FOLDER, each path once, such as ab=translated"
             )
         images[name] = plain_images(location, size)
+    if save is not None:
+        refuse_unwritable(save)
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)
     for metric in chosen:
@@ -94,8 +108,8 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
         "versions": versions(*PACKAGES),
         "metrics": results,
     }
-    _keep(found, save)
     print_metrics(console, found)
+    _save(found, save)
 
 
 def _find(run: Path) -> tuple[RunFolder, Path]:
@@ -108,7 +122,7 @@ def _find(run: Path) -> tuple[RunFolder, Path]:
     return folder, folder.latest()
 
 
-def _keep(found: dict[str, Any], save: Path | None) -> None:
+def _save(found: dict[str, Any], save: Path | None) -> None:
     if save is not None:
         with replacing(save) as file:
             file.write_text(json.dumps(found, indent=1), "utf-8")
