@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
 from pathlib import Path
 from statistics import fmean
 
@@ -18,12 +19,13 @@ from rich.table import Table
 
 from .ablation import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
 from .ablation_report import write_ablation_report
+from .checkpoint import read_json
 from .devices import choose_device
 from .errors import UserError, nearest
 from .grid import Cell, Grid, label, one_setting, read_grid
 from .knobs import RecipeFile, read_recipe_file
 from .recipe import Recipe
-from .run import RunFolder, fresh_folder
+from .run import RunFolder, begun_in, fresh_folder
 from .signals import asking
 from .workers import Ended, Job, default_workers, run_here, run_on_ray
 
@@ -47,6 +49,11 @@ def ablate(
     yes: bool,
 ) -> None:
     """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
+    if out and (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
+        recipe, out = str(Path(recipe).absolute()), out.absolute()
+        with chdir(home):  # relative paths among the knobs lead to the same data again
+            ablate(recipe, words, seeds, out, baseline, metric, workers, ray, device, precision, checkpoint_every, yes)
+        return
     if precision not in ("fp32", "bf16"):
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
     if ray is None:  # the nodes of a Ray cluster may have what this machine has not

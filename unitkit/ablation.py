@@ -84,6 +84,7 @@ def begin(
         "format": 1,
         "recipe": file.name,
         "path": str(file.path),
+        "folder": str(Path.cwd()),
         "sha256": hashlib.sha256(file.source.encode()).hexdigest(),
         "fixed": plain(grid.fixed),
         "swept": plain(grid.swept),

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from . import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
 from .errors import TrainingError, UserError
-from .files import temporary
+from .files import temporary, temporary_name
 from .parts import unregistered
 from .registry import Spec
 
@@ -62,7 +62,7 @@ def save(
         "optimizers.safetensors": _optimizer_tensors(model, optimizers),
     }
     for each in tensors.values():
-        if (bad := _not_finite(each)) is not None:
+        if (bad := not_finite(each)) is not None:
             raise TrainingError(f"step {step}: '{bad}' is not finite, so no checkpoint is written; {stays}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,13 +99,13 @@ def step_of(name: str) -> int | None:
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Those of the paths that are named after a step, step-00000012 or step-00000012.png, by number, oldest first."""
-    steps = ((step_of(path.stem), path) for path in paths)
+    steps = ((step_of(path.name.removesuffix(".png")), path) for path in paths)
     return [path for _, path in sorted((step, path) for step, path in steps if step is not None)]
 
 
 def all_steps(folder: Path) -> list[Path]:
     """The whole checkpoints of a folder, oldest first: folders step-NUMBER, or links to such, that have every file."""
-    return [path for path in in_order(folder.glob("step-*")) if whole(path) and step_of(path.name) is not None]
+    return [path for path in in_order(folder.glob("step-*")) if whole(path)]
 
 
 def whole(checkpoint: Path) -> bool:
@@ -115,10 +115,9 @@ def whole(checkpoint: Path) -> bool:
 
 def broken(folder: Path) -> list[Path]:
     """Folders of later steps than the newest whole checkpoint, which lack some of its files."""
-    newest = latest(folder)
-    least = step_of(newest.name) if newest else None
-    found = [path for path in in_order(folder.glob("step-*")) if path.is_dir() and not path.suffix]
-    return [path for path in found if not whole(path) and (step_of(path.name) or 0) > (least or -1)]
+    found = [path for path in in_order(folder.glob("step-*")) if path.is_dir()]
+    newest = max((place for place, path in enumerate(found) if whole(path)), default=-1)
+    return found[newest + 1 :]
 
 
 def latest(folder: Path) -> Path | None:
@@ -139,10 +138,8 @@ def _discard(checkpoint: Path) -> None:
     """Delete a checkpoint: under another name first, so that a kill leaves no half of it, and its own files alone."""
     with suppress(OSError):
         if {path.name for path in checkpoint.iterdir()} <= set(FILES):
-            with temporary(checkpoint.parent, folder=True) as place:
-                checkpoint.rename(place / checkpoint.name)
-                shutil.rmtree(place / checkpoint.name)
-        else:
+            shutil.rmtree(checkpoint.rename(checkpoint.with_name(temporary_name())))
+        else:  # with something of the user's own
             for name in FILES:
                 (checkpoint / name).unlink(missing_ok=True)
 
@@ -247,12 +244,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         stored = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
-    if (bad := _not_finite(stored)) is not None:
+    if (bad := not_finite(stored)) is not None:
         raise _damaged(path, f"'{bad}' is not finite")
     return stored
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The first tensor that holds a NaN or an infinity."""
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 

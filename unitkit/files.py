@@ -53,6 +53,11 @@ def refuse_unwritable(path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def temporary_name(suffix: str = "") -> str:
+    """A name that nothing else has, and by which `temporary` knows what a killed process left."""
+    return f".writing-{secrets.token_hex(6)}{suffix}"
+
+
 @contextmanager
 def temporary(parent: Path, suffix: str = "", *, folder: bool = False) -> Iterator[Path]:
     """A new empty file or folder in `parent`, under a short name that was free; deleted at the end if still there.
@@ -62,7 +67,7 @@ def temporary(parent: Path, suffix: str = "", *, folder: bool = False) -> Iterat
     """
     _sweep(parent)
     while True:
-        place = parent / f".writing-{secrets.token_hex(6)}{suffix}"
+        place = parent / temporary_name(suffix)
         try:
             if folder:
                 place.mkdir()
