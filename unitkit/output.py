@@ -35,8 +35,9 @@ class _Steady:
     def _silence(self) -> None:
         self.silent = True
         with suppress(OSError, ValueError):  # what is left in its buffer goes nowhere, also when Python ends
+            number = self.stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())
+            os.dup2(nowhere, number)
             os.close(nowhere)
             self.stream.flush()
 
