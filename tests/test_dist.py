@@ -86,7 +86,7 @@ def test_ranks_agree_on_a_new_folder_and_go_on_as_one(tmp_path: Path, monkeypatc
     (folder,) = (tmp_path / "runs/tiny").iterdir()
     words = ("batch=4", "steps=8")
     answer = unitkit("train", "--resume", "--out", folder, *words)
-    assert answer.status == 0 and "batch 4 on 1 processes, where it was 2 on 2" in answer.out, answer
+    assert answer.status == 0 and "batch 4 for each of 1, where it was 2 for each of 2 processes" in answer.out, answer
     assert unitkit("train", TINY, *knobs[:3], *words, "--out", tmp_path / "one").status == 0
     rows, others = (RunFolder(each).stats() for each in (folder, tmp_path / "one"))
     assert rows[-1]["step"] == others[-1]["step"] == 8

@@ -155,6 +155,8 @@ def test_figures_are_printed_and_saved_before_they_are_kept(
     answer = unitkit(*words)
     one_line(answer, f"{name}: Read-only file system", "--save FILE")
     assert "l1 of reconstruction aa" in answer.out
+    monkeypatch.setattr("unitkit.scoring.refuse_unwritable", lambda path: None)  # as where it fails later
+    one_line(unitkit(*words, "--save", tmp_path), "it is a folder", "Read-only file system")
     answer = unitkit(*words, "--save", tmp_path / "new/out.json")
     assert answer.status == 0 and f"{name}: Read-only file system" in answer.out
     assert "l1(aa, a)" in json.loads((tmp_path / "new/out.json").read_text())["metrics"]

@@ -238,7 +238,7 @@ def test_another_number_of_processes_needs_the_same_global_batch(folder: Path) -
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "batch": 1, "world": 2}))
     answer = unitkit("train", "--resume", "--out", folder, "steps=13")
-    assert answer.status == 0 and "batch 2 on 1 processes, where it was 1 on 2" in answer.out, answer
+    assert answer.status == 0 and "batch 2 for each of 1, where it was 1 for each of 2 processes" in answer.out, answer
     assert "not the same bit for bit" in answer.out
     record = json.loads((folder / "run.json").read_text())
     assert (record["batch"], record["world"]) == (2, 1)

@@ -188,7 +188,8 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
             return _convert(value, option)
         except (ValueError, TypeError, OverflowError):
             continue
-    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not")
+    way_out = "" if any(map(_understood, _options(annotation))) else "; such a value is set in the recipe file itself"
+    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not{way_out}")
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -225,6 +226,10 @@ def _convert(value: Any, kind: Any) -> Any:
             raise ValueError
         return number
     raise ValueError
+
+
+def _understood(kind: Any) -> bool:
+    return get_origin(kind) in (Literal, tuple, list) or kind in (int, float, bool, str, Path, type(None))
 
 
 def _refuse() -> Any:

@@ -154,4 +154,5 @@ def describe(annotation: Any) -> str:
     if get_origin(annotation) in (tuple, list):
         numbers = all(each in (int, float, ...) for each in get_args(annotation))
         return "several values, such as 48x64" if numbers else "several values with commas between"
-    return words.get(annotation, str(annotation))
+    other = f"a {annotation.__name__}" if isinstance(annotation, type) else str(annotation)
+    return words.get(annotation, other)

@@ -72,8 +72,8 @@ def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
     now, then = (trainer.recipe.batch, dist.world()), (record["batch"], record["world"])
     if now != then:
         yield (
-            f"batch {now[0]} on {now[1]} processes, where it was {then[0]} on {then[1]}: a step still sees the same "
-            "images, but noise and augmentation differ, so the result is not the same bit for bit"
+            f"batch {now[0]} for each of {now[1]}, where it was {then[0]} for each of {then[1]} processes: a step sees "
+            "the same images, but noise and augmentation differ, so the result is not the same bit for bit"
         )
     if trainer.device.type != torch.device(record.get("device", trainer.device)).type:
         yield f"on {trainer.device}, where the run began on {record['device']}; --device chooses"

@@ -9,8 +9,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -137,14 +137,29 @@ class RunFolder:
 
     def add_evaluation(self, entry: Mapping[str, Any]) -> None:
         """Keep an evaluation; one of the same checkpoint, data and seed gets its metrics added or renewed."""
-        kept = self.evaluations()
-        for index, old in enumerate(kept):
-            if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
-                kept[index] = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
-                break
-        else:
-            kept.append(dict(entry))
-        self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
+        with self._alone():
+            kept = self.evaluations()
+            for index, old in enumerate(kept):
+                if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
+                    kept[index] = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
+                    break
+            else:
+                kept.append(dict(entry))
+            self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within the block no other process adds an evaluation, which would be lost, or lose this one."""
+        try:
+            handle = os.open(self.path / "run.json", os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / 'run.json'}: {error.strerror}") from error
+        try:
+            with suppress(OSError):  # a disk without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def append_stats(self, row: Mapping[str, Any]) -> None:
         """Add one line to `stats.jsonl`. Raises `UserError` where the disk refuses."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,13 @@ def evaluate_run(
     print_metrics(console, found)
     if not data and (note := other_data(record, recipe.data)):
         console.print(f"warning: {note}", markup=False)
-    _save(found, save)
-    try:
-        folder.add_evaluation(found)
-        write_report(folder)
-    except UserError as error:
-        if save is None:
-            raise UserError(f"{error}; the figures are printed alone: --save FILE keeps them elsewhere") from error
-        console.print(f"note: {error}; the figures are in {save} alone", markup=False)
+    unsaved = _failing(partial(_save, found, save))
+    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
+    if unsaved or (unkept and save is None):
+        lost = "; ".join(unsaved + unkept)
+        raise UserError(f"{lost}; the figures are printed above, and --save FILE keeps them elsewhere")
+    if unkept:
+        console.print(f"note: {'; '.join(unkept)}; the figures are in {save}", markup=False)
 
 
 def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, device: str, save: Path | None) -> None:
@@ -120,6 +120,17 @@ def _find(run: Path) -> tuple[RunFolder, Path]:
         return RunFolder(run.parent), steps[-1]
     folder = RunFolder(run)
     return folder, folder.latest()
+
+
+def _failing(*works: Callable[[], None]) -> list[str]:
+    """Do all of it, whatever fails, and say what did."""
+    failed = []
+    for work in works:
+        try:
+            work()
+        except UserError as error:
+            failed.append(str(error))
+    return failed
 
 
 def _save(found: dict[str, Any], save: Path | None) -> None:
