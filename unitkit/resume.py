@@ -81,13 +81,19 @@ def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
 
 def other_data(record: Mapping[str, Any], data: Data) -> str:
     """A note where data are not those of a run's record; else nothing."""
-    labels = record.get("labels", data.labels)
-    if labels != data.labels:
-        was, now = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (labels, data.labels))
-        return f"the domains differ from those that this run began with: they were {was}, and are {now}"
+    if note := other_labels(record.get("labels", data.labels), data):
+        return note
     if record.get("data", {}).get("fingerprint") != data.fingerprint():
         return "the images differ from those that this run began with (in name, size or time of change)"
     return ""
+
+
+def other_labels(labels: Mapping[str, str], data: Data) -> str:
+    """A note where data's domains are not called as they were; else nothing."""
+    if labels == data.labels:
+        return ""
+    was, now = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (labels, data.labels))
+    return f"the domains differ from those that this run began with: they were {was}, and are {now}"
 
 
 def _text(recipe: str) -> str | None:

@@ -52,6 +52,18 @@ class RunFolder:
             raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
         return record
 
+    def refuse_batch(self, batch: int, world: int) -> None:
+        """Raise `UserError` where `batch` on each of `world` processes is another number of images than the run's."""
+        record = self.record
+        whole = record["batch"] * record["world"]
+        if batch * world != whole:
+            fits = f"give batch={whole // world}" if whole % world == 0 else f"{whole} is no multiple of {world}"
+            raise UserError(
+                f"{self.path} is a run of {whole} images of each domain a step, {record['batch']} on each of "
+                f"{record['world']} processes; batch={batch} on {world} is another recipe, whose batch differs: {fits}, "
+                "or resume as it began"
+            )
+
     @property
     def best(self) -> Path:
         """The folder of the best step's checkpoint, where the recipe watches metrics."""
@@ -107,7 +119,7 @@ class RunFolder:
         """Hold the folder until the process ends, however it ends. Raises `UserError` where another process has it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise UserError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
         try:

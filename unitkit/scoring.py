@@ -20,7 +20,7 @@ from .files import refuse_unwritable, replacing
 from .metrics import Metric, evaluation, parse_metrics, score
 from .metrics.record import PACKAGES
 from .report import print_metrics, write_report
-from .resume import kept_recipe, moved, other_data
+from .resume import kept_recipe, moved, other_data, other_labels
 from .run import RunFolder, versions
 
 
@@ -42,7 +42,7 @@ def evaluate_run(
     record = folder.record
     given = {**record["knobs"], **(moved({"data": data}) if data else {})}
     recipe = file.build(file.values(None, given))
-    model, _ = load_model(checkpoint)
+    model, description = load_model(checkpoint)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
@@ -60,7 +60,9 @@ def evaluate_run(
             most=most,
         )
     print_metrics(console, found)
-    if not data and (note := other_data(record, recipe.data)):
+    labels = description["labels"]
+    note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
+    if note:
         console.print(f"warning: {note}", markup=False)
     unsaved = _failing(partial(_save, found, save))
     unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))

@@ -49,7 +49,8 @@ class Trainer:
         source: the text of the recipe file, kept in the run folder.
 
     Raises:
-        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe.
+        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe, one that holds what a
+            new run would overwrite, notes that are no JSON.
     """
 
     def __init__(
@@ -321,7 +322,7 @@ class Trainer:
             # As JSON, which has no tuples: a part may have been given some.
             if json.dumps(before.get(key), sort_keys=True) != json.dumps(record[key], sort_keys=True):
                 raise UserError(f"{self.run.path} is a run of another recipe: its {key} differs, so it cannot go on")
-        self._check_batch(before["batch"], before["world"])
+        self.run.refuse_batch(self.recipe.batch, dist.world())
         found = checkpoint.latest(self.run.checkpoints)
         if found is None:
             step = 0
@@ -337,17 +338,6 @@ class Trainer:
             history = [*before.get("history", []), since]
             self.run.write_json("run.json", {**before, **self.notes, **anew, "history": history})
         return step
-
-    def _check_batch(self, batch: int, world: int) -> None:
-        """Raise `UserError` where a step would see other images than those of `batch` on each of `world` processes."""
-        ours, whole = dist.world(), batch * world
-        if self.recipe.batch * ours == whole:
-            return
-        fits = f"give batch={whole // ours}" if whole % ours == 0 else f"{whole} is no multiple of {ours}"
-        raise UserError(
-            f"{self.run.path} is a run of {whole} images of each domain a step, {batch} on each of {world} processes; "
-            f"batch={self.recipe.batch} on {ours} is another recipe, whose batch differs: {fits}, or resume as it began"
-        )
 
     def _check_phases(self, step: int, before: int) -> None:
         """Raise `UserError` where more steps than `before` would wake a player that has come to rest."""
