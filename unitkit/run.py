@@ -60,8 +60,8 @@ class RunFolder:
             fits = f"give batch={whole // world}" if whole % world == 0 else f"{whole} is no multiple of {world}"
             raise UserError(
                 f"{self.path} is a run of {whole} images of each domain a step, {record['batch']} on each of "
-                f"{record['world']} processes; batch={batch} on {world} is another recipe, whose batch differs: {fits}, "
-                "or resume as it began"
+                f"{record['world']} processes; batch={batch} on {world} is another recipe, whose batch differs: "
+                f"{fits}, or resume as it began"
             )
 
     @property
