@@ -93,3 +93,12 @@ def test_ranks_agree_on_a_new_folder_and_go_on_as_one(tmp_path: Path, monkeypatc
     for name, value in others[-1].items():
         if name != "seconds":
             assert rows[-1][name] == pytest.approx(value, abs=1e-4), name  # ranks share out the same images
+
+
+def test_what_one_rank_refuses_is_one_line_on_each(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.py").write_text("mine")
+    answers = [rank.wait() for rank in two_ranks(tmp_path / "two", TINY, "--out", tmp_path / "run")]
+    one_line(answers[0], "holds recipe.py")
+    assert answers[1].status == 1 and answers[1].err.count("\n") == 1, answers[1]
+    assert answers[1].err.startswith("training stopped: another process of this training has ended")
