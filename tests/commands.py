@@ -115,6 +115,7 @@ def start(
     small_disk: tuple[Path, int] | None = None,
     weights: Path | None = None,
     no_reader: bool = False,
+    no_room: bool = False,
     terminal: bool = False,
 ) -> Started:
     """Run the command line in a process of its own.
@@ -127,11 +128,13 @@ def start(
         small_disk: a folder and the bytes of the disk that is there for this process; copied back when it ends.
         weights: a folder where each rank writes its weights before it measures.
         no_reader: what it prints goes into a pipe that nobody reads.
+        no_room: what it prints goes to a disk that is full.
         terminal: what it prints goes to a terminal of 80 columns.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["commands"])
-    arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, no_reader, terminal)
+    output = (no_reader, no_room, terminal)
+    arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, *output)
     with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # where the server finds this module
         process = context.Process(
             target=_run, args=arguments, daemon=words[0] != "ablate"
@@ -162,6 +165,7 @@ def _run(
     small_disk: tuple[Path, int] | None,
     weights: Path | None,
     no_reader: bool,
+    no_room: bool,
     terminal: bool,
 ) -> None:
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # its workers: from our server
@@ -171,6 +175,8 @@ def _run(
         reader, writer = os.pipe()
         os.dup2(writer, 1)
         os.close(reader)
+    if no_room:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     if terminal:
         _open_terminal(log.with_suffix(".out"))
     os.environ.update(environment)
@@ -232,13 +238,13 @@ def _dump_weights(folder: Path) -> None:
     from unitkit import checkpoint, dist
     from unitkit.trainer import Trainer
 
-    measure = Trainer.evaluate
+    measure = Trainer.measure
 
     def evaluate(self: Trainer) -> dict[str, Any]:
         save_file(checkpoint.weights(self.model), folder / f"rank{dist.rank()}.safetensors")
         return measure(self)
 
-    Trainer.evaluate = evaluate  # type: ignore[method-assign]
+    Trainer.measure = evaluate  # type: ignore[method-assign]
 
 
 def _mount(folder: Path, size: int) -> None:

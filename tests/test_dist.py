@@ -58,7 +58,11 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
         assert row["step"] == other["step"]
     record = json.loads((tmp_path / "run2/run.json").read_text())
     assert record["world"] == 2
-    one_line(unitkit("train", "--resume", "--out", tmp_path / "run2", "steps=9"), "its world differs")
+    one_line(
+        unitkit("train", "--resume", "--out", tmp_path / "run2", "steps=9"),
+        "4 images of each domain a step, 2 on each of 2",
+        "give batch=4",
+    )
 
 
 def test_a_signal_on_one_rank_stops_both(tmp_path: Path) -> None:
@@ -72,3 +76,29 @@ def test_a_signal_on_one_rank_stops_both(tmp_path: Path) -> None:
     assert [rank.wait().status for rank in ranks] == [0, 0]
     first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_ranks_agree_on_a_new_folder_and_go_on_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    knobs = ("noise=0", "augment=no", "lr=1e-3", "batch=2", "steps=4")
+    answers = [rank.wait() for rank in two_ranks(tmp_path / "two", TINY, *knobs)]
+    assert [answer.status for answer in answers] == [0, 0], answers
+    (folder,) = (tmp_path / "runs/tiny").iterdir()
+    words = ("batch=4", "steps=8")
+    answer = unitkit("train", "--resume", "--out", folder, *words)
+    assert answer.status == 0 and "batch 4 for each of 1, where it was 2 for each of 2 processes" in answer.out, answer
+    assert unitkit("train", TINY, *knobs[:3], *words, "--out", tmp_path / "one").status == 0
+    rows, others = (RunFolder(each).stats() for each in (folder, tmp_path / "one"))
+    assert rows[-1]["step"] == others[-1]["step"] == 8
+    for name, value in others[-1].items():
+        if name != "seconds":
+            assert rows[-1][name] == pytest.approx(value, abs=1e-4), name  # ranks share out the same images
+
+
+def test_what_one_rank_refuses_is_one_line_on_each(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.py").write_text("mine")
+    answers = [rank.wait() for rank in two_ranks(tmp_path / "two", TINY, "--out", tmp_path / "run")]
+    one_line(answers[0], "holds recipe.py")
+    assert answers[1].status == 1 and answers[1].err.count("\n") == 1, answers[1]
+    assert answers[1].err.startswith("training stopped: another process of this training has ended")

@@ -17,6 +17,7 @@ from PIL import Image
 from sets import figures, near, pictures, save
 
 from unitkit import UserError, load_recipe, metrics, open_data
+from unitkit import files as unitkit_files
 from unitkit.recipe import Watch
 from unitkit.run import RunFolder
 from unitkit.trainer import Trainer
@@ -136,6 +137,58 @@ def test_an_evaluation_that_is_cut_off_leaves_what_was_there(
     assert answer.status != 0 and "Traceback" not in answer.err
     assert {name: data for name, data in files(folder).items() if not name.startswith(".")} == before
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "report.html"])
+def test_figures_are_printed_and_saved_before_they_are_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def replacing(path: Path) -> Any:
+        if path == folder / name:
+            raise UserError(f"cannot write {path}: Read-only file system")
+        return files_replacing(path)
+
+    files_replacing = unitkit_files.replacing
+    for module in "run", "report":
+        monkeypatch.setattr(f"unitkit.{module}.replacing", replacing)
+    words = ("evaluate", folder, "--metrics", "l1(aa, a)")
+    answer = unitkit(*words)
+    one_line(answer, f"{name}: Read-only file system", "--save FILE")
+    assert "l1 of reconstruction aa" in answer.out
+    monkeypatch.setattr("unitkit.scoring.refuse_unwritable", lambda path: None)  # as where it fails later
+    one_line(unitkit(*words, "--save", tmp_path), "it is a folder", "Read-only file system")
+    answer = unitkit(*words, "--save", tmp_path / "new/out.json")
+    assert answer.status == 0 and f"{name}: Read-only file system" in answer.out
+    assert "l1(aa, a)" in json.loads((tmp_path / "new/out.json").read_text())["metrics"]
+
+
+def test_a_training_prints_its_figures_before_it_keeps_them(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise UserError("cannot write metrics.json: No space left on device")
+
+    monkeypatch.setattr("unitkit.run.RunFolder.add_evaluation", fails)
+    answer = unitkit("train", tiny, "@quick", "--out", tmp_path / "run")
+    one_line(answer, "No space left")
+    assert "psnr of reconstruction aa" in answer.out and RunFolder(tmp_path / "run").latest().name == "step-00000002"
+
+
+@pytest.mark.parametrize("place", ["file/out.json", "folder", "/dev/null", "/proc/nothing/out.json", "n" * 256])
+def test_a_place_that_cannot_be_written_is_refused_before_measuring(
+    folder: Path, sets: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def measured(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("unitkit.scoring.evaluation", measured)
+    monkeypatch.setattr("unitkit.scoring.score", measured)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    one_line(unitkit("evaluate", folder, "--save", tmp_path / place), "cannot write")
+    one_line(unitkit("evaluate", *sets, "--metrics", "l1(ab, b)", "--save", tmp_path / place), "cannot write")
+    (folder / "metrics.json").write_text("{}")
+    one_line(unitkit("evaluate", folder), "metrics.json is damaged")
 
 
 # Sets of pictures

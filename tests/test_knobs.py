@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -10,7 +11,7 @@ import pytest
 
 import unitkit
 from unitkit.errors import UserError
-from unitkit.knobs import convert, parse_knobs, read_recipe_file
+from unitkit.knobs import RecipeFile, convert, parse_knobs, read_recipe_file
 from unitkit.recipe import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -267,3 +268,170 @@ def test_a_users_error_inside_a_recipe_passes_as_it_is(tmp_path: Path) -> None:
 def test_a_recipe_may_be_called_like_a_module_that_it_imports(tmp_path: Path) -> None:
     path = write(tmp_path, "import json\njson.dumps\n" + textwrap.dedent(GOOD), "json.py")
     assert unitkit.load_recipe(path).steps == 3
+
+
+# What a run keeps of them
+
+KINDS = """
+    from __future__ import annotations
+    import enum, fractions, decimal
+    from collections import namedtuple
+    from dataclasses import dataclass, field
+    from pathlib import Path
+    from typing import *
+    import numpy as np
+    import torch
+
+    @dataclass
+    class Settings:
+        width: int = 4
+
+    class Color(enum.Enum):
+        RED = 1
+
+    class Level(enum.IntEnum):
+        LOW = 1
+
+    class Word(enum.StrEnum):
+        YES = "yes"
+
+    class Odd:
+        def __str__(self): raise RuntimeError
+        __repr__ = __str__
+
+    Pair = namedtuple("Pair", "a b")
+    presets = {"p": PRESET}
+
+    def recipe(*, knob ANNOTATION = DEFAULT): ...
+"""
+
+
+def kinds(folder: Path, annotation: str, default: str, preset: str = "{}") -> RecipeFile:
+    text = KINDS.replace("ANNOTATION", f": {annotation}" if annotation else "").replace("DEFAULT", default)
+    return read_recipe_file(write(folder, text.replace("PRESET", preset)))
+
+
+def kept_and_read(file: RecipeFile, values: dict[str, Any]) -> dict[str, Any]:
+    """As a run keeps them, and the recipe that it keeps reads them again."""
+    return read_recipe_file(file.path).values(None, json.loads(json.dumps(file.kept(values))))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        *((annotation, "4") for annotation in ("", "int", "float", "str", "Any", "Level", "list[int]", "bool", "Path")),
+        *((annotation, "None") for annotation in ("", "int", "str", "tuple[int, int]", "int | None", "Settings")),
+        *((annotation, "True") for annotation in ("", "bool", "int", "float")),
+        *((annotation, "2.0") for annotation in ("", "float", "int", "int | float", "float | int", "str | float")),
+        *((annotation, "'none'") for annotation in ("", "str", "str | None", "Literal['none', 'tie']", "int")),
+        *((annotation, "'3'") for annotation in ("", "int", "int | str", "str | int", "Literal['3', 3]")),
+        ("float", "float('nan')"),
+        ("float", "float('inf')"),
+        ("float", "-0.0"),
+        ("float", "0.1 + 0.2"),
+        ("float", "10 ** 400"),
+        ("float", "1"),
+        ("", "{}"),
+        ("dict", "{'a': 1}"),
+        ("dict[str, int]", "{'a': 1, 2: 3}"),
+        ("Path", "Path('x/y')"),
+        ("", "Path('x/y')"),
+        ("str", "Path('x/y')"),
+        ("Path | None", "None"),
+        ("str | Path", "Path('x/y')"),
+        ("Settings", "Settings()"),
+        ("Color", "Color.RED"),
+        ("Level", "Level.LOW"),
+        ("int", "Level.LOW"),
+        ("str", "Word.YES"),
+        ("Literal[Color.RED]", "Color.RED"),
+        ("set[int]", "{1, 2}"),
+        ("frozenset", "frozenset({1})"),
+        ("bytes", "b'x'"),
+        ("complex", "1j"),
+        ("tuple", "(4, 5)"),
+        ("tuple[()]", "()"),
+        ("tuple[int, ...]", "()"),
+        ("tuple[int, ...]", "(1, 2)"),
+        ("tuple[float, float]", "(1, 2)"),
+        ("list[float]", "[0.5, 1.0]"),
+        ("tuple[int, int] | list[int]", "[1, 2]"),
+        ("tuple[tuple[int, int], ...]", "((1, 2), (3, 4))"),
+        ("list[tuple[str, int | None]]", "[('a', None), ('b', 1)]"),
+        ("tuple[Path, ...]", "(Path('x'), Path('y'))"),
+        ("tuple[int, int]", "Pair(1, 2)"),
+        ("Pair", "Pair(1, 2)"),
+        ("float", "np.float32(0.1)"),
+        ("float", "np.float64(0.1)"),
+        ("int", "np.int64(3)"),
+        ("bool", "np.bool_(True)"),
+        ("", "np.zeros(3)"),
+        ("float", "torch.tensor(0.5)"),
+        ("float", "fractions.Fraction(1, 3)"),
+        ("float", "decimal.Decimal('0.1')"),
+        ("str", "'a\\udcff, \\u00e9\\n'"),
+        ("type", "int"),
+        ("Callable[..., Any]", "len"),
+        ("", "Odd()"),
+        ("Odd", "Odd()"),
+    ],
+)
+def test_every_default_that_a_recipe_may_have_is_there_again(tmp_path: Path, annotation: str, default: str) -> None:
+    file = kinds(tmp_path, annotation, default)
+    before = file.values()["knob"]
+    after = kept_and_read(file, file.values())["knob"]
+    assert type(after).__name__ == type(before).__name__
+    if "Odd" not in default:
+        assert repr(after) == repr(before)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "text"),
+    [
+        ("", "4", "8"),
+        ("", "4.5", "8"),
+        ("", "False", "yes"),
+        ("", "'x'", "8"),
+        ("", "None", "8"),
+        ("int", "None", "8"),
+        ("int", "'wide'", "8"),
+        ("Path", "None", "a/b"),
+        ("Path | None", "None", "none"),
+        ("list[Path]", "[]", "a,b/c"),
+        ("int | float", "1", "2.0"),
+        ("float | int", "1", "3"),
+        ("int | str", "1", "x"),
+        ("str | None", "'none'", "none"),
+        ("Literal['3', 3]", "3", "3"),
+        ("Literal[Color.RED, None]", "None", "Color.RED"),
+        ("Optional[tuple[int, int]]", "None", "3x4"),
+        ("tuple[str, ...]", "()", "a, b"),
+    ],
+)
+def test_what_is_given_is_there_again(tmp_path: Path, annotation: str, default: str, text: str) -> None:
+    file = kinds(tmp_path, annotation, default)
+    values = file.values(None, {"knob": text})
+    assert repr(kept_and_read(file, values)) == repr(values)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "preset"),
+    [
+        ("Any", "4", "{'knob': {1: 2}}"),
+        ("dict", "{}", "{'knob': {1: 2}}"),
+        ("Settings", "None", "{'knob': Settings(8)}"),
+        ("Color", "Color.RED", "{'knob': Color.RED}"),
+        ("float", "1.0", "{'knob': 10 ** 400}"),
+        ("int", "1", "{'knob': np.float32(3.7)}"),
+        ("int", "1", "{'knob': decimal.Decimal('3.7')}"),
+        ("tuple[()]", "()", "{'knob': (1,)}"),
+        ("", "{}", "{'knob': {}}"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_at_once(tmp_path: Path, annotation: str, default: str, preset: str) -> None:
+    file = kinds(tmp_path, annotation, default, preset)
+    with pytest.raises(UserError, match="the knob 'knob' is") as caught:
+        file.kept(file.values("p"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"the knob 'knob' is .* a run cannot keep a set such as \{1\}"):
+        file.kept({"knob": {1}})

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
 from pathlib import Path
 from statistics import fmean
 
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from .ablation import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
 from .ablation_report import write_ablation_report
+from .checkpoint import read_json
 from .data.bad import WAY_OUT, refuse_unreadable
 from .devices import choose_device
 from .errors import UserError, nearest
@@ -25,7 +27,7 @@ from .grid import Cell, Grid, label, one_setting, read_grid
 from .image_check import check_policy
 from .knobs import RecipeFile, read_recipe_file
 from .recipe import Recipe
-from .run import RunFolder
+from .run import RunFolder, begun_in, fresh_folder
 from .signals import asking
 from .workers import Ended, Job, default_workers, run_here, run_on_ray
 
@@ -45,11 +47,30 @@ def ablate(
     ray: str | None,
     device: str,
     precision: str,
-    checkpoint_every: int,
+    checkpoint_every: int | None,
     yes: bool,
     bad_images: str | None = None,
 ) -> None:
     """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
+    if out and (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
+        recipe, out = str(Path(recipe).absolute()), out.absolute()
+        with chdir(home):  # relative paths among the knobs lead to the same data again
+            ablate(
+                recipe,
+                words,
+                seeds,
+                out,
+                baseline,
+                metric,
+                workers,
+                ray,
+                device,
+                precision,
+                checkpoint_every,
+                yes,
+                bad_images,
+            )
+        return
     if precision not in ("fp32", "bf16"):
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
     check_policy(bad_images)
@@ -69,7 +90,7 @@ def ablate(
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
         _check(file, grid, setting, bad_images)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
-    out = out or Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = out or fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()
     try:
         command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]

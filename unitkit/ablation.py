@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .checkpoint import latest, load_step, read_json
+from .checkpoint import latest, load_step, read_json, step_of
 from .errors import UserError, nearest
 from .files import replacing
 from .grid import Cell, Grid, label
 from .knobs import RecipeFile
+from .resume import kept_recipe
 from .run import RunFolder
-from .session import kept_recipe
 from .watch import Watcher
 
 
@@ -106,6 +106,7 @@ def begin(
         "format": 1,
         "recipe": file.name,
         "path": str(file.path),
+        "folder": str(Path.cwd()),
         "sha256": hashlib.sha256(file.source.encode()).hexdigest(),
         "fixed": plain(grid.fixed),
         "swept": plain(grid.swept),
@@ -176,7 +177,7 @@ def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
         return None
     data = run.record["data"]
     whole = [each for each in run.evaluations() if each["data"] == data and each["images"] == "all"]
-    own = [each for each in whole if each["checkpoint"].startswith("step-")]
+    own = [each for each in whole if step_of(each["checkpoint"]) is not None]
     return max(own, key=lambda entry: entry["step"], default=None)
 
 
@@ -221,7 +222,7 @@ def choose_metric(wanted: str | None, names: Sequence[str]) -> Figure:
 
 def plain(value: Any) -> Any:
     """A value as JSON gives it back, so that a record and what was read of it compare as equal."""
-    return json.loads(json.dumps(value))
+    return json.loads(json.dumps(value, default=str))
 
 
 def setting_label(cell: Cell) -> str:

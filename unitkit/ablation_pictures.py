@@ -19,8 +19,8 @@ from .data.decode import to_image
 from .errors import UserError
 from .grid import label
 from .images import to_tensor, to_uint8
+from .resume import kept_recipe
 from .run import RunFolder
-from .session import kept_recipe
 
 ROWS = 3
 MOST = 24  # settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .ablation import Ablation, Figure, figures_of, last_evaluation
-from .checkpoint import latest, read_json
+from .checkpoint import latest, read_json, step_of
 from .errors import UserError
 from .grid import Cell, Grid
 
@@ -134,7 +134,7 @@ def read_findings(out: Path) -> Findings:
 def _finding(ablation: Ablation, cell: Cell, reason: str | None) -> Finding:
     run = ablation.run(cell)
     last = latest(run.checkpoints)
-    step = int(last.name.removeprefix("step-")) if last else None
+    step = step_of(last.name) if last else None
     if ablation.done(cell):
         return Finding(cell, "done", step, last_evaluation(run))
     if reason:

@@ -8,11 +8,14 @@ checkpoints/step-00001000/   model.safetensors   weights and buffers, a tied ten
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
-from .errors import UserError
+from .errors import TrainingError, UserError
+from .files import temporary, temporary_name
 from .parts import unregistered
 from .registry import Spec
 
 FORMAT = 1
+STEP = re.compile(r"step-([0-9]+)")
 FILES = ("model.safetensors", "model.json", "optimizers.safetensors", "state.json")
 
 
@@ -39,52 +44,104 @@ def save(
     optimizers: Mapping[str, torch.optim.Optimizer],
     keep: int,
 ) -> Path:
-    """Write `folder/step-...`, then delete all but the `keep` newest.
+    """Write `folder/step-...`, then delete all others but the `keep` - 1 newest.
 
     The files go to a temporary folder, are flushed to the disk, and the folder is renamed: a kill at any moment
-    leaves either the whole checkpoint or none, and never touches an older one. Where the step has a whole checkpoint
-    already, that one stays as it is.
+    leaves either the whole checkpoint or none, and never touches that of an earlier step. One of this step, of another
+    history say, is replaced. Only what `save` writes is ever deleted: what else lies there stays.
 
     Raises:
         UserError: the disk is full or refuses; what was there before stays.
+        TrainingError: a weight or a moment that is not finite; nothing is written, and what was there before stays.
     """
-    for rubbish in folder.glob(".writing-*"):  # of a training that was killed
-        shutil.rmtree(rubbish, ignore_errors=True)
-    final = folder / f"step-{step:08d}"
-    if all((final / name).is_file() for name in FILES):
-        return final
-    temporary = folder / f".writing-{final.name}"
+    final = folder / step_name(step)
+    last = next((each for each in reversed(all_steps(folder)) if each != final), None)
+    stays = f"the last good one, {last.name}, stays" if last else "there is no earlier one"
+    tensors = {
+        "model.safetensors": weights(model),
+        "optimizers.safetensors": _optimizer_tensors(model, optimizers),
+    }
+    for each in tensors.values():
+        if (bad := not_finite(each)) is not None:
+            raise TrainingError(f"step {step}: '{bad}' is not finite, so no checkpoint is written; {stays}")
     try:
-        temporary.mkdir(parents=True)
-        save_file(weights(model), temporary / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizers), temporary / "optimizers.safetensors")
-        (temporary / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
-        (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
-        for path in [*temporary.iterdir(), temporary]:
-            _flush(path)
-        if final.exists():  # without all of its files
-            shutil.rmtree(final)
-        temporary.rename(final)
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary(folder, folder=True) as place:
+            for name, each in tensors.items():
+                save_file(each, place / name)
+            (place / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
+            (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
+            for path in [*place.iterdir(), place]:
+                _flush(path)
+            _make_way(final)
+            place.rename(final)
         _flush(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        last = latest(folder)
-        stays = f"the last good one, {last.name}, stays" if last else "there is no earlier one"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"could not write the checkpoint of step {step} to {folder}: {reason}; {stays}") from error
-    for old in all_steps(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    ours = [each for each in all_steps(folder) if each.name == step_name(step_of(each.name) or 0)]
+    others = [each for each in ours if each != final and not each.is_symlink()]
+    for old in others[: max(0, len(others) - keep + 1)]:
+        _discard(old)
     return final
 
 
+def step_name(step: int) -> str:
+    """What the checkpoint of a step is called: step-00000012."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """The step in a checkpoint's name, step-00000012, or a sample grid's without its suffix; None for other names."""
+    found = STEP.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that are named after a step, step-00000012 or step-00000012.png, by number, oldest first."""
+    steps = ((step_of(path.name.removesuffix(".png")), path) for path in paths)
+    return [path for _, path in sorted((step, path) for step, path in steps if step is not None)]
+
+
 def all_steps(folder: Path) -> list[Path]:
-    """The whole checkpoints of a folder, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if p.is_dir())
+    """The whole checkpoints of a folder, oldest first: folders step-NUMBER, or links to such, that have every file."""
+    return [path for path in in_order(folder.glob("step-*")) if whole(path)]
+
+
+def whole(checkpoint: Path) -> bool:
+    """Whether a folder has every file of a checkpoint."""
+    return all((checkpoint / name).is_file() for name in FILES)
+
+
+def broken(folder: Path) -> list[Path]:
+    """Folders of later steps than the newest whole checkpoint, which lack some of its files."""
+    found = [path for path in in_order(folder.glob("step-*")) if path.is_dir()]
+    newest = max((place for place, path in enumerate(found) if whole(path)), default=-1)
+    return found[newest + 1 :]
 
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
     return next(iter(all_steps(folder)[::-1]), None)
+
+
+def _make_way(final: Path) -> None:
+    """Free the name of a checkpoint from one of the same step, or one that is damaged; anything else is set aside."""
+    if final.is_dir() and not final.is_symlink():
+        _discard(final)
+    if os.path.lexists(final):
+        number = next(n for n in itertools.count(1) if not os.path.lexists(f"{final}.aside-{n}"))
+        final.rename(f"{final}.aside-{number}")
+
+
+def _discard(checkpoint: Path) -> None:
+    """Delete a checkpoint: under another name first, so that a kill leaves no half of it, and its own files alone."""
+    with suppress(OSError):
+        if {path.name for path in checkpoint.iterdir()} <= set(FILES):
+            shutil.rmtree(checkpoint.rename(checkpoint.with_name(temporary_name())))
+        else:  # with something of the user's own
+            for name in FILES:
+                (checkpoint / name).unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -135,9 +192,9 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def load_step(checkpoint: Path) -> int:
-    """The steps done at a checkpoint. Raises `UserError` for a damaged `state.json`."""
+    """The steps done at a checkpoint. Raises `UserError` for a `state.json` that is damaged or denies the name."""
     step = read_json(checkpoint / "state.json").get("step")
-    if not isinstance(step, int):
+    if not isinstance(step, int) or step_of(checkpoint.name) not in (None, step):
         raise _damaged(checkpoint / "state.json", f"its step is {step!r}")
     return step
 
@@ -184,19 +241,27 @@ def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Op
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        stored = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
+    if (bad := not_finite(stored)) is not None:
+        raise _damaged(path, f"'{bad}' is not finite")
+    return stored
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that holds a NaN or an infinity."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
 def _damaged(path: Path, reason: object) -> UserError:
-    """The error for a file that cannot be read, with the checkpoint to turn to if the file is of another one."""
+    """The error for a file that cannot be used, with the checkpoint to turn to if the file is of another one."""
     here = path.parent
-    others = [step for step in all_steps(here.parent) if step != here] if here.name.startswith("step-") else []
+    others = [step for step in all_steps(here.parent) if step != here] if step_of(here.name) is not None else []
     if not others:
-        return UserError(f"cannot read {path}: {reason}")
+        return UserError(f"cannot use {path}: {reason}")
     return UserError(
-        f"cannot read {path}: {reason}; there is also {others[-1].name}: use it by "
+        f"cannot use {path}: {reason}; there is also {others[-1].name}: use it by "
         f"`unitkit translate {shlex.quote(str(others[-1]))} ...`, or delete {here} to resume from it"
     )
 

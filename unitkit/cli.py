@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .errors import TrainingError, UserError, nearest
+from .output import steady_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,20 +36,28 @@ BadImages = Annotated[
         show_default=False,
     ),
 ]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(min=1, help="Steps between checkpoints.  [default: the run's, or 500]", show_default=False),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
 def main() -> NoReturn:
-    """Run the command line. A user's mistake prints one line and exits with 2; a training that failed, with 1."""
-    try:
-        app()
-    except UserError as error:
-        _complain("error:", error)
-        sys.exit(2)
-    except TrainingError as error:
-        _complain("training stopped:", error)
-        sys.exit(1)
-    sys.exit(0)
+    """Run the command line. A user's mistake prints one line and exits with 2; a training that failed, with 1.
+
+    Where nobody reads what is printed, or a log has no room for it, the work goes on, and its status is its own.
+    """
+    with steady_output():
+        try:
+            app()
+        except UserError as error:
+            _complain("error:", error)
+            sys.exit(2)
+        except TrainingError as error:
+            _complain("training stopped:", error)
+            sys.exit(1)
+        sys.exit(0)
 
 
 def _complain(what: str, error: Exception) -> None:
@@ -72,7 +81,7 @@ def train(
         int | None,
         typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]", show_default=False),
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    checkpoint_every: CheckpointEvery = None,
     bad_images: BadImages = None,
 ) -> None:
     """Train a recipe, keep its run folder, and measure the result."""
@@ -182,7 +191,7 @@ def ablate(
     ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    checkpoint_every: CheckpointEvery = None,
     bad_images: BadImages = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 
 import torch
 
@@ -12,6 +14,7 @@ from .errors import TrainingError, UserError, nearest
 
 def choose_device(name: str) -> torch.device:
     """The device of a name. Raises `UserError` for one that torch does not know or that is not here."""
+    _survive_forks()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -22,6 +25,13 @@ def choose_device(name: str) -> torch.device:
     if (device.index or 0) >= count.get(device.type, 0):
         raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
     return device
+
+
+@cache
+def _survive_forks() -> None:
+    """A process that is forked from one that computes has none of its OpenMP threads, and would wait for them for ever
+    in its first large operation; alone it computes all the same."""
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def emulates_bf16(device: torch.device) -> bool:

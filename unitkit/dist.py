@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from .errors import TrainingError
 
 T = TypeVar("T")
 
@@ -38,13 +41,28 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def of_first(text: str) -> str:
+    """The text of rank 0, on every rank."""
+    if world() == 1:
+        return text
+    length = torch.tensor(len(os.fsencode(text)))
+    with _together():
+        dist.broadcast(length, src=0)
+        letters = torch.zeros(int(length), dtype=torch.uint8)
+        if rank() == 0:
+            letters = torch.tensor(list(os.fsencode(text)), dtype=torch.uint8)
+        dist.broadcast(letters, src=0)
+    return os.fsdecode(bytes(letters.tolist()))
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its mean over ranks, in one message."""
     if world() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
+    with _together():
+        dist.all_reduce(flat)
     flat /= world()
     for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
@@ -64,5 +82,18 @@ def any_rank(flag: bool) -> bool:
     if world() == 1:
         return flag
     value = torch.tensor(float(flag))
-    dist.all_reduce(value)
+    with _together():
+        dist.all_reduce(value)
     return bool(value > 0)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Within the block every process must take part; where one has ended, by a full disk say, `TrainingError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TrainingError(f"another process of this training has ended, and says why ({reason})") from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import sys
 import traceback
 import types
 from collections.abc import Mapping, Sequence
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,6 +17,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from .errors import UserError, nearest
 from .recipe import Recipe
 from .registry import describe
+
+PLAIN = json.JSONEncoder(default=str)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class RecipeFile:
         name: the file's name without its suffix.
         source: the file's text.
         doc: the docstring of the file.
+        home: the folder in which `build` calls the recipe, so that relative paths mean what they did; None is here.
     """
 
     name: str
@@ -33,6 +38,7 @@ class RecipeFile:
     doc: str
     function: Any
     presets: dict[str, dict[str, Any]]
+    home: Path | None = None
 
     @property
     def knobs(self) -> dict[str, inspect.Parameter]:
@@ -47,20 +53,54 @@ class RecipeFile:
         if preset is not None and preset not in self.presets:
             raise UserError(f"{self.name} has no preset '@{preset}'. {nearest(preset, self.presets)}")
         values = {name: parameter.default for name, parameter in self.knobs.items()}
+        hints = self._hints()
+        for name, value in {**(self.presets[preset] if preset else {}), **(given or {})}.items():
+            if name not in values:
+                raise UserError(f"{self.name} has no knob '{name}'. {nearest(name, values)}")
+            values[name] = convert(name, value, hints[name])
+        return values
+
+    def kept(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as a run keeps them: JSON, of which `values` makes exactly these again.
+
+        A default of another kind is left out, since the recipe that is kept beside will give it again. Raises
+        `UserError` for another value of such a kind: a run with it could never be resumed.
+        """
+        hints, kept = self._hints(), {}
+        for name, parameter in self.knobs.items():
+            value = values[name]
+            try:
+                plain = json.loads(PLAIN.encode(value))
+                again = convert(name, plain, hints[name])
+            except Exception:  # no JSON, or not in the end: what a value's own __str__ raises may be anything
+                pass
+            else:
+                if type(again) is type(value) and repr(again) == repr(value):
+                    kept[name] = plain
+                    continue
+            if value is not parameter.default:
+                raise UserError(
+                    f"the knob '{name}' is {describe(hints[name])}, and a run cannot keep {_kind(value)} such as "
+                    f"{value!r} to be resumed with it: annotate it as a number, text, a path or a tuple of these"
+                )
+        return kept
+
+    def _hints(self) -> dict[str, Any]:
+        """The annotation of each knob; of one without, the type of its default, text where that is no plain value."""
         try:
             hints = get_type_hints(self.function)
         except Exception as error:  # annotations are evaluated here, and may say anything
             raise UserError(f"{self.path}: an annotation of recipe() is wrong: {error}") from error
-        for name, value in {**(self.presets[preset] if preset else {}), **(given or {})}.items():
-            if name not in values:
-                raise UserError(f"{self.name} has no knob '{name}'. {nearest(name, values)}")
-            values[name] = convert(name, value, hints.get(name, str))
-        return values
+        kinds = {name: type(parameter.default) for name, parameter in self.knobs.items()}
+        return {
+            name: hints.get(name, kind if kind in (bool, int, float, Path) else str) for name, kind in kinds.items()
+        }
 
     def build(self, values: Mapping[str, Any]) -> Recipe:
         """Call the recipe function. What it raises, other than `UserError`, becomes one that names the line."""
         try:
-            recipe = self.function(**values)
+            with chdir(self.home) if self.home else nullcontext():
+                recipe = self.function(**values)
         except UserError:
             raise
         except (Exception, SystemExit) as error:
@@ -138,15 +178,18 @@ def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
 def convert(name: str, value: Any, annotation: Any) -> Any:
     """A knob's value as its annotation wants it; text is converted, other values are checked.
 
-    Understood: int, float, bool, str, Literal, tuples and lists of these, unions with these and None. Text for several
-    values has commas between them, or an x between numbers ("48x64"); "none" is None wherever that is possible.
+    Understood: int, float, bool, str, Path, Literal, tuples and lists of these, unions with these and None. Text for
+    several values has commas between them, or an x between numbers ("48x64"); "none" is None wherever that is possible.
+    Of a union, a value that is no text takes its own type first, then None and the others in their order.
     """
-    for option in sorted(_options(annotation), key=lambda option: option is not type(None)):
+    own = type(value) if not isinstance(value, str) else type(None)
+    for option in sorted(_options(annotation), key=lambda option: (option is not own, option is not type(None))):
         try:
             return _convert(value, option)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             continue
-    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not")
+    way_out = "" if any(map(_understood, _options(annotation))) else "; such a value is set in the recipe file itself"
+    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not{way_out}")
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -161,7 +204,7 @@ def _convert(value: Any, kind: Any) -> Any:
             numbers = all(each in (int, float, ...) for each in kinds)
             value = [item.strip() for item in (value.replace("x", ",") if numbers else value).split(",")]
         items = list(value)
-        kinds = kinds[:1] * len(items) if get_origin(kind) is list or kinds[-1] is ... else kinds
+        kinds = kinds[:1] * len(items) if get_origin(kind) is list or kinds[-1:] == (...,) else kinds
         if len(kinds) != len(items):
             raise ValueError
         return get_origin(kind)(_convert(item, k) for item, k in zip(items, kinds, strict=True))
@@ -175,12 +218,18 @@ def _convert(value: Any, kind: Any) -> Any:
         return word if isinstance(word, bool) else words[word] if word in words else _refuse()
     if kind is str:
         return value if isinstance(value, str) else _refuse()
+    if kind is Path:
+        return Path(value) if isinstance(value, str | Path) else _refuse()
     if kind in (int, float) and not isinstance(value, bool):
         number = kind(value)
-        if (isinstance(value, float) and number != value) or number != number or abs(number) == float("inf"):
+        if (not isinstance(value, str) and number != value) or number != number or abs(number) == float("inf"):
             raise ValueError
         return number
     raise ValueError
+
+
+def _understood(kind: Any) -> bool:
+    return get_origin(kind) in (Literal, tuple, list) or kind in (int, float, bool, str, Path, type(None))
 
 
 def _refuse() -> Any:

@@ -11,6 +11,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError, nearest
@@ -135,7 +136,14 @@ def fits(value: Any, annotation: Any) -> bool:
 
 def describe(annotation: Any) -> str:
     """An annotation in words: "a whole number of at least 1", "one of gaussian, kaiming"."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "none",
+    }
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
         return describe(kind) + "".join(f" of {rule}" for rule in rules if isinstance(rule, AtLeast))
@@ -146,4 +154,5 @@ def describe(annotation: Any) -> str:
     if get_origin(annotation) in (tuple, list):
         numbers = all(each in (int, float, ...) for each in get_args(annotation))
         return "several values, such as 48x64" if numbers else "several values with commas between"
-    return words.get(annotation, str(annotation))
+    other = f"a {annotation.__name__}" if isinstance(annotation, type) else str(annotation)
+    return words.get(annotation, other)

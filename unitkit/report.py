@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .checkpoint import in_order
 from .files import replacing
 from .run import RunFolder
 from .watch import best_row
@@ -145,7 +146,7 @@ def write_report(run: RunFolder) -> None:
         parts += [f"<p><b>Warning.</b> {html.escape(text)}</p>" for text in warnings(entry)]
     if found := picks(run):
         parts.append(table(*found))
-    grids = sorted(run.samples.glob("step-*.png"))
+    grids = in_order(run.samples.glob("step-*.png"))
     if grids:
         data = base64.b64encode(grids[-1].read_bytes()).decode()
         parts.append(f"<h2>held-out images, {grids[-1].stem}</h2><img src='data:image/png;base64,{data}'>")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from . import checkpoint
 from .data.bad import BadImage, from_json
 from .errors import UserError, nearest
 from .files import replacing
+
+# What a run writes beside run.json.
+WRITTEN = ("recipe.py", "checkpoints", "samples", "best", "stats.jsonl", "watched.jsonl", "metrics.json", "report.html")
 
 
 class RunFolder:
@@ -51,6 +56,18 @@ class RunFolder:
             raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
         return record
 
+    def refuse_batch(self, batch: int, world: int) -> None:
+        """Raise `UserError` where `batch` on each of `world` processes is another number of images than the run's."""
+        record = self.record
+        whole = record["batch"] * record["world"]
+        if batch * world != whole:
+            fits = f"give batch={whole // world}" if whole % world == 0 else f"{whole} is no multiple of {world}"
+            raise UserError(
+                f"{self.path} is a run of {whole} images of each domain a step, {record['batch']} on each of "
+                f"{record['world']} processes; batch={batch} on {world} is another recipe, whose batch differs: "
+                f"{fits}, or resume as it began"
+            )
+
     @property
     def best(self) -> Path:
         """The folder of the best step's checkpoint, where the recipe watches metrics."""
@@ -75,29 +92,50 @@ class RunFolder:
         recipe = self.record.get("recipe", "a recipe")
         raise UserError(f"{self.path}, a run of {recipe}, has no checkpoint yet: its training has not got that far")
 
-    def refuse_existing(self) -> None:
-        """Raise `UserError` where a new run would go over one that is already there."""
-        if (self.path / "run.json").exists():
-            raise UserError(f"{self.path} already holds a run: continue it with --resume, or choose another --out")
-
     def create(self, record: Mapping[str, Any], source: str | None) -> None:
-        """Make the folder for a new run. Raises `UserError` where a run is already there."""
-        self.refuse_existing()
+        """Make the folder for a new run. Raises `UserError` as `refuse_what_is_there` does."""
+        self.refuse_what_is_there(source)
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from error
-        if source is not None:
+        if source is not None and not self._has(source):
             with replacing(self.path / "recipe.py") as file:
                 file.write_text(source, "utf-8")
         self.write_json("run.json", record)
+
+    def refuse_what_is_there(self, source: str | None) -> None:
+        """Raise `UserError` where a new run would meet a run, or files of the names that a run writes.
+
+        Other files may lie in the folder, and what a training leaves that was killed before it began: empty folders,
+        and the recipe's own text.
+        """
+        if os.path.lexists(self.path / "run.json"):
+            raise UserError(f"{self.path} already holds a run: continue it with --resume, or choose another --out")
+        for name in WRITTEN:
+            path = self.path / name
+            if os.path.lexists(path) and not _is_empty(path) and not (name == "recipe.py" and self._has(source)):
+                raise UserError(
+                    f"{self.path} holds {name} but no run.json: a new run would overwrite it, and there is no run to "
+                    "resume; choose another --out, or move it away"
+                )
+
+    def _has(self, source: str | None) -> bool:
+        """Whether `recipe.py` holds this text."""
+        path = self.path / "recipe.py"
+        return source is not None and path.is_file() and path.read_bytes() == source.encode("utf-8")
+
+    @property
+    def locked_before(self) -> bool:
+        """Whether a training is running here or has been."""
+        return (self.path / ".lock").exists()
 
     def lock(self) -> int:
         """Hold the folder until the process ends, however it ends. Raises `UserError` where another process has it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise UserError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
         try:
@@ -112,7 +150,10 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses."""
         with replacing(self.path / name) as file:
-            file.write_text(json.dumps(value, indent=1), "utf-8")
+            try:
+                file.write_text(json.dumps(value, indent=1), "utf-8")
+            except (TypeError, ValueError) as error:  # a note, say, or an argument of a part
+                raise UserError(f"cannot keep {self.path / name}: {error}; it holds JSON values only") from error
 
     def evaluations(self) -> list[dict[str, Any]]:
         """What `metrics.json` holds: an entry for each checkpoint, data and seed that was measured, oldest first."""
@@ -124,14 +165,29 @@ class RunFolder:
 
     def add_evaluation(self, entry: Mapping[str, Any]) -> None:
         """Keep an evaluation; one of the same checkpoint, data and seed gets its metrics added or renewed."""
-        kept = self.evaluations()
-        for index, old in enumerate(kept):
-            if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
-                kept[index] = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
-                break
-        else:
-            kept.append(dict(entry))
-        self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
+        with self._alone():
+            kept = self.evaluations()
+            for index, old in enumerate(kept):
+                if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
+                    kept[index] = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
+                    break
+            else:
+                kept.append(dict(entry))
+            self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within the block no other process adds an evaluation, which would be lost, or lose this one."""
+        try:
+            handle = os.open(self.path / "run.json", os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / 'run.json'}: {error.strerror}") from error
+        try:
+            with suppress(OSError):  # a disk without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def append_stats(self, row: Mapping[str, Any]) -> None:
         """Add one line to `stats.jsonl`. Raises `UserError` where the disk refuses."""
@@ -176,14 +232,53 @@ class RunFolder:
                     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
+def fresh_folder(path: Path) -> Path:
+    """Make a new folder: `path`, or path-2, ... where that is taken. Raises `UserError` where the disk refuses."""
+    for number in itertools.count(1):
+        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            place.mkdir(parents=True)
+            return place
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot make the folder {place}: {error.strerror}") from error
+    raise AssertionError("there is always another number")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether this is a folder with nothing in it; hidden files do not count."""
+    try:
+        return all(name.startswith(".") for name in os.listdir(path))
+    except OSError:
+        return False
+
+
+def begun_in(record: Mapping[str, Any]) -> Path | None:
+    """The folder in which a run was begun, where it is still there and not the present one; else None."""
+    home = record.get("folder")
+    with suppress(OSError):
+        if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
+            return Path(home)
+    return None
+
+
 def environment() -> dict[str, Any]:
     """Versions, machine and the commit of this package where it runs from its work tree, for `run.json`."""
     return {
         "versions": versions("unitkit", "torch", "numpy", "pillow"),
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "commit": _commit(Path(__file__)),
+        "folder": _working_folder(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _working_folder() -> str | None:
+    """What relative paths among the knobs are relative to; None where the folder is gone."""
+    with suppress(OSError):
+        return os.getcwd()
+    return None
 
 
 def versions(*packages: str) -> dict[str, str]:

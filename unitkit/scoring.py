@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from .data.plain import plain_images
 from .data.sources import Images
 from .devices import choose_device, enough_memory
 from .errors import UserError
-from .files import replacing
+from .files import refuse_unwritable, replacing
 from .metrics import Metric, evaluation, parse_metrics, score
 from .metrics.record import PACKAGES
 from .report import print_metrics, write_report
+from .resume import kept_recipe, moved, other_data, other_labels
 from .run import RunFolder, versions
-from .session import kept_recipe, print_notes
+from .session import print_notes
 
 
 def evaluate_run(
@@ -30,12 +32,17 @@ def evaluate_run(
     """Measure a run (its last step) or one of its checkpoints, print the tables, and keep the figures.
 
     The figures go to the run's `metrics.json` and report, and to `save` as well where it is given. Raises `UserError`
-    for a run, data, metric or path that cannot be, before anything is computed.
+    for a run, data, metric or path that cannot be, before anything is computed; and at the end, the figures printed,
+    where they cannot be kept.
     """
     folder, checkpoint = _find(run)
+    folder.evaluations()  # it can be read, and so be added to
+    if save is not None:
+        refuse_unwritable(save)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     file = kept_recipe(folder)
-    given = {**folder.record["knobs"], **({"data": data} if data else {})}
+    record = folder.record
+    given = {**record["knobs"], **(moved({"data": data}) if data else {})}
     recipe = file.build(file.values(None, given))
     if data is None:  # images that its training has left out
         recipe = replace(recipe, data=BadImages(recipe.data, folder.bad_images()).without())
@@ -44,7 +51,7 @@ def evaluate_run(
     if left_out := recipe.data.left_out:
         count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
         print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
-    model, _ = load_model(checkpoint)
+    model, description = load_model(checkpoint)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
@@ -61,10 +68,18 @@ def evaluate_run(
             seed=seed,
             most=most,
         )
-    folder.add_evaluation(found)
-    write_report(folder)
-    _keep(found, save)
     print_metrics(console, found)
+    labels = description["labels"]
+    note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
+    if note:
+        console.print(f"warning: {note}", markup=False)
+    unsaved = _failing(partial(_save, found, save))
+    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
+    if unsaved or (unkept and save is None):
+        lost = "; ".join(unsaved + unkept)
+        raise UserError(f"{lost}; the figures are printed above, and --save FILE keeps them elsewhere")
+    if unkept:
+        console.print(f"note: {'; '.join(unkept)}; the figures are in {save}", markup=False)
 
 
 def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, device: str, save: Path | None) -> None:
@@ -84,6 +99,8 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
                 f"'{word}' is no set of images: expected PATH=FOLDER, each path once, such as ab=translated"
             )
         images[name] = plain_images(location, size, notes)
+    if save is not None:
+        refuse_unwritable(save)
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)
     for metric in chosen:
@@ -104,8 +121,8 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
         "versions": versions(*PACKAGES),
         "metrics": results,
     }
-    _keep(found, save)
     print_metrics(console, found)
+    _save(found, save)
 
 
 def _find(run: Path) -> tuple[RunFolder, Path]:
@@ -118,7 +135,18 @@ def _find(run: Path) -> tuple[RunFolder, Path]:
     return folder, folder.latest()
 
 
-def _keep(found: dict[str, Any], save: Path | None) -> None:
+def _failing(*works: Callable[[], None]) -> list[str]:
+    """Do all of it, whatever fails, and say what did."""
+    failed = []
+    for work in works:
+        try:
+            work()
+        except UserError as error:
+            failed.append(str(error))
+    return failed
+
+
+def _save(found: dict[str, Any], save: Path | None) -> None:
     if save is not None:
         with replacing(save) as file:
             file.write_text(json.dumps(found, indent=1), "utf-8")

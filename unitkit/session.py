@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from .image_check import check_policy
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
 from .parts import from_outside
 from .report import picks, print_metrics, print_table, write_report
-from .run import RunFolder
+from .resume import changes, resumed
+from .run import fresh_folder
 from .trainer import Trainer
 
 
@@ -40,7 +41,7 @@ def train_recipe(
     device: str,
     precision: str | None,
     seed: int | None,
-    checkpoint_every: int,
+    checkpoint_every: int | None,
     bad_images: str | None = None,
 ) -> None:
     """Train as the command line says; its arguments are those of `unitkit train`. Exits with 128 + n on signal n."""
@@ -49,7 +50,7 @@ def train_recipe(
     check_policy(bad_images)
     record: dict[str, Any] = {}
     if resume:
-        file, values, record, out = _resumed(recipe, words, out)
+        file, values, record, out = resumed(recipe, words, out)
         for name, said in ("seed", seed), ("precision", precision):
             if said not in (None, record[name]):
                 raise UserError(f"{out} is a run with {name} {record[name]}, not {said}: to resume, leave --{name} out")
@@ -62,28 +63,34 @@ def train_recipe(
         file = read_recipe_file(recipe)
         preset, given = parse_knobs(words)
         values = file.values(preset, given)
-        out = out or Path("runs") / file.name / time.strftime("%Y%m%d-%H%M%S")
     run_training(file, values, out, record, device, precision or "fp32", seed or 0, checkpoint_every, bad_images)
 
 
 def run_training(
     file: RecipeFile,
     values: Mapping[str, Any],
-    out: Path,
+    out: Path | None,
     record: Mapping[str, Any],
     device: str,
     precision: str,
     seed: int,
-    checkpoint_every: int,
+    checkpoint_every: int | None,
     bad_images: str | None = None,
 ) -> None:
-    """Train a recipe with these knobs, measure, and report; `record` is that of the run to continue, else empty."""
+    """Train a recipe with these knobs, measure, and report.
+
+    Args:
+        out: the run folder; None makes one of the recipe's name and the time.
+        record: that of the run to continue, else empty.
+        checkpoint_every: None for that of the run, or 500.
+    """
     dist.start()
     started, resume = time.perf_counter(), bool(record)
     console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
+    notes = {"recipe": file.name, "knobs": file.kept(values)}
     recipe = file.build(values)
     print_notes(console, recipe.data.notes)
-    with _looking(console) as looked:
+    with _made(out, file.name) as out, _looking(console) as looked:
         trainer = Trainer(
             recipe,
             out,
@@ -92,7 +99,7 @@ def run_training(
             precision=precision,
             checkpoint_every=checkpoint_every,
             resume=resume,
-            notes={"recipe": file.name, "knobs": dict(values)},
+            notes=notes,
             source=file.source,
             bad_images=bad_images,
             warn=lambda line: print_notes(console, [line]),
@@ -101,8 +108,8 @@ def run_training(
     steps = trainer.recipe.steps
     name, place = escape(file.name), escape(str(out))
     console.print(f"[bold]{name}[/bold] on {trainer.device}: steps {trainer.done} to {steps}, run folder {place}")
-    if resume and record.get("data", {}).get("fingerprint") != trainer.recipe.data.fingerprint():
-        console.print("note: the images differ from those that this run began with (in name, size or time of change)")
+    for note in changes(record, trainer) if resume else ():
+        console.print(f"note: {note}", markup=False)
     if resume and trainer.done >= steps:
         console.print(f"this run is complete; give steps=N with N above {trainer.done} to go on")
     for note in trainer.plan.notes:
@@ -116,13 +123,14 @@ def run_training(
         sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
     try:
         with console.status("measuring on the held-out split"):
-            found = trainer.evaluate()
+            found = trainer.measure()
     except KeyboardInterrupt:
         console.print(f"stopped while measuring: the training is whole and kept. Measure it with\n{again}")
         sys.exit(128 + signal.SIGINT)
     if dist.rank() == 0:
-        write_report(trainer.run)
         print_metrics(console, found)
+        trainer.run.add_evaluation(found)
+        write_report(trainer.run)
         if seen := picks(trainer.run):
             print_table(console, *seen)
         _close(console, trainer, out, time.perf_counter() - started)
@@ -148,42 +156,20 @@ def _looking(console: Console) -> Iterator[Progress]:
         yield looked
 
 
-def _resumed(
-    recipe: str | None, words: Sequence[str], out: Path | None
-) -> tuple[RecipeFile, dict[str, Any], dict[str, Any], Path]:
-    """The recipe file, knobs and record of the run to continue; `steps` and `data` may be given anew."""
-    if out is None:
-        raise UserError("--resume needs the run folder: --out DIR")
-    folder = RunFolder(out)
-    record = folder.record
-    preset, given = parse_knobs(words)
-    if preset or set(given) - {"steps", "data"}:
-        raise UserError("--resume takes the run's own knobs; only steps= and data= (a folder that moved) may be given")
-    file = kept_recipe(folder)
-    if recipe is not None and (Path(recipe).stem, _text(recipe)) != (record["recipe"], file.source):
-        raise UserError(
-            f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
-            "leave the recipe out to resume, or choose another --out for a new run"
-        )
-    return file, file.values(None, {**record["knobs"], **given}), record, out
-
-
-def kept_recipe(folder: RunFolder) -> RecipeFile:
-    """The recipe file that a run keeps, under its first name. Raises `UserError` for a run made from Python."""
-    record = folder.record
-    if not (folder.path / "recipe.py").is_file():
-        raise UserError(f"{folder.path} holds no recipe.py: it was trained from Python, so continue it there")
-    if missing := {"recipe", "knobs"} - record.keys():
-        raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
-    kept = read_recipe_file(folder.path / "recipe.py")
-    return RecipeFile(record["recipe"], kept.path, kept.source, kept.doc, kept.function, kept.presets)
-
-
-def _text(recipe: str) -> str | None:
+@contextmanager
+def _made(out: Path | None, recipe: str) -> Iterator[Path]:
+    """The run folder; one that is not named is made, the same on every rank, and goes if the training cannot begin."""
+    if out is not None:
+        yield out
+        return
+    place = Path("runs") / recipe / time.strftime("%Y%m%d-%H%M%S")
+    made = Path(dist.of_first(str(fresh_folder(place)) if dist.rank() == 0 else ""))
     try:
-        return Path(recipe).read_text("utf-8")
-    except (OSError, ValueError):
-        return None
+        yield made
+    except BaseException:
+        with suppress(OSError):
+            made.rmdir()
+        raise
 
 
 class _Bar(Bar):
@@ -210,15 +196,18 @@ def _fit(trainer: Trainer, console: Console) -> bool:
     with _Bar(*columns, console=console, disable=console.quiet, speed_estimate_period=900, expand=True) as progress:
         task = progress.add_task("", total=trainer.recipe.steps, completed=trainer.done, rate="-")
         recent = deque([(time.perf_counter(), trainer.done)], maxlen=50)
-        milestone = 0
+        milestone = 10 * trainer.done // trainer.recipe.steps
 
         def report(step: int, losses: Mapping[str, float]) -> None:
             nonlocal milestone
             recent.append((time.perf_counter(), step))
             (began, first), (now, _) = recent[0], recent[-1]
             rate = (step - first) * per_step / (now - began)
-            progress.losses = shown = summary(losses) or progress.losses
             progress.update(task, completed=step, rate=f"{rate:.3g}" if rate < 10 else f"{rate:.0f}")
+            if not losses:  # a line shows the losses of the step that it names
+                return
+            shown = summary(losses)
+            progress.losses = f"{shown}  (step {step})"
             tenth = 10 * step // trainer.recipe.steps
             if not console.is_terminal and tenth > milestone:  # a log file gets ten lines, no bar
                 milestone = tenth
@@ -243,7 +232,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
     early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
     console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
     typed = shlex.quote(str(out))
-    measure = f"  unitkit evaluate {typed} --metrics 'fid, lpips'   # and other metrics: unitkit list metric"
+    measure = f"  unitkit evaluate {typed} --metrics diversity   # and other metrics: unitkit list metric"
     further = f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on"
     own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
     parts = f" --parts {shlex.quote(str(out / 'recipe.py'))}" if own else ""

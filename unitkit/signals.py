@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request to stop, rather than an end at once."""
+"""SIGTERM, Ctrl-C and a terminal that closes as a request to stop, rather than an end at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 @contextmanager
 def asking(stop: Callable[[int], None]) -> Iterator[None]:
-    """Within the block, the first SIGTERM or SIGINT calls `stop` with its number; a second of either ends at once.
+    """Within the block, the first SIGTERM, SIGINT or SIGHUP calls `stop` with its number; a second one ends at once.
 
-    Signals reach only the main thread; in another one the block runs as it is.
+    SIGHUP stays ignored where it is, as under nohup. Signals reach only the main thread; in another one the block runs
+    as it is.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,7 +28,10 @@ def asking(stop: Callable[[int], None]) -> Iterator[None]:
         restore()
         stop(number)
 
-    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before: dict[int, Any] = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
@@ -32,6 +33,7 @@ from .signals import asking
 from .watch import Watcher
 
 LOG_EVERY = 10
+CHECKPOINT_EVERY = 500
 Report = Callable[[int, Mapping[str, float]], None]
 
 
@@ -44,7 +46,8 @@ class Trainer:
         seed: of the start weights, the order of samples, augmentation and noise.
         device: "auto" (CUDA where there is one, else the CPU) or a torch device.
         precision: "fp32", or "bf16" for networks in bfloat16 with weights and losses in float32.
-        checkpoint_every: steps between two checkpoints; the two newest are kept.
+        checkpoint_every: steps between two checkpoints, the two newest of which are kept; None for those of the run
+            that is resumed, and 500 in a new one.
         resume: continue the run in `out` instead of starting one.
         notes: more to keep in `run.json`, such as the knobs.
         source: the text of the recipe file, kept in the run folder.
@@ -54,8 +57,8 @@ class Trainer:
         looked: called with the images decoded and to decode, while all are looked at before the first step.
 
     Raises:
-        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe, images that cannot be
-            decoded.
+        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe, one that holds what a
+            new run would overwrite, notes that are no JSON, images that cannot be decoded.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Trainer:
         seed: int = 0,
         device: str = "auto",
         precision: str = "fp32",
-        checkpoint_every: int = 500,
+        checkpoint_every: int | None = None,
         resume: bool = False,
         notes: Mapping[str, Any] | None = None,
         source: str | None = None,
@@ -77,17 +80,20 @@ class Trainer:
         check_policy(bad_images)
         if precision not in ("fp32", "bf16"):
             raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
-        if checkpoint_every < 1 or seed < 0:
+        if (checkpoint_every is not None and checkpoint_every < 1) or seed < 0:
             raise UserError(f"checkpoint_every is at least 1 and seed at least 0, not {checkpoint_every} and {seed}")
         self.checked: Checked = recipe.checked()
         self.recipe, self.seed, self.precision = recipe, seed, precision
         self.notes = dict(notes or {})
-        self.checkpoint_every = checkpoint_every
         self.device = choose_device(device)
         self.run = RunFolder(out)
         if resume and bad_images is None:
             bad_images = self.run.record.get("bad_images")
         self.stopping: int | None = None
+        self.saved: int | None = None  # the step whose checkpoint is of this training
+        if checkpoint_every is None:
+            checkpoint_every = self.run.record.get("checkpoint_every", CHECKPOINT_EVERY) if resume else CHECKPOINT_EVERY
+        self.checkpoint_every = checkpoint_every
         # A run keeps its layout: in another one sums round otherwise.
         self.plan = plan(self.device, precision, self.run.record.get("layout") if resume else None)
         record = {
@@ -100,11 +106,15 @@ class Trainer:
             "batch": recipe.batch,
             "steps": recipe.steps,
             "bad_images": bad_images,
+            "checkpoint_every": checkpoint_every,
+            "labels": recipe.data.labels,
             "watch": {metric.name: metric.higher for metric in recipe.watch.metrics} if recipe.watch else {},
             "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
             **self.notes,
             **environment(),
         }
+        if dist.rank() == 0 and not resume and not self.run.locked_before:
+            self.run.refuse_what_is_there(source)  # with nothing of ours in it yet
         unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
         try:
             self.images = ImageCheck(self.run, recipe.data, bad_images, warn, resumed=resume)
@@ -132,7 +142,7 @@ class Trainer:
         )
         if not resume:  # before the folder becomes a run, which the same command would not begin again
             if dist.rank() == 0:
-                self.run.refuse_existing()
+                self.run.refuse_what_is_there(source)
             self.images.begin(self.batches, 0, looked)
             if dist.rank() == 0:
                 self.run.create(record, source)
@@ -164,7 +174,8 @@ class Trainer:
         """Train to the recipe's last step.
 
         Args:
-            report: called after every step with the steps done and the losses (every tenth step; else empty).
+            report: called after every step with the steps done and the losses (every tenth step; else empty). What it
+                raises ends the training as it is, without a checkpoint.
 
         Returns:
             False if a signal ended it early, with a checkpoint written.
@@ -296,10 +307,15 @@ class Trainer:
             raise
 
     def save(self, folder: Path | None = None, keep: int = 2) -> None:
-        """Write a checkpoint of the present step, to the run's checkpoints where no other folder is named."""
-        if dist.rank() == 0:
+        """Write a checkpoint of the present step, to the run's checkpoints where no other folder is named.
+
+        Raises `UserError` where the disk refuses, and `TrainingError` for weights that are not finite.
+        """
+        own = self.run.checkpoints
+        done = self.saved == self.done and checkpoint.whole(own / checkpoint.step_name(self.done))
+        if dist.rank() == 0 and (folder or not done):
             checkpoint.save(
-                folder or self.run.checkpoints,
+                folder or own,
                 self.done,
                 model=self.model,
                 description={
@@ -310,39 +326,51 @@ class Trainer:
                 optimizers=self.optimizers,
                 keep=keep,
             )
+            self.saved = self.saved if folder else self.done
 
-    def evaluate(self) -> dict[str, Any]:
-        """The recipe's metrics on the held-out split; also in `metrics.json`. Raises `TrainingError` without memory."""
+    def measure(self) -> dict[str, Any]:
+        """The recipe's metrics on the held-out split. Raises `TrainingError` without memory."""
         with enough_memory(self.device, "measuring"):
-            found = evaluation(
+            return evaluation(
                 self.model,
                 self.images.measured(),
                 self.recipe.evaluate,
-                checkpoint=f"step-{self.done:08d}",
+                checkpoint=checkpoint.step_name(self.done),
                 step=self.done,
                 device=self.device,
             )
+
+    def evaluate(self) -> dict[str, Any]:
+        """`measure`, and keep it in the run's `metrics.json`. Raises `UserError` where the disk refuses."""
+        found = self.measure()
         if dist.rank() == 0:
             self.run.add_evaluation(found)
         return found
 
     def _restore(self, record: Mapping[str, Any]) -> int:
         before = self.run.record
-        for key in ("model", "seed", "precision", "batch", "world"):
-            if before.get(key) != record[key]:
+        for key in ("model", "seed", "precision"):
+            # As JSON, which has no tuples: a part may have been given some.
+            if json.dumps(before.get(key), sort_keys=True) != json.dumps(record[key], sort_keys=True):
                 raise UserError(f"{self.run.path} is a run of another recipe: its {key} differs, so it cannot go on")
+        self.run.refuse_batch(self.recipe.batch, dist.world())
         found = checkpoint.latest(self.run.checkpoints)
         if found is None:
             step = 0
         else:
             checkpoint.load_weights(self.model, found)
             checkpoint.load_optimizers(self.model, self.optimizers, found)
-            step = checkpoint.load_step(found)
+            self.saved = step = checkpoint.load_step(found)
         self._check_phases(step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)
-            anew = {key: record[key] for key in ("data", "steps", "bad_images")}
-            self.run.write_json("run.json", {**before, **self.notes, **anew})
+            anew = {
+                key: record[key]
+                for key in ("data", "labels", "steps", "batch", "world", "checkpoint_every", "bad_images")
+            }
+            since = {"step": step, **{key: record[key] for key in ("started", "device", "batch", "world", "steps")}}
+            history = [*before.get("history", []), since]
+            self.run.write_json("run.json", {**before, **self.notes, **anew, "history": history})
         return step
 
     def _check_phases(self, step: int, before: int) -> None:

@@ -43,7 +43,7 @@ def load(run: str | Path, *, device: str = "auto") -> Translator:
 
 
 class Translator:
-    """Carries pictures along image paths.
+    """Carries pictures along image paths. Raises `UserError` for a model whose weights are not finite.
 
     Attributes:
         model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
@@ -52,6 +52,8 @@ class Translator:
     """
 
     def __init__(self, model: Any, labels: dict[str, str]) -> None:
+        if (bad := checkpoint.not_finite(model.state_dict())) is not None:
+            raise UserError(f"the model's '{bad}' is not finite, so it translates nothing: use an earlier checkpoint")
         self.model, self.labels = model.eval(), labels
         self.short: list[Path] = []
 

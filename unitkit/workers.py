@@ -19,6 +19,7 @@ import torch
 
 from .errors import TrainingError, UserError
 from .knobs import read_recipe_file
+from .output import steady_output
 from .run import RunFolder
 from .session import run_training, train_recipe
 
@@ -37,7 +38,7 @@ class Job:
     seed: int
     device: str
     precision: str
-    checkpoint_every: int
+    checkpoint_every: int | None
     bad_images: str | None = None
 
 
@@ -50,6 +51,7 @@ class Ended:
     stopped: bool = False
 
 
+@steady_output()
 def run_job(job: Job, threads: int = 0) -> str | None:
     """Train and measure one cell in this process; what it prints goes to its `log.txt`. Returns why it failed."""
     job.out.mkdir(parents=True, exist_ok=True)

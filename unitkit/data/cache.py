@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -55,6 +56,11 @@ class Decoded:
         self.ready = np.zeros(len(images), bool)
         self.pending: dict[int, Future[None]] = {}
         self.lock = threading.Lock()
+        _ALL.add(self)
+
+    def forked(self) -> None:
+        """In a forked process: forget what the threads of its parent were about, which it does not have."""
+        self.pending, self.lock = {}, threading.Lock()
 
     def prefetch(self, indices: Sequence[int] | np.ndarray) -> dict[int, Future[None]]:
         """Start decoding, in the background, those images that are not ready; the futures of what is under way."""
@@ -133,6 +139,18 @@ def _mapped(shape: tuple[int, ...], size: int) -> np.ndarray:
             f"decoded images need {size / 2**30:.1f} GiB in '{folder}': {error.strerror}; "
             f"make room, or set TMPDIR to a folder on a larger disk"
         ) from None
+
+
+_ALL: weakref.WeakSet[Decoded] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    _pool.cache_clear()
+    for each in _ALL:
+        each.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache

@@ -55,6 +55,13 @@ def several(location: str) -> bool:
     return "," in location and not os.path.exists(os.path.expanduser(location))
 
 
+def from_here(location: str) -> str:
+    """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
+    places = [location] if not several(location) else [part.strip() for part in location.split(",")]
+    here = (Path(place).expanduser().absolute() for place in places)
+    return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
+
+
 def flat(location: str) -> Raw:
     """All images of a location that is one heap: a folder with those within, or an .npz of one array.
 
@@ -71,7 +78,7 @@ def flat(location: str) -> Raw:
 def _existing(location: str) -> Path:
     path = Path(location).expanduser()
     if location and os.path.exists(path):
-        return path
+        return path.absolute()  # images are read later, perhaps in another working folder
     parent = next((p for p in path.parents if p.is_dir()), Path())
     missing = path.relative_to(parent).parts[:1] if path != parent else ()
     beside = (

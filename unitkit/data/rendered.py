@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,14 @@ from .sources import digest
 TRAIN, TEST = 0, 1
 BLOCK = 128
 DRAWING = threading.Lock()
+
+
+def _after_fork() -> None:
+    global DRAWING
+    DRAWING = threading.Lock()  # the old one may be held by a thread that a forked process does not have
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)

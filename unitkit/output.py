@@ -1,0 +1,67 @@
+"""Printing that never ends the work: a pipe whose reader has left, a full disk behind a log, a terminal that closed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
+
+
+class _Steady:
+    """A stream whose first failure silences it; what it cannot spell is written as an escape."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.silent = stream, False
+
+    def write(self, text: str) -> int:
+        if not self.silent:
+            try:
+                return self.stream.write(text)
+            except UnicodeEncodeError as error:
+                return self.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+            except (OSError, ValueError):
+                self._silence()
+        return len(text)
+
+    def flush(self) -> None:
+        if not self.silent:
+            try:
+                self.stream.flush()
+            except (OSError, ValueError):
+                self._silence()
+
+    def _silence(self) -> None:
+        self.silent = True
+        with suppress(OSError, ValueError):  # what is left in its buffer goes nowhere, also when Python ends
+            number = self.stream.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def steady_output() -> Iterator[None]:
+    """Within the block, nothing that is written to stdout or stderr raises for want of a place to go.
+
+    Work goes on to its own end, and its exit status, when `| head -1` has seen enough.
+    """
+    for number in (0, 1, 2):  # a stream that was closed (>&-): or the next file that is opened would be printed into
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    streams = [_Steady(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115 (open to the end)
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdout, sys.stderr = before
