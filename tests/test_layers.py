@@ -18,7 +18,21 @@ PACKAGE = Path(__file__).parents[1] / "unitkit"
 # A module may import from lower layers and from its own, where a circle is refused. Every module stands here: a new
 # one is given its place when it is made. A package (`data`, `encoders`, ...) is one unit.
 LAYERS: dict[int, tuple[str, ...]] = {
-    1: ("registry", "errors", "seeds", "dist", "images", "devices", "files", "nested", "norms", "operators", "signals"),
+    1: (
+        "registry",
+        "errors",
+        "seeds",
+        "dist",
+        "images",
+        "devices",
+        "files",
+        "nested",
+        "norms",
+        "operators",
+        "output",
+        "signals",
+        "threads",
+    ),
     3: ("towers", "sharing", "losses", "objective", "parts"),
     4: ("encoders", "generators", "discriminators"),
     5: ("models",),
@@ -27,6 +41,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     8: (
         "cli",
         "session",
+        "resume",
         "scoring",
         "report",
         "show",

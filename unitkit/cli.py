@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from . import threads
 from .errors import TrainingError, UserError, nearest
 from .output import steady_output
 
@@ -85,6 +86,7 @@ def train(
     bad_images: BadImages = None,
 ) -> None:
     """Train a recipe, keep its run folder, and measure the result."""
+    threads.decide()
     from .session import train_recipe
 
     train_recipe(recipe, knobs or [], out, resume, device, precision, seed, checkpoint_every, bad_images)
@@ -153,6 +155,7 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure a finished run, or sets of images, with the protocol beside every figure."""
+    threads.decide()
     from .scoring import evaluate_run, evaluate_sets
 
     if (run is None) == (images is None):
@@ -196,6 +199,7 @@ def ablate(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
 ) -> None:
     """Train a recipe over a grid of knobs and seeds, and report. Run it again to go on: what is done stays done."""
+    threads.decide(shared=True)
     from .ablate import ablate as run
 
     run(
@@ -254,6 +258,7 @@ def list_parts(
 @app.command()
 def doctor(device: Device = "auto") -> None:
     """Check that this machine computes rightly. Shown are versions, device, threads, what is wrong and what to do."""
+    threads.decide()
     from .doctor import doctor as check
 
     if not check(device):

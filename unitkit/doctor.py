@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import operators
+from . import operators, threads
 from .devices import choose_device, emulates_bf16
 from .errors import TrainingError
 from .files import replacing
@@ -151,7 +151,9 @@ def doctor(device: str = "auto") -> bool:
     console.print("  ".join(f"{name} {version}" for name, version in versions(*packages).items()), markup=False)
     bf16 = "emulated, several times slower than fp32" if emulates_bf16(place) else "in hardware"
     console.print(f"device   {place}: {_name(place)}; bf16 {bf16}", markup=False)
-    console.print(f"threads  {torch.get_num_threads()} of {os.cpu_count()} processors", markup=False)
+    console.print(
+        f"threads  {torch.get_num_threads()} of {os.cpu_count()} processors; {threads.describe()}", markup=False
+    )
     found = outcome(place, anew=True)
     wrong = {(each.operator, each.precision, each.layout): each.error for each in found}
     table = Table(title=f"operators beside references in float64, forward and backward ({len(OPERATORS) + 1})")
