@@ -73,7 +73,8 @@ def gather(items: list[T]) -> list[T]:
     if world() == 1:
         return items
     found: list[list[T]] = [[] for _ in range(world())]
-    dist.all_gather_object(found, items)
+    with _together():
+        dist.all_gather_object(found, items)
     return [item for each in found for item in each]
 
 
