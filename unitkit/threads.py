@@ -7,6 +7,7 @@ Spinning is a third faster where a training has the processors to itself, and se
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from statistics import median
 VARIABLE = "OMP_WAIT_POLICY"
 SAYS = (VARIABLE, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # by which users say it themselves
 LOADAVG = Path("/proc/loadavg")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2
 _reason = ""
 
 
@@ -31,19 +33,37 @@ def decide(*, shared: bool = False) -> None:
         _reason = f"{said}={os.environ[said]}, as the environment says"
     elif "torch" in sys.modules:
         _reason = "as torch was loaded"
-    elif shared or int(os.environ.get("LOCAL_WORLD_SIZE") or 1) > 1:
+    elif shared or os.environ.get("LOCAL_WORLD_SIZE", "1") not in ("", "1"):
         os.environ[VARIABLE] = "passive"
         _reason = "they sleep, as several of our processes share the machine"
-    elif others := busy():
+    elif (quota := allowed()) < usable():
+        os.environ[VARIABLE] = "passive"
+        _reason = f"they sleep, as the time of {quota:g} processors is shared by {usable()} threads"
+    elif (others := busy()) > (idle := (os.cpu_count() or 1) - usable()):
         os.environ[VARIABLE] = "passive"
         _reason = f"they sleep, as {others:g} other threads were at work"
     else:
-        _reason = "they spin, as nothing else was at work"
+        _reason = "they spin, as " + (f"{idle} processors are left to others" if others else "nothing else was at work")
 
 
 def describe() -> str:
     """What was decided, and why."""
     return f"idle threads: {_reason or 'undecided, as this is no command'}"
+
+
+def usable() -> int:
+    """The processors that torch will take: those of this process, fewer where OMP_NUM_THREADS says so."""
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(ours, int(said)) if said.isdecimal() and int(said) else ours
+
+
+def allowed() -> float:
+    """The processors' worth of time that a container grants: spinning would use up what the others need."""
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = QUOTA.read_text().split()
+        return int(quota) / int(period)
+    return math.inf  # no container, or one without a limit: "max"
 
 
 def busy() -> float:
