@@ -96,7 +96,7 @@ def test_it_is_decided_before_torch_is_loaded_and_not_by_an_import() -> None:
 
 
 def test_a_command_under_load_sets_it_before_torch_is_loaded(tmp_path: Path) -> None:
-    """A real `unitkit train`, cut off where torch is first asked for: what the variable is then, is what torch reads."""
+    """A real `unitkit train`, cut off where torch is first asked for: torch reads what the variable is then."""
     code = f"""
 import os, sys
 from pathlib import Path
