@@ -15,9 +15,11 @@ from unitkit import (
     Player,
     Recipe,
     UserError,
+    attribute_success,
     counterpart,
     cycle,
     discriminators,
+    diversity,
     encoders,
     gan,
     generators,
@@ -121,6 +123,10 @@ def recipe(
     l_gan = gan("ab", "ba", weight=adversarial, form=form)
     l_cc = cycle("aba", "bab", kl=kl, likelihood=likelihood)
 
+    judged = [counterpart(path) for path in ("ab", "ba")]
+    if not source.truth:  # a classifier judges: reconstructions and cycles alone are best of an identity map
+        judged = [*map(attribute_success, ("ab", "ba")), *map(diversity, ("ab", "ba"))]
+
     def adam(lr: float) -> Adam:
         return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
 
@@ -136,7 +142,7 @@ def recipe(
         flip=flip,
         crop=crop,
         evaluate=[
-            *([counterpart("ab"), counterpart("ba")] if source.truth else []),
+            *judged,
             *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
         ],
     )

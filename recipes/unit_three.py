@@ -16,9 +16,11 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
+    attribute_success,
     counterpart,
     cycle,
     discriminators,
+    diversity,
     encoders,
     gan,
     generators,
@@ -104,6 +106,10 @@ def recipe(
     l_gan = gan(*translations, weight=adversarial, form=form)
     l_cc = cycle(*cycles, kl=kl, likelihood=likelihood)
 
+    judged = [counterpart(path) for path in translations]
+    if not source.truth:  # a classifier judges: reconstructions and cycles alone are best of an identity map
+        judged = [*map(attribute_success, translations), *map(diversity, translations)]
+
     def adam(lr: float) -> Adam:
         return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
 
@@ -119,7 +125,7 @@ def recipe(
         flip=flip,
         crop=crop,
         evaluate=[
-            *(counterpart(path) for path in translations if source.truth),
+            *judged,
             *(psnr(letter + letter, letter) for letter in letters),
             *(psnr(path, path[0]) for path in cycles),
         ],

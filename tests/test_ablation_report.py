@@ -57,9 +57,11 @@ def ablation(
             shutil.copytree(cell, out / name)
             measured = json.loads((out / name / "metrics.json").read_text())
             measured["evaluations"][0]["metrics"][ACCURACY] = {
+                "title": ACCURACY,
                 "figures": {"largest_channel": value, "euclidean": value / 2},
                 "n": {"ab": 4, "truth:ab": 4},
-                "higher": higher,
+                "higher": {"largest_channel": higher, "euclidean": higher},
+                "units": {"largest_channel": "%", "euclidean": "%"},
                 "protocol": {},
                 "warnings": [],
             }

@@ -109,7 +109,7 @@ def test_fid_carries_its_protocol(ours: metrics.measure.Results, inception: Path
     import hashlib
 
     fid, kid = ours["fid"], ours["kid"]
-    assert fid["n"] == kid["n"] == {"ab": 12, "b": 10} and not fid["higher"]
+    assert fid["n"] == kid["n"] == {"ab": 12, "b": 10} and fid["higher"] == {"fid": False}
     digest = hashlib.sha256(inception.read_bytes()).hexdigest()
     for each in fid, kid:
         protocol = each["protocol"]
@@ -186,10 +186,19 @@ def test_a_set_against_itself_is_counted_once() -> None:
 
 
 @pytest.mark.parametrize("meter", [Gaussians, Kernels])
-def test_one_picture_is_too_few(meter: Any) -> None:
+def test_two_pictures_are_enough(meter: Any) -> None:
     begun = meter(("ab", "b"), plain_features(), "cpu", "frechet")
-    with pytest.raises(UserError, match="at least 2 images"):
-        stream(begun, 4, ab=pictures(4, 0, 4), b=pictures(1, 0, 4))
+    found = stream(begun, 4, ab=pictures(4, 0, 4), b=pictures(2, 1, 4))
+    assert all(map(math.isfinite, found.figures.values()))
+
+
+@pytest.mark.parametrize("word", ["fid", "kid", "frechet", "kernel"])
+def test_one_picture_is_too_few(word: str) -> None:
+    metric = getattr(metrics, word)("ab", "b")
+    with pytest.raises(UserError, match="at least 2 images of 'b', and there is 1"):
+        metric.check_count({"ab": 4, "b": 1})
+    with pytest.raises(UserError, match="at least 2 images of 'ab'"):  # before weights are looked for
+        metrics.score([metric], {"ab": images(pictures(1, 0)), "b": images(pictures(3, 0))})
 
 
 def test_the_frechet_distance_of_known_gaussians() -> None:

@@ -127,7 +127,7 @@ def test_a_checkpoint_is_measured_by_its_own_step(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("where", ["unitkit.metrics.measure:_update", "unitkit.run:json.dumps"])
+@pytest.mark.parametrize("where", ["unitkit.metrics.measure:_Measured.update", "unitkit.run:json.dumps"])
 def test_an_evaluation_that_is_cut_off_leaves_what_was_there(
     folder: Path, tmp_path: Path, number: signal.Signals, where: str
 ) -> None:

@@ -97,7 +97,7 @@ def test_counterpart_splits_what_must_change_from_the_rest() -> None:
     translation[..., 0] = 10
     meter = metrics.counterpart("ab").begin(Setting())
     meter.update({"a": source, "ab": translation, "truth:ab": truth})
-    found = meter.outcome({}).figures
+    found = meter.outcome({"ab": 1}).figures
     assert found["changing.share"] == 0.5
     assert (found["changing.translation.l1"], found["rest.translation.l1"]) == (10, 5)
     assert (found["changing.input.l1"], found["rest.input.l1"], found["all.input.l1"]) == (100, 0, 50)
@@ -201,7 +201,7 @@ def test_an_evaluation_carries_its_protocol_and_is_the_same_again(trained: Path)
     assert "antialias" in one["resampling"] and one["versions"]["torch"] == version("torch")
     assert set(one["versions"]) >= {"unitkit", "torchmetrics", "torch-fidelity", "lpips", "timm", "numpy"}
     result = one["metrics"]["psnr(aa, a)"]
-    assert result["n"] == {"aa": 4, "a": 4} and result["higher"] is True
+    assert result["n"] == {"aa": 4, "a": 4} and result["higher"] == {"psnr": True}
     assert one["metrics"]["diversity(ab)"]["protocol"]["sample_seed"] == 3
 
 
@@ -233,8 +233,8 @@ def test_attribute_success_counts_what_the_classifier_finds_and_says_how_good_it
     for translate, success in ((lambda x: x + 1), 1.0), ((lambda x: x), 0.0):
         metric = metrics.attribute_success("ab", steps=60)
         found = metrics.evaluate(Model({"ab": translate}), data, [metric])[metric.name]
-        assert found["figures"] == {"success": success, "classifier": 1.0}
-        assert found["warnings"] == [] and found["n"] == {"ab": 11}
+        assert found["figures"] == {"success": success, "untranslated": 0.0, "classifier": 1.0}
+        assert found["warnings"] == [] and found["n"] == {"ab": 11, "a": 11}
         assert "60 steps" in found["protocol"]["classifier"] and found["protocol"]["classifier_n"] == 11
 
 
@@ -256,7 +256,7 @@ def test_a_classifier_learns_the_training_split_alone_and_the_same_again() -> No
     for p, q, r in zip(one.parameters(), two.parameters(), third.parameters(), strict=True):
         assert torch.equal(p, q) and torch.equal(p, r)
     with pytest.raises(UserError, match="data of a run"):
-        figures(metrics.attribute_success("ab"), ab=pictures(2, 0))
+        figures(metrics.attribute_success("ab"), ab=pictures(2, 0), a=pictures(2, 0))
 
 
 # Names

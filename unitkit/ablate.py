@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from pathlib import Path
-from statistics import fmean
 
 import typer
 from rich.console import Console
@@ -26,6 +25,7 @@ from .errors import UserError, nearest
 from .grid import Cell, Grid, label, one_setting, read_grid
 from .image_check import check_policy
 from .knobs import RecipeFile, read_recipe_file
+from .output import room, typed
 from .recipe import Recipe
 from .run import RunFolder, begun_in, fresh_folder
 from .signals import asking
@@ -211,7 +211,7 @@ class _Board:
             cells = [cell for cell in self.ablation.cells if cell.setting == setting]
             values = [value for cell in cells if (value := self._figure(cell)) is not None]
             failed = sum(states[cell.folder] is not None for cell in cells)
-            mean = f"{fmean(values):.4g}" if values else ""
+            mean = f"{sum(values) / len(values):.4g}" if values else ""
             table.add_row(escape(label(setting)), f"{len(values)}/{len(cells)}", str(failed or ""), mean)
         return table
 
@@ -239,15 +239,15 @@ def _in_order(cells: Sequence[Cell]) -> list[dict[str, object]]:
 def _close(console: Console, ablation: Ablation, out: Path, stopped: int | None) -> None:
     done = sum(map(ablation.done, ablation.cells))
     failed = [each for each in ablation.record["cells"] if each["failed"]]
-    again = " ".join(["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])])
-    if not any(word.partition("=")[0] == "--out" for word in sys.argv):
-        again += f" --out {shlex.quote(str(out))}"
+    named = any(word.partition("=")[0] == "--out" for word in sys.argv)
+    words = [*sys.argv[2:], *([] if named else ["--out", str(out)])]
+    again = typed("unitkit", "ablate", *words, width=room(console))
     say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
     say(f"\n{done} of {len(ablation.cells)} cells done. Report: {out / 'ablation.html'}, ablation.md, ablation.csv")
     for each in failed:
         say(f"failed: {each['folder']}: {each['failed']} (its log: {out / each['folder'] / 'log.txt'})")
     if stopped or failed:
-        say(f"{'stopped; go on' if stopped else 'try these again'} with\n  {again}")
+        say(f"{'stopped; go on' if stopped else 'try these again'} with\n{again}")
     if stopped:
         sys.exit(128 + stopped)
     if failed:

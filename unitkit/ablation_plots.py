@@ -14,7 +14,6 @@ from typing import Any
 
 from .ablation_statistics import Findings, averaged, mean_sd
 from .files import replacing
-from .report import SHARES, UNITS, called
 
 LONGEST = 60  # characters of a word in a plot's file name
 LOG_FROM = 100  # x values that span this factor, all positive, get a logarithmic axis
@@ -112,8 +111,8 @@ def _draw(findings: Findings, along: str, by: str | None, lines: dict[Any, list[
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    metric, name = findings.main
-    times, unit = (100, ", %") if name in SHARES else (1, f",{UNITS[name]}" if name in UNITS else "")
+    unit = findings.unit(findings.main)
+    times, words = 100 if unit == "%" else 1, ", ".join(filter(None, (findings.words(findings.main), unit)))
     values = findings.swept[along]
     scale = scale_of(values)
     # Identifiers in the SVG are hashes with this salt: several plots in one page do not take each other's.
@@ -145,7 +144,7 @@ def _draw(findings: Findings, along: str, by: str | None, lines: dict[Any, list[
         axes.update_datalim(reach)
         axes.autoscale_view()
         axes.set_xlabel(along)
-        axes.set_ylabel("\n".join(textwrap.wrap(f"{called(metric)}, {name.replace('_', ' ')}{unit}", 42)))
+        axes.set_ylabel("\n".join(textwrap.wrap(words, 42)))
         if by:
             axes.legend(title=by, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
         note = "\n".join(textwrap.wrap(caption(findings, along, by, lines), 84))

@@ -16,7 +16,7 @@ from .ablation_statistics import Findings, against_baseline, mean_sd, read_findi
 from .checkpoint import read_json
 from .files import replacing
 from .grid import label
-from .report import SHARES, called, document, shown, table
+from .report import document, shown, table
 
 FEW = 3  # of a metric with at most so many figures all are shown beside the main one
 
@@ -63,19 +63,19 @@ def write_ablation_report(out: Path) -> None:
 def settings_table(findings: Findings) -> Table:
     """A row a setting: how many seeds finished, the main figure's mean and standard deviation, then other figures."""
     main, others = findings.main, headlines(findings)
-    name = main.name
+    unit = findings.unit(main)
     rows = []
     for setting in findings.settings:
         ours = [each for each in findings.cells if each.cell.setting == setting]
         finished = sum(each.state == "done" for each in ours)
         mean, sd = mean_sd(list(findings.by_seed(setting, main).values()))
-        cells = [_named(findings, setting), f"{finished} of {len(ours)}", _shown(name, mean), _shown(name, sd)]
+        cells = [_named(findings, setting), f"{finished} of {len(ours)}", _shown(unit, mean), _shown(unit, sd)]
         for other in others:
             mean, sd = mean_sd(list(findings.by_seed(setting, other).values()))
-            spread = "" if sd is None else f" ± {_shown(other.name, sd)}"
-            cells.append(_shown(other.name, mean) + spread)
+            spread = "" if sd is None else f" ± {_shown(findings.unit(other), sd)}"
+            cells.append(_shown(findings.unit(other), mean) + spread)
         rows.append(cells)
-    head = ["setting", "finished", f"{_figure(main)}: mean", "sd", *map(_figure, others)]
+    head = ["setting", "finished", f"{findings.words(main)}: mean", "sd", *map(findings.words, others)]
     return "Settings", head, rows
 
 
@@ -83,21 +83,21 @@ def settings_note(findings: Findings) -> str:
     """How to read the table of settings."""
     better = "Higher" if findings.higher else "Lower"
     return (
-        f"{better} {_figure(findings.main)} is better. sd: standard deviation over the seeds that finished, with "
-        "n - 1; also what stands behind ±. Every figure of every cell is in ablation.csv."
+        f"{better} {findings.words(findings.main)} is better. sd: standard deviation over the seeds that finished, "
+        "with n - 1; also what stands behind ±. Every figure of every cell is in ablation.csv."
     )
 
 
 def comparison_table(findings: Findings) -> Table:
     """A row a setting other than the baseline: the mean difference, its interval, the pairs, the verdict."""
-    name = findings.main.name
+    unit = findings.unit(findings.main)
     rows = []
     for setting, found in against_baseline(findings):
-        ends = [_signed(name, end) for end in found.interval] if found.interval else []
+        ends = [_signed(unit, end) for end in found.interval] if found.interval else []
         rows.append(
             [
                 label(setting),
-                "-" if found.difference is None else _signed(name, found.difference),
+                "-" if found.difference is None else _signed(unit, found.difference),
                 " to ".join(ends) or "-",
                 str(found.n),
                 found.verdict,
@@ -110,21 +110,22 @@ def comparison_table(findings: Findings) -> Table:
 def comparison_note(findings: Findings) -> str:
     """How to read the comparison."""
     count = len(findings.settings) - 1
-    points = " in percentage points" if findings.main.name in SHARES else ""
+    points = " in percentage points" if findings.unit(findings.main) == "%" else ""
     corrected = f" at 1 - 0.05/{count} each (Bonferroni), so that all {count} hold together" if count > 1 else ""
+    main = findings.words(findings.main)
     return (
-        f"Setting minus baseline in {_figure(findings.main)}{points}, paired by seed: the mean over the seeds that "
-        f"both finished. Intervals: Student's t{corrected}. 'cannot tell': the interval holds 0, so the difference "
-        "may be noise, or the seeds too few to see it."
+        f"Setting minus baseline in {main}{points}, paired by seed: the mean over the seeds that both finished. "
+        f"Intervals: Student's t{corrected}. 'cannot tell': the interval holds 0, so the difference may be noise, or "
+        "the seeds too few to see it."
     )
 
 
 def cells_table(findings: Findings) -> Table:
-    """The cells that are not done, and why."""
+    """The cells that are not done, or not measured by every metric, and why."""
     rows = [
-        [label(each.cell.setting), str(each.cell.seed), each.state, each.reason]
+        [label(each.cell.setting), str(each.cell.seed), each.state, each.reason or each.unmeasured]
         for each in findings.cells
-        if each.state != "done"
+        if each.state != "done" or each.unmeasured
     ]
     return "Cells that are not in these figures", ["setting", "seed", "state", "reason"], rows
 
@@ -148,7 +149,7 @@ def protocol_of(findings: Findings) -> list[tuple[str, str]]:
     entries = [each.entry for each in findings.done if each.entry]
     runs = [read_json(findings.ablation.run(each.cell).path / "run.json") for each in findings.done]
     counts = [
-        f"{_figure(findings.main)}: {', '.join(f'{n} of {reading}' for reading, n in result['n'].items())}"
+        f"{findings.words(findings.main)}: {', '.join(f'{n} of {reading}' for reading, n in result['n'].items())}"
         for entry in entries
         for name, result in entry["metrics"].items()
         if name == findings.main.metric
@@ -209,19 +210,12 @@ def _named(findings: Findings, setting: Mapping[str, Any]) -> str:
     return label(setting) + (" (baseline)" if setting == findings.baseline else "")
 
 
-def _figure(figure: Figure) -> str:
-    """A figure in the field's words: "pixel_accuracy(ab, b), largest channel"; no second word where it says nothing."""
-    metric, name = figure
-    said = name.replace("_", " ")
-    return called(metric) if not name or metric.startswith(f"{name}(") else f"{called(metric)}, {said}"
+def _shown(unit: str, value: float | None) -> str:
+    return "-" if value is None else shown(value, unit)
 
 
-def _shown(figure: str, value: float | None) -> str:
-    return "-" if value is None else shown(figure, value)
-
-
-def _signed(figure: str, value: float) -> str:
-    text = shown(figure, value)
+def _signed(unit: str, value: float) -> str:
+    text = shown(value, unit)
     return f"+{text}" if value > 0 else text
 
 

@@ -40,6 +40,12 @@ class Finding:
         """Empty for a cell that is not done."""
         return figures_of(self.entry) if self.entry else {}
 
+    @property
+    def unmeasured(self) -> str:
+        """The metrics of a cell that is done which failed, and why."""
+        results = self.entry["metrics"].items() if self.entry else ()
+        return "; ".join(f"{name} not measured: {result['failed']}" for name, result in results if "failed" in result)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -88,11 +94,32 @@ class Findings:
     @property
     def higher(self) -> bool:
         """Whether more of the main figure is better."""
-        metric, figure = self.main
-        results = (each.entry["metrics"].get(metric) for each in self.done if each.entry)
-        said: dict[str, Any] = next((result for result in results if result), {})
-        # `higher` is said of a metric's first figure; a difference to the truth is better small in every metric.
-        return bool(said.get("higher", True)) and figure.rpartition(".")[2] != "l1"
+        higher: bool = self._said("higher", self.main.metric).get(self.main.name, True)
+        return higher
+
+    def unit(self, figure: Figure) -> str:
+        """Of a figure: "dB", "%" for shares, or nothing."""
+        unit: str = self._said("units", figure.metric).get(figure.name, "")
+        return unit
+
+    def words(self, figure: Figure) -> str:
+        """A figure in the field's words: "pixel_accuracy(ab, b), largest channel".
+
+        A metric's first figure needs no second word where the metric's own title says it.
+        """
+        title: str = self._said("title", figure.metric) or figure.metric
+        first = next((each for each in self.figures if each.metric == figure.metric), None)
+        return (
+            title
+            if figure in (first, Figure(figure.metric, "")) and figure.name in title
+            else (f"{title}, {figure.name.replace('_', ' ')}")
+        )
+
+    def _said(self, what: str, metric: str) -> Any:
+        """What the cells' evaluations say of a metric, such as its units; of one that gave figures, if there is one."""
+        results = [each.entry["metrics"].get(metric, {}) for each in self.done if each.entry]
+        results.sort(key=lambda result: not result.get("figures"))
+        return results[0].get(what, {}) if results else {}
 
     def by_seed(self, setting: Mapping[str, Any], figure: Figure) -> dict[int, float]:
         """A figure by seed, for the seeds of a setting that are done."""
@@ -147,10 +174,10 @@ def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
     n = len(values)
     if not n:
         return None, None
-    mean = math.fsum(values) / n
+    mean = sum(values) / n  # not fsum, which raises at infinities of both signs
     if n < 2:
         return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return mean, math.sqrt(sum((value - mean) * (value - mean) for value in values) / (n - 1))
 
 
 def averaged(settings: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -159,7 +186,7 @@ def averaged(settings: Sequence[Mapping[int, float]]) -> dict[int, float]:
     A seed that one setting lacks is left out: the others' mean would be of another mixture of settings.
     """
     seeds = [seed for seed in (settings[0] if settings else {}) if all(seed in each for each in settings)]
-    return {seed: math.fsum(each[seed] for each in settings) / len(settings) for seed in seeds}
+    return {seed: sum(each[seed] for each in settings) / len(settings) for seed in seeds}
 
 
 def compare(

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def room(console: Console) -> int | None:
+    """The columns for a command: those of a terminal; a log file has no end of them."""
+    return console.width if console.is_terminal else None
+
+
+def typed(*words: str, width: int | None = None) -> str:
+    """A command as a person can copy it: indented, its words quoted, broken between them where `width` asks for it."""
+    lines = ["  "]
+    for word in map(shlex.quote, words):
+        if width is not None and len(lines[-1]) + len(word) + 3 > width and lines[-1].strip():  # with room for " \\"
+            lines[-1] += " \\"
+            lines.append("      " + word)
+        else:
+            lines[-1] += f" {word}" if lines[-1].strip() else word
+    return "\n".join(lines)
 
 
 class _Steady:

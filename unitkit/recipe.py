@@ -186,12 +186,18 @@ class Checked:
                     f"{recipe.steps} steps lies there: give more steps"
                 )
         self.model.check_size(recipe.data.size)
+        check_counts(recipe, recipe.data)
         for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
             for name in metric.reads:
                 if name.startswith("label:"):
                     _check_classes(recipe.data, metric.name, name[-1])
                     continue
                 self.model.check(re.sub(r"^(truth|sample\d+):", "", name))
+                if name.startswith("sample") and not hasattr(self.model, "sampling"):
+                    raise UserError(
+                        f"the metric {metric.name} samples the latent, and a {type(self.model).__name__} has no "
+                        f"`sampling`: leave the metric out"
+                    )
                 if name.startswith("truth:") and recipe.data.truth is None:
                     raise UserError(
                         f"the metric {metric.name} needs the true counterpart of an image, and the data "
@@ -262,6 +268,14 @@ class Checked:
 def reads(players: Sequence[Player]) -> list[str]:
     """Every reading that some term of these players needs, each once."""
     return list(dict.fromkeys(name for player in players for term in player.terms for name in term.reads))
+
+
+def check_counts(recipe: Recipe, data: Data) -> None:
+    """Raise `UserError` where `data` hold too few held-out images for a metric of the recipe."""
+    for metric in recipe.evaluate:
+        metric.check_held_out(data.held_out())
+    for metric in recipe.watch.metrics if recipe.watch else ():
+        metric.check_held_out(data.held_out(recipe.watch.images if recipe.watch else 0))
 
 
 def meta_batch(recipe: Recipe) -> dict[str, torch.Tensor]:

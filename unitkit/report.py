@@ -18,16 +18,6 @@ from .watch import best_row
 
 Results = Mapping[str, Mapping[str, Any]]
 
-MEASURES = {"psnr": "PSNR, dB", "l1": "L1, of 255", "accuracy": "pixel accuracy, %"}
-SHARES = (
-    "accuracy",
-    "largest_channel",
-    "euclidean",
-    "success",
-    "classifier",
-)  # figures in [0, 1] that read as percentages
-UNITS = {"psnr": " dB", "l1": " of 255"}
-
 
 def print_metrics(console: Console, entry: Mapping[str, Any]) -> None:
     """An evaluation on the terminal: its tables, then the protocol in a line and every warning."""
@@ -64,27 +54,20 @@ def warnings(entry: Mapping[str, Any]) -> list[str]:
 
 
 def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """The metrics as (title, column heads, rows of text)."""
-    for name, result in results.items():
-        if not name.startswith("counterpart("):
-            continue
-        found = result["figures"]
-        path = name.removeprefix("counterpart(").partition(",")[0].removesuffix(")")
-        rows = []
-        for region, label in (
-            ("changing", f"must change ({found['changing.share']:.1%} of pixels)"),
-            ("rest", "the rest"),
-            ("all", "all"),
-        ):
-            for who, first in ("translation", label), ("input", ""):
-                values = (_number(measure, found[f"{region}.{who}.{measure}"]) for measure in MEASURES)
-                rows.append([first, path if who == "translation" else f"{path[0]}, untranslated", *values])
-        head = ["pixels", "image", *MEASURES.values()]
-        yield f"{path} against the true counterpart, n = {result['n'][path]} held-out images", head, rows
-    rest = {name: result for name, result in results.items() if not name.startswith("counterpart(")}
+    """The metrics as (title, column heads, rows of text): first those that bring a table of their own."""
+    own: dict[tuple[str, ...], list[list[str]]] = {}
+    for result in results.values():
+        if table := result.get("table"):
+            columns = list(dict.fromkeys(column for row in table["rows"] for column in row["figures"]))
+            for row in table["rows"]:
+                figures = (row["figures"].get(column) for column in columns)
+                cells = [*row["cells"], *(shown(result["figures"][name], _unit(result, name)) for name in figures)]
+                own.setdefault((table["title"], *table["heads"], *columns), []).append(cells)
+    for (title, *head), rows in own.items():
+        yield title, head, rows
+    rest = [result for result in results.values() if not result.get("table")]
     if rest:
-        head = ["metric", "figures", "better", "n", "features"]
-        yield "metrics", head, [_row(name, result) for name, result in rest.items()]
+        yield "metrics", ["metric", "figures", "better", "n", "features"], [_row(result) for result in rest]
 
 
 def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
@@ -95,43 +78,49 @@ def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
         return None
     first = next(iter(watched))
 
-    def value(row: Mapping[str, Any], name: str) -> tuple[str, float]:
-        figure: tuple[str, float] = next(iter(row[name].items()))
-        return figure
-
     def best(name: str) -> Mapping[str, Any]:
-        row: Mapping[str, Any] = rows[best_row(rows, name, watched[name])]
+        row: Mapping[str, Any] = rows[best_row(rows, name, watched[name]["higher"])]
         return row
 
     def cell(row: Mapping[str, Any], name: str) -> str:
-        return f"{shown(*value(row, name))} (step {row['step']})"
+        figure, value = next(iter(row[name].items()), ("", None))
+        return f"{'-' if value is None else shown(value, _unit(watched[name], figure))} (step {row['step']})"
 
-    head = ["metric", "last step", f"step chosen by {first}", "step chosen by itself: leaks the test"]
+    head = ["metric", "last step", f"step chosen by {watched[first]['title']}", "step chosen by itself: leaks the test"]
     return (
         "watched on held-out images",
         head,
-        [[name, cell(rows[-1], name), cell(best(first), name), cell(best(name), name)] for name in watched],
+        [
+            [watched[name]["title"], cell(rows[-1], name), cell(best(first), name), cell(best(name), name)]
+            for name in watched
+        ],
     )
 
 
-def _row(name: str, result: Mapping[str, Any]) -> list[str]:
-    figures = ", ".join(f"{key} {shown(key, value)}" for key, value in result["figures"].items())
+def _row(result: Mapping[str, Any]) -> list[str]:
+    figures = ", ".join(f"{name} {shown(value, _unit(result, name))}" for name, value in result["figures"].items())
+    better = ", ".join(dict.fromkeys("higher" if higher else "lower" for higher in result["higher"].values()))
     counts = list(result["n"].values())
     protocol = result["protocol"]
     features = protocol.get("features", protocol.get("classifier", protocol.get("tolerance", "")))
     if "sha256" in protocol:
         features = f"{features} ({protocol['sha256']})"
     n = str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
-    return [called(name), figures, "higher" if result["higher"] else "lower", n, features]
+    return [result["title"], figures or "not measured", better or "-", n or "-", features]
 
 
-def shown(figure: str, value: float) -> str:
+def _unit(result: Mapping[str, Any], figure: str) -> str:
+    unit: str = result["units"].get(figure, "")
+    return unit
+
+
+def shown(value: float, unit: str = "") -> str:
     """A figure as people read it: shares as percentages, decibels and differences with their unit."""
-    if figure in SHARES:
+    if unit == "%":
         return f"{100 * value:.1f} %"
-    if figure == "psnr" and value > 100:
+    if unit == "dB" and value > 100:
         return "exact"
-    return f"{value:.2f}{UNITS[figure]}" if figure in UNITS else f"{value:.4g}"
+    return f"{value:.2f} {unit}" if unit else f"{value:.4g}"
 
 
 def write_report(run: RunFolder) -> None:
@@ -206,22 +195,3 @@ def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int =
             f"{points[-1][1]:.4g} at step {last:g}, scale {low:.3g} to {top:.3g}</figcaption></figure>"
         )
     return "".join(charts)
-
-
-def called(metric: str) -> str:
-    """A metric in the field's words: `psnr(aa, a)` is of a reconstruction, `psnr(aba, a)` of a cycle."""
-    name, _, inside = metric.partition("(")
-    path, *rest = inside.removesuffix(")").split(", ")
-    if rest and path[0] == path[-1] == rest[0] and len(path) > 1:
-        return f"{name} of {'reconstruction' if len(set(path)) == 1 else 'cycle'} {path}" + "".join(
-            f", {each}" for each in rest[1:]
-        )
-    return metric
-
-
-def _number(measure: str, value: float) -> str:
-    if measure == "accuracy":
-        return f"{100 * value:.1f}"
-    if measure == "psnr" and value > 100:
-        return "exact"
-    return f"{value:.2f}"

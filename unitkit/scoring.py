@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,8 @@ def evaluate_run(
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
     replace(recipe, evaluate=chosen, watch=None).checked()  # paths, alignment and weights, before any work
+    for metric in chosen:
+        metric.check_held_out(recipe.data.held_out(most))
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
         found = evaluation(
@@ -80,6 +82,7 @@ def evaluate_run(
         raise UserError(f"{lost}; the figures are printed above, and --save FILE keeps them elsewhere")
     if unkept:
         console.print(f"note: {'; '.join(unkept)}; the figures are in {save}", markup=False)
+    _refuse_failed(found)
 
 
 def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, device: str, save: Path | None) -> None:
@@ -123,6 +126,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     }
     print_metrics(console, found)
     _save(found, save)
+    _refuse_failed(found)
 
 
 def _find(run: Path) -> tuple[RunFolder, Path]:
@@ -144,6 +148,12 @@ def _failing(*works: Callable[[], None]) -> list[str]:
         except UserError as error:
             failed.append(str(error))
     return failed
+
+
+def _refuse_failed(found: Mapping[str, Any]) -> None:
+    """Raise `UserError` for metrics that failed, once the others' figures are printed and kept."""
+    if failed := [f"{name}: {result['failed']}" for name, result in found["metrics"].items() if "failed" in result]:
+        raise UserError(f"not measured: {'; '.join(failed)}")
 
 
 def _save(found: dict[str, Any], save: Path | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from .devices import emulates_bf16
 from .errors import UserError
 from .image_check import check_policy
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
+from .output import room, typed
 from .parts import from_outside
 from .report import picks, print_metrics, print_table, write_report
 from .resume import changes, resumed
@@ -116,16 +116,17 @@ def run_training(
         console.print(f"note: {note}", markup=False)
     if trainer.precision == "bf16" and emulates_bf16(trainer.device):
         console.print("note: this CPU has no bf16 instructions and emulates them; fp32 would be several times faster")
-    again = f"  [bold]unitkit train --resume --out {escape(shlex.quote(str(out)))}[/bold]"
+    again = typed("unitkit", "train", "--resume", "--out", str(out), width=room(console))
     if not _fit(trainer, console):
-        console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}")
+        console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}", markup=False)
         dist.stop()
         sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
     try:
         with console.status("measuring on the held-out split"):
             found = trainer.measure()
     except KeyboardInterrupt:
-        console.print(f"stopped while measuring: the training is whole and kept. Measure it with\n{again}")
+        line = "stopped while measuring: the training is whole and kept. Measure it with"
+        console.print(f"{line}\n{again}", markup=False)
         sys.exit(128 + signal.SIGINT)
     if dist.rank() == 0:
         print_metrics(console, found)
@@ -227,23 +228,26 @@ def summary(losses: Mapping[str, float]) -> str:
 def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
     pairs = ["".join(pair) for pair in itertools.permutations(trainer.recipe.data.domains, 2)]
     path = next((pair for pair in pairs if trainer.model.has(pair)), None)
-    cycles = all(trainer.model.has(pair + pair[0]) for pair in pairs)
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
     early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
     console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
-    typed = shlex.quote(str(out))
-    measure = f"  unitkit evaluate {typed} --metrics diversity   # and other metrics: unitkit list metric"
-    further = f"  unitkit train --resume --out {typed} steps={2 * trainer.done}   # train on"
     own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
-    parts = f" --parts {shlex.quote(str(out / 'recipe.py'))}" if own else ""
+    parts = ["--parts", str(out / "recipe.py")] if own else []
+    commands = []
+    if path:
+        commands.append(("an image, or a folder of them", "translate", out, path, "INPUT", "OUTPUT", *parts))
+    if all(map(trainer.model.has, pairs)):
+        measure = "attribute_success, diversity"
+        commands.append(("other metrics: see unitkit list metric", "evaluate", out, "--metrics", measure))
+    if all(player.until == 1 for player in trainer.recipe.players):
+        commands.append(("train on", "train", "--resume", "--out", out, f"steps={2 * trainer.done}"))
     best, watch = checkpoint.latest(trainer.run.best), trainer.recipe.watch
     lines = [
         *([f"  best       {best} (by {watch.metrics[0].name})"] if watch and best else []),
         f"  pictures   {grid}",
         f"  report     {out / 'report.html'}",
-        "next:",
-        *([f"  unitkit translate {typed} {path} INPUT OUTPUT{parts}   # a picture or a folder"] if path else []),
-        *([measure] if cycles else []),
-        *([further] if all(player.until == 1 for player in trainer.recipe.players) else []),
+        *(["next:"] if commands else []),
     ]
+    for why, *words in commands:
+        lines += [f"  # {why}", typed("unitkit", *map(str, words), width=room(console))]
     console.print("\n".join(lines), markup=False)

@@ -25,7 +25,7 @@ from .image_check import ImageCheck, check_policy
 from .losses import non_finite_gradient
 from .metrics import evaluation
 from .nested import detached, full_precision
-from .recipe import Checked, Player, Recipe, reads
+from .recipe import Checked, Player, Recipe, check_counts, reads
 from .run import RunFolder, environment
 from .samples import save_grid
 from .seeds import derive, seed_step
@@ -108,7 +108,10 @@ class Trainer:
             "bad_images": bad_images,
             "checkpoint_every": checkpoint_every,
             "labels": recipe.data.labels,
-            "watch": {metric.name: metric.higher for metric in recipe.watch.metrics} if recipe.watch else {},
+            "watch": {
+                metric.name: {"title": metric.title or metric.name, "higher": metric.higher, "units": {**metric.units}}
+                for metric in (recipe.watch.metrics if recipe.watch else ())
+            },
             "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
             **self.notes,
             **environment(),
@@ -144,6 +147,7 @@ class Trainer:
             if dist.rank() == 0:
                 self.run.refuse_what_is_there(source)
             self.images.begin(self.batches, 0, looked)
+            check_counts(recipe, self.images.measured())  # without its bad images
             if dist.rank() == 0:
                 self.run.create(record, source)
         torch.manual_seed(derive(self.seed))
@@ -162,6 +166,7 @@ class Trainer:
         self.watcher = Watcher(recipe.watch, self.run) if recipe.watch else None
         if resume and not self.finished:
             self.images.begin(self.batches, self.done, looked)
+            check_counts(recipe, self.images.measured())
         if dist.rank() == 0:
             self.images.keep()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from .run import RunFolder
 
 def best_row(rows: Sequence[Mapping[str, Any]], metric: str, higher: bool) -> int:
     """The place of the row of `watched.jsonl` with a metric's best first figure, the first of equals; -1 of none."""
-    values = [next(iter(row[metric].values())) * (1 if higher else -1) for row in rows]
+    # A metric that failed has no figure.
+    values = [next(iter(row[metric].values()), math.nan) * (1 if higher else -1) for row in rows]
     # A figure that is no number is never the best.
     return max(range(len(values)), key=lambda i: (values[i] == values[i], values[i], -i), default=-1)
 

@@ -77,6 +77,13 @@ class Data:
         counts = {k: len(self.whole.domains[k].test) - len(domain.test) for k, domain in self.domains.items()}
         return counts if any(counts.values()) else {}
 
+    def held_out(self, most: int = 0) -> dict[str, int]:
+        """How many held-out images a measurement takes, by the letter that a path begins with; `most` at most where it
+        is not 0. Paths from noise, `z`, take as many as the largest domain."""
+        counts = {letter: len(domain.test) for letter, domain in self.domains.items()}
+        counts["z"] = max(counts.values())
+        return {letter: min(n, most or n) for letter, n in counts.items()}
+
     def fingerprint(self) -> str:
         """A short hash that changes when a domain's label or images do, whether some are left out as bad or not."""
         if self.whole is not None:

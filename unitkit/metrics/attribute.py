@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..images import at_once, to_tensor
 from ..norms import BatchNorm
 from ..registry import Positive
 from ..seeds import derive
-from .metric import Metric, Outcome, Setting, register
+from .metric import Metric, Outcome, Row, Setting, Table, named, register
 
 _trained: dict[tuple[object, ...], nn.Module] = {}
 WEAK = 0.9  # a classifier below it says little about translations
@@ -26,28 +27,32 @@ def attribute_success(path: str, *, steps: Positive = 600) -> Metric:
 
     The classifier learns all domains from the training split, in `steps` batches of 32; it never sees a translation.
 
-    Returns figures `success`, and `classifier`: its own accuracy on the held-out images of that domain. Both in [0, 1].
+    Returns figures `success`; `untranslated`, the share of the inputs that it puts there, which doing nothing reaches;
+        and `classifier`, its own accuracy on the held-out images of that domain. All in [0, 1].
     """
-    reads = (path,)
+    start = path[:1].removeprefix("z")  # noise has no image to leave untranslated
+    reads = tuple(dict.fromkeys((path, start or path)))
 
     def begin(setting: Setting) -> Classified:
         if setting.data is None:
             raise UserError(f"attribute_success({path}) needs the data of a run, to train its classifier on")
         return Classified(path, setting.data, classifier(setting.data, seed=setting.seed, steps=steps), steps, setting)
 
-    name = f"attribute_success({path}{'' if steps == 600 else f', steps={steps}'})"
-    return Metric(name, reads, begin, higher=True, together=False)
+    name, title = named("attribute_success", path, steps=(steps, 600))
+    units = dict.fromkeys(("success", "untranslated", "classifier"), "%")
+    return Metric(name, reads, begin, higher=True, together=False, title=title, units=units)
 
 
 class Classified:
-    """Counts the images of a path that the classifier puts in the domain where it ends."""
+    """Counts the images of a path, and its inputs, that the classifier puts in the domain where the path ends."""
 
     def __init__(self, path: str, data: Data, network: nn.Module, steps: int, setting: Setting) -> None:
         self.path, self.data, self.network, self.steps = path, data, network.to(setting.device), steps
-        self.target, self.setting, self.hits = list(data.domains).index(path[-1]), setting, 0
+        self.target, self.setting, self.hits = list(data.domains).index(path[-1]), setting, Counter[str]()
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
-        self.hits += self._count(images[self.path])
+        for reading, each in images.items():
+            self.hits[reading] += self._count(each)
 
     def outcome(self, n: Mapping[str, int]) -> Outcome:
         domain = self.data.domains[self.path[-1]]
@@ -62,8 +67,16 @@ class Classified:
             "classifier": f"4 convolutions, {self.steps} steps of 32 on the training split, seed {self.setting.seed}",
             "classifier_n": len(domain.test),
         }
-        figures = {"success": self.hits / n[self.path], "classifier": own}
-        return Outcome(figures, protocol, (weak,) if own < WEAK else ())
+        figures = {"success": self.hits[self.path] / n[self.path]}
+        images = {"success": self.path}
+        for start in n.keys() - {self.path}:
+            figures["untranslated"] = self.hits[start] / n[start]
+            images["untranslated"] = f"{start}, untranslated"
+        figures["classifier"] = own
+        images["classifier"] = f"{self.path[-1]}, real"
+        rows = (Row((image, domain.label), {"share": figure}) for figure, image in images.items())
+        table = Table("held-out images that a classifier puts in the target domain", ("image", "target"), tuple(rows))
+        return Outcome(figures, protocol, (weak,) if own < WEAK else (), table=table)
 
     @torch.no_grad()
     def _count(self, images: np.ndarray) -> int:

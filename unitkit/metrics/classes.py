@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .metric import Metric, Outcome, Setting, register
+from .metric import Metric, Outcome, Setting, named, register
 
 
 @register
@@ -19,7 +19,10 @@ def accuracy(path: str) -> Metric:
     Returns the figure `accuracy` in [0, 1], and as a detail the confusion matrix: `confusion[true][told]` counts.
     """
     reads = (f"class:{path}", f"label:{path[:1]}")
-    return Metric(f"accuracy({path})", reads, lambda setting: Confusion(reads, setting), higher=True)
+    name, title = named("accuracy", path)
+    return Metric(
+        name, reads, lambda setting: Confusion(reads, setting), higher=True, title=title, units={"accuracy": "%"}
+    )
 
 
 class Confusion:

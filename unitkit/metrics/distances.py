@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
 from .features import INCEPTION, Features, find_timm, inception, timm_features
-from .metric import Metric, Outcome, Setting, register
+from .metric import Metric, Outcome, Setting, named, register
 from .weights import warnings_of
 
 ENOUGH_FOR_FID = 2048
@@ -40,7 +39,7 @@ def fid(
         INCEPTION.find(weights)
         inception(layer, weights, antialias, "cpu")
 
-    name = _named("fid", path, to, layer=(layer, 2048), antialias=(antialias, False), weights=(weights, None))
+    name, _ = named("fid", path, to, layer=(layer, 2048), antialias=(antialias, False), weights=(weights, None))
     return _of_sets(name, (path, to), features, Gaussians, "fid", ready)
 
 
@@ -58,7 +57,7 @@ def kid(path: str, to: str, *, antialias: bool = False, weights: str | None = No
     def ready() -> None:
         inception(2048, weights, antialias, "cpu")
 
-    name = _named("kid", path, to, antialias=(antialias, False), weights=(weights, None))
+    name, _ = named("kid", path, to, antialias=(antialias, False), weights=(weights, None))
     return _of_sets(name, (path, to), features, Kernels, "kid", ready)
 
 
@@ -68,7 +67,7 @@ def frechet(path: str, to: str, *, model: str = "resnet50", weights: str | None 
 
     Returns figure `frechet`, as `fid` computes it.
     """
-    name = _named("frechet", path, to, model=(model, None), weights=(weights, None))
+    name, _ = named("frechet", path, to, model=(model, None), weights=(weights, None))
     return _of_sets(name, (path, to), *_timm(model, weights, Gaussians, "frechet"))
 
 
@@ -78,7 +77,7 @@ def kernel(path: str, to: str, *, model: str = "resnet50", weights: str | None =
 
     Returns figures `kernel` and `sd`, as `kid` computes them.
     """
-    name = _named("kernel", path, to, model=(model, None), weights=(weights, None))
+    name, _ = named("kernel", path, to, model=(model, None), weights=(weights, None))
     return _of_sets(name, (path, to), *_timm(model, weights, Kernels, "kernel"))
 
 
@@ -112,8 +111,6 @@ class Gaussians:
         return Outcome({self.name: frechet_distance(*one, *two)}, self.features.protocol, warnings)
 
     def _moments(self, path: str, n: int) -> tuple[Tensor, Tensor]:
-        if n < 2:
-            raise UserError(f"{self.name} needs at least 2 images of '{path}', and there are {n}")
         total, squares = self.sums[path]
         mean = total / n
         return mean, (squares - n * torch.outer(mean, mean)) / (n - 1)
@@ -134,8 +131,6 @@ class Kernels:
     def outcome(self, n: Mapping[str, int]) -> Outcome:
         one, two = (np.concatenate(self.vectors[path]).astype(np.float64) for path in self.paths)
         size = min(SUBSET, len(one), len(two))
-        if size < 2:
-            raise UserError(f"{self.name} needs at least 2 images of each set, and there are {len(one)} and {len(two)}")
         whole = size == len(one) == len(two)
         draw = np.random.RandomState(SUBSET_SEED)
         values = [
@@ -194,7 +189,8 @@ def _of_sets(
     def begin(setting: Setting) -> Gaussians | Kernels:
         return meter(paths, features(setting), setting.device, figure)
 
-    return Metric(name, paths, begin, higher=False, together=False, ready=ready)
+    # Two images of each set: covariances and unbiased kernel distances divide by n - 1.
+    return Metric(name, paths, begin, higher=False, together=False, fewest=2, ready=ready)
 
 
 def _timm(
@@ -208,9 +204,3 @@ def _timm(
         timm_features(model, weights, "cpu")
 
     return features, meter, figure, ready
-
-
-def _named(word: str, path: str, to: str, **options: tuple[object, object]) -> str:
-    """The metric's name with what differs from the defaults: "fid(ab, b, antialias=True)"."""
-    said = [f"{key}={value}" for key, (value, default) in options.items() if value != default]
-    return f"{word}({', '.join([path, to, *said])})"

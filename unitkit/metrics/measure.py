@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from ..data.truth import refuse_ambiguous
 from ..errors import UserError
 from ..images import at_once, to_tensor, to_uint8
 from ..seeds import derive
-from .metric import Meter, Metric, Setting, path_of, source
+from .metric import Meter, Metric, Outcome, Setting, path_of, source
 
 Results = dict[str, dict[str, Any]]
 
@@ -39,28 +42,28 @@ def evaluate(
         seed: of latent samples and of a metric's own classifier.
         most: images of each domain at most, evenly spread over the split and always the same ones; 0 takes all.
 
-    Returns: by the metric's name `figures`, `n` (images by reading), `higher` (whether more of the first figure is
-        better), `protocol` and `warnings`, ready for JSON.
+    Returns: by the metric's name `title` (what people call it), `figures`, `n` (images by reading), `higher` (whether
+        more is better, by figure), `units`, `protocol` and `warnings`, ready for JSON; where there are some, `details`
+        and `table` (see `metric.Table`). A metric that raises has no figures, and `failed` says why.
     """
     batch = batch or at_once(data.size)
-    meters = [metric.begin(Setting(device, seed, data)) for metric in metrics]
-    counts = [Counter[str]() for _ in metrics]
+    measured = [_Measured(metric, Setting(device, seed, data)) for metric in metrics]
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            counted = {letter: len(domain.test) for letter, domain in data.domains.items()}
-            for letter, count in {**counted, "z": max(counted.values())}.items():
+            for letter, count in data.held_out().items():
                 readings = dict.fromkeys(r for m in metrics for r in m.reads if source(r) == letter)
                 for indices in _batches(count if readings else 0, batch, most):
                     if letter in data.domains:
                         images = _read(model, data, letter, indices, readings, device, seed)
                     else:
                         images = _generate(model, data, indices, readings, device, seed)
-                    _update(metrics, meters, counts, images)
+                    for each in measured:
+                        each.update(images)
     finally:
         model.train(training)
-    return _results(metrics, meters, counts)
+    return {each.metric.name: each.result() for each in measured}
 
 
 def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: torch.device | str = "cpu") -> Results:
@@ -72,17 +75,67 @@ def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: to
     """
     for metric in metrics:  # all of them, before the first takes its time
         _check_sets(metric, images)
-    meters = [metric.begin(Setting(device)) for metric in metrics]
-    counts = [Counter[str]() for _ in metrics]
-    for metric, meter, count in zip(metrics, meters, counts, strict=True):
-        sets = {reading: images[_set(reading)] for reading in metric.reads}
-        groups = [sets] if metric.together else [{reading: each} for reading, each in sets.items()]
+    begun = [_Measured(metric, Setting(device)) for metric in metrics]
+    for measured in begun:
+        if measured.failed:
+            raise UserError(measured.failed)
+    for measured in begun:
+        sets = {reading: images[_set(reading)] for reading in measured.metric.reads}
+        groups = [sets] if measured.metric.together else [{reading: each} for reading, each in sets.items()]
         for group in groups:
             first = next(iter(group.values()))
             for indices in _batches(len(first), at_once(first.size), 0):
                 loaded = {reading: np.stack([each.load(i) for i in indices]) for reading, each in group.items()}
-                _update([metric], [meter], [count], _of_one_depth(loaded))
-    return _results(metrics, meters, counts)
+                measured.update(_of_one_depth(loaded))
+    return {each.metric.name: each.result() for each in begun}
+
+
+class _Measured:
+    """A metric under way. What goes wrong in it is kept as its result, so that it takes no other's figures along."""
+
+    def __init__(self, metric: Metric, setting: Setting) -> None:
+        self.metric, self.n, self.failed = metric, Counter[str](), ""
+        self.meter: Meter | None = None
+        with self._kept():
+            self.meter = metric.begin(setting)
+
+    def update(self, images: Mapping[str, np.ndarray]) -> None:
+        """Take what the metric reads of a batch."""
+        ours = {reading: images[reading] for reading in self.metric.reads if reading in images}
+        if ours and self.meter and not self.failed:
+            with self._kept():
+                self.meter.update(ours)
+                self.n.update({reading: len(each) for reading, each in ours.items()})
+
+    def result(self) -> dict[str, Any]:
+        """What `evaluate` returns of a metric."""
+        metric, outcome = self.metric, Outcome({})
+        if self.meter and not self.failed:
+            with self._kept():
+                metric.check_count(self.n)
+                outcome = self.meter.outcome(self.n)
+        strange = [f"{name} is {value}" for name, value in outcome.figures.items() if not math.isfinite(value)]
+        warnings = [f"not measured: {self.failed}"] if self.failed else [f"{', '.join(strange)}"] if strange else []
+        return {
+            "title": metric.title or metric.name,
+            "figures": outcome.figures,
+            "n": dict(self.n),
+            "higher": {name: metric.higher != (name in metric.opposed) for name in outcome.figures},
+            "units": dict(metric.units),
+            "protocol": outcome.protocol,
+            "warnings": [*warnings, *outcome.warnings],
+            **({"failed": self.failed} if self.failed else {}),
+            **({"table": asdict(outcome.table)} if outcome.table else {}),
+            **({"details": outcome.details} if outcome.details else {}),
+        }
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a metric is anyone's code
+            said = str(error).strip().partition("\n")[0]
+            self.failed = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
 def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
@@ -95,6 +148,7 @@ def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
         if _set(reading) not in images:
             raise UserError(f"no images are given for '{_set(reading)}': expected {_set(reading)}=FOLDER")
         metric.check_size(images[_set(reading)].size)
+    metric.check_count({reading: len(images[_set(reading)]) for reading in metric.reads})
     if not metric.together:
         return
     apart = f"{metric.name} compares images one by one, and"
@@ -126,31 +180,6 @@ def _of_one_depth(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _set(reading: str) -> str:
     """The set that a reading means where there is no model: the truth of `ab` is a set of b."""
     return path_of(reading)[-1] if reading.startswith("truth:") else reading
-
-
-def _update(
-    metrics: Sequence[Metric], meters: Sequence[Meter], counts: Sequence[Counter[str]], images: Mapping[str, np.ndarray]
-) -> None:
-    for metric, meter, count in zip(metrics, meters, counts, strict=True):
-        ours = {reading: images[reading] for reading in metric.reads if reading in images}
-        if ours:
-            meter.update(ours)
-            count.update({reading: len(each) for reading, each in ours.items()})
-
-
-def _results(metrics: Sequence[Metric], meters: Sequence[Meter], counts: Sequence[Counter[str]]) -> Results:
-    found: Results = {}
-    for metric, meter, count in zip(metrics, meters, counts, strict=True):
-        outcome = meter.outcome(count)
-        found[metric.name] = {
-            "figures": outcome.figures,
-            "n": dict(count),
-            "higher": metric.higher,
-            "protocol": outcome.protocol,
-            "warnings": list(outcome.warnings),
-            **({"details": outcome.details} if outcome.details else {}),
-        }
-    return found
 
 
 def _read(

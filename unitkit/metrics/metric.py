@@ -33,6 +33,32 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A line of a table in place of a list of figures: its cells of text, and by column the figures behind them.
+
+    Attributes:
+        cells: such as ("a, untranslated", "smiling").
+        figures: the names of figures by the head of their column.
+    """
+
+    cells: tuple[str, ...]
+    figures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """How people read figures that are more than a list. Metrics with tables of one title and heads share one.
+
+    Attributes:
+        heads: of the columns of text, before those of figures.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a meter found.
 
@@ -41,12 +67,14 @@ class Outcome:
         protocol: what besides data and images made the figures: networks, hashes of their weights, tolerances.
         warnings: whole sentences for whoever would trust a figure too far.
         details: what is more than a number, ready for JSON, such as a confusion matrix.
+        table: how people read the figures, where it is not as a list.
     """
 
     figures: dict[str, float]
     protocol: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    table: Table | None = None
 
 
 class Meter(Protocol):
@@ -74,10 +102,14 @@ class Metric:
             the third sample of the latent in place of its mean, `class:ab` the class that is told, `label:a` the true
             one.
         begin: starts a measurement.
-        higher: whether more of the first figure is better.
+        higher: whether more is better, in its figures but those in `opposed`.
         together: whether the readings of one batch belong together, image by image.
         smallest: the least height and width of images that it can take.
+        fewest: the least number of images of each reading that it can take.
         ready: raises `UserError` where something that the metric needs (weights) is missing, before any long work.
+        title: what people call it, where that is not its name.
+        units: of figures by name, such as "dB"; "%" is of shares in [0, 1], which people read as percentages.
+        opposed: the figures of which less is better where `higher`, and more where not.
     """
 
     name: str
@@ -86,7 +118,11 @@ class Metric:
     higher: bool
     together: bool = True
     smallest: int = 1
+    fewest: int = 1
     ready: Callable[[], object] = always
+    title: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
+    opposed: tuple[str, ...] = ()
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise `UserError` for images too small for this metric."""
@@ -96,6 +132,20 @@ class Metric:
                 f"{size[0]}x{size[1]}"
             )
 
+    def check_held_out(self, counts: Mapping[str, int]) -> None:
+        """Raise `UserError` for too few held-out images, `Data.held_out()`, to measure."""
+        self.check_count({reading: counts[source(reading)] for reading in self.reads})
+
+    def check_count(self, counts: Mapping[str, int]) -> None:
+        """Raise `UserError` for fewer images of a reading than the metric needs; `counts` are by reading."""
+        for reading in self.reads:
+            if counts[reading] < self.fewest:
+                images = "image" if self.fewest == 1 else "images"
+                raise UserError(
+                    f"the metric {self.name} needs at least {self.fewest} {images} of '{path_of(reading)}', and there "
+                    f"{'is' if counts[reading] == 1 else 'are'} {counts[reading]}: give more, or leave the metric out"
+                )
+
     def __post_init__(self) -> None:
         if not all(path_of(reading) for reading in self.reads):
             raise UserError(f"the metric {self.name} reads '', and an image path is a word such as 'ab'")
@@ -103,6 +153,20 @@ class Metric:
             raise UserError(
                 f"the metric {self.name} compares images one by one, and its paths begin in different domains"
             )
+
+
+def named(word: str, *paths: str, **options: tuple[object, object]) -> tuple[str, str]:
+    """What a metric is called, by recipes and by people: ("psnr(aa, a, by=2)", "psnr of reconstruction aa, by=2").
+
+    `options` are (value, default): those that differ are told, as metrics that measure otherwise must not share a name.
+    """
+    said = [f"{key}={value}" for key, (value, default) in options.items() if value != default]
+    name = f"{word}({', '.join([*paths, *said])})"
+    path, *rest = paths
+    if rest and len(path) > 1 and path[0] == path[-1] == rest[0]:
+        kind = "reconstruction" if len(set(path)) == 1 else "cycle"
+        return name, ", ".join([f"{word} of {kind} {path}", *said])
+    return name, name
 
 
 def path_of(reading: str) -> str:

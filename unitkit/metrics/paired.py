@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from ..registry import AtLeast
-from .metric import Metric, Outcome, Setting, reference_for, register
+from .metric import Metric, Outcome, Row, Setting, Table, named, reference_for, register
 
 Sums = dict[str, float]
+# Of a counterpart: what is measured, as its table heads it, and in what unit.
+MEASURES = {"psnr": "PSNR", "l1": "L1", "accuracy": "pixel accuracy"}
+UNITS = {"psnr": "dB", "l1": "of 255", "accuracy": "%"}
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Totals:
     sums: Callable[..., Sums]
     figures: Callable[[Mapping[str, float]], dict[str, float]]
     protocol: dict[str, Any] = field(default_factory=dict)
+    table: Callable[[Mapping[str, float], Mapping[str, int]], Table] | None = None
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
@@ -31,19 +35,27 @@ class Totals:
             self.totals[name] += value
 
     def outcome(self, n: Mapping[str, int]) -> Outcome:
-        return Outcome(self.figures(self.totals), self.protocol)
+        figures = self.figures(self.totals)
+        return Outcome(figures, self.protocol, table=self.table(figures, n) if self.table else None)
 
 
 def compared(
-    name: str, path: str, to: str, higher: bool, sums: Callable[..., Sums], figures: Callable[..., dict[str, float]]
+    word: str,
+    path: str,
+    to: str,
+    higher: bool,
+    sums: Callable[..., Sums],
+    figures: Callable[..., dict[str, float]],
+    unit: str = "",
 ) -> Metric:
-    """A metric of two readings whose sums over all images make its figures."""
+    """A metric of two readings whose sums over all images make its figure, which is called as the metric is."""
     reads = (path, reference_for(path, to))
 
     def begin(setting: Setting) -> Totals:
         return Totals(reads, sums, figures)
 
-    return Metric(f"{name}({path}, {to})", reads, begin, higher)
+    name, title = named(word, path, to)
+    return Metric(name, reads, begin, higher, title=title, units={word: unit})
 
 
 @register
@@ -57,7 +69,10 @@ def psnr(path: str, to: str) -> Metric:
         error = image.astype(np.float64) - reference
         return {"values": float(error.size), "squares": float((error**2).sum())}
 
-    return compared("psnr", path, to, True, sums, lambda total: {"psnr": decibels(total["squares"] / total["values"])})
+    def figures(total: Mapping[str, float]) -> dict[str, float]:
+        return {"psnr": decibels(total["squares"] / total["values"])}
+
+    return compared("psnr", path, to, True, sums, figures, "dB")
 
 
 @register
@@ -68,7 +83,7 @@ def l1(path: str, to: str) -> Metric:
         error = np.abs(image.astype(np.float64) - reference)
         return {"values": float(error.size), "l1": float(error.sum())}
 
-    return compared("l1", path, to, False, sums, lambda total: {"l1": total["l1"] / total["values"]})
+    return compared("l1", path, to, False, sums, lambda total: {"l1": total["l1"] / total["values"]}, "of 255")
 
 
 @register
@@ -114,8 +129,9 @@ def pixel_accuracy(path: str, to: str, *, tolerance: Annotated[int, AtLeast(0)] 
 
     reads = (path, reference_for(path, to))
     protocol = {"tolerance": f"{tolerance} of 255"}
-    name = f"pixel_accuracy({path}, {to}{'' if tolerance == 16 else f', tolerance={tolerance}'})"
-    return Metric(name, reads, lambda setting: Totals(reads, sums, figures, protocol), True)
+    name, title = named("pixel_accuracy", path, to, tolerance=(tolerance, 16))
+    units = dict.fromkeys(("largest_channel", "euclidean"), "%")
+    return Metric(name, reads, lambda setting: Totals(reads, sums, figures, protocol), True, title=title, units=units)
 
 
 @register
@@ -151,9 +167,34 @@ def counterpart(path: str, *, tolerance: Annotated[int, AtLeast(0)] = 16) -> Met
                 found[f"{region}.{who}.accuracy"] = total[f"{region}.{who}.right"] / pixels
         return found | {"changing.share": total["changing.pixels"] / total["all.pixels"]}
 
+    def table(found: Mapping[str, float], n: Mapping[str, int]) -> Table:
+        rows = []
+        for region, pixels in (
+            ("changing", f"must change ({found['changing.share']:.1%} of pixels)"),
+            ("rest", "the rest"),
+            ("all", "all"),
+        ):
+            for who, image in ("translation", path), ("input", f"{path[0]}, untranslated"):
+                figures = {head: f"{region}.{who}.{measure}" for measure, head in MEASURES.items()}
+                rows.append(Row((pixels if who == "translation" else "", image), figures))
+        off = "" if tolerance == 16 else f", tolerance {tolerance}"
+        title = f"{path} against the true counterpart, n = {n[path]} held-out images{off}"
+        return Table(title, ("pixels", "image"), tuple(rows))
+
     reads = (path[:1], path, f"truth:{path[:1]}{path[-1:]}")
     protocol = {"tolerance": f"{tolerance} of 255"}
-    return Metric(f"counterpart({path})", reads, lambda setting: Totals(reads, sums, figures, protocol), True)
+    name, title = named("counterpart", path, tolerance=(tolerance, 16))
+    measured = [f"{region}.{who}" for region in ("changing", "rest", "all") for who in ("translation", "input")]
+    units = {f"{each}.{measure}": unit for each in measured for measure, unit in UNITS.items()}
+    return Metric(
+        name,
+        reads,
+        lambda setting: Totals(reads, sums, figures, protocol, table),
+        higher=True,
+        title=title,
+        units={**units, "changing.share": "%"},
+        opposed=tuple(f"{each}.l1" for each in measured),
+    )
 
 
 def decibels(mean_square: float) -> float:

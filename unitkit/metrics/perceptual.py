@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..images import to_tensor
 from ..registry import AtLeast
-from .metric import Metric, Outcome, Setting, reference_for, register
+from .metric import Metric, Outcome, Setting, named, reference_for, register
 from .weights import Published, facts, fill, read, warnings_of
 
 Net = Literal["alex", "vgg", "squeeze"]
@@ -47,8 +47,7 @@ def lpips(path: str, to: str, *, net: Net = "alex", weights: str | None = None) 
         distance, protocol = lpips_distance(net, weights, setting.device)
         return Mean(reads, distance, "lpips", protocol)
 
-    options = [f"net={net}"] * (net != "alex") + [f"weights={weights}"] * (weights is not None)
-    name = f"lpips({', '.join([path, to, *options])})"
+    name, title = named("lpips", path, to, net=(net, "alex"), weights=(weights, None))
     return Metric(
         name,
         reads,
@@ -56,6 +55,7 @@ def lpips(path: str, to: str, *, net: Net = "alex", weights: str | None = None) 
         higher=False,
         smallest=SMALLEST[net],
         ready=lambda: lpips_distance(net, weights, "cpu"),
+        title=title,
     )
 
 
@@ -87,9 +87,12 @@ def diversity(
         if distance == "lpips":
             lpips_distance(net, weights, "cpu")
 
-    options = [f"samples={samples}"] * (samples != 4) + [f"distance={distance}"] * (distance != "l2")
-    name, smallest = f"diversity({', '.join([path, *options])})", SMALLEST[net] if distance == "lpips" else 1
-    return Metric(name, reads, begin, higher=True, smallest=smallest, ready=ready)
+    options: dict[str, tuple[object, object]] = {"samples": (samples, 4), "distance": (distance, "l2")}
+    if distance == "lpips":
+        options |= {"net": (net, "alex"), "weights": (weights, None)}
+    name, title = named("diversity", path, **options)
+    smallest, units = (SMALLEST[net], {}) if distance == "lpips" else (1, {"diversity": "of 255"})
+    return Metric(name, reads, begin, higher=True, smallest=smallest, ready=ready, title=title, units=units)
 
 
 class Mean:
