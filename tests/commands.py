@@ -24,7 +24,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -116,7 +116,7 @@ def start(
     weights: Path | None = None,
     no_reader: bool = False,
     no_room: bool = False,
-    terminal: bool = False,
+    terminal: int = 0,
 ) -> Started:
     """Run the command line in a process of its own.
 
@@ -129,7 +129,7 @@ def start(
         weights: a folder where each rank writes its weights before it measures.
         no_reader: what it prints goes into a pipe that nobody reads.
         no_room: what it prints goes to a disk that is full.
-        terminal: what it prints goes to a terminal of 80 columns.
+        terminal: what it prints goes to a terminal of so many columns.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["commands"])
@@ -166,7 +166,7 @@ def _run(
     weights: Path | None,
     no_reader: bool,
     no_room: bool,
-    terminal: bool,
+    terminal: int,
 ) -> None:
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # its workers: from our server
     for suffix, number in (".out", 1), (".err", 2):
@@ -177,8 +177,7 @@ def _run(
         os.close(reader)
     if no_room:
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
-    if terminal:
-        _open_terminal(log.with_suffix(".out"))
+    drain = _open_terminal(log.with_suffix(".out"), terminal) if terminal else contextlib.nullcontext
     os.environ.update(environment)
     for moment in moments:
         _arm(moment)
@@ -192,6 +191,7 @@ def _run(
     try:
         main()
     finally:
+        drain()
         if small_disk:
             shutil.copytree(small_disk[0], small_disk[0].with_name("copied"))
 
@@ -217,19 +217,30 @@ def _arm(moment: Moment) -> None:
     setattr(owner, last, armed)
 
 
-def _open_terminal(copy: Path) -> None:
-    """Make stdout a terminal, whose every byte goes to a file too."""
+def _open_terminal(copy: Path, columns: int) -> Callable[[], object]:
+    """Make stdout a terminal, whose every byte goes to a file too; what is returned ends it, the last byte copied."""
     inside, outside = pty.openpty()
-    fcntl.ioctl(outside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(outside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     os.dup2(outside, 1)
-    os.environ.update(TERM="xterm", COLUMNS="80")
+    os.environ.update(TERM="xterm", COLUMNS=str(columns))
     file = os.open(copy, os.O_WRONLY)
 
     def read() -> None:
-        while chunk := os.read(inside, 4096):
-            os.write(file, chunk)
+        with contextlib.suppress(OSError):  # its end, as Linux says it
+            while chunk := os.read(inside, 4096):
+                os.write(file, chunk)
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+
+    def drain() -> None:
+        sys.stdout.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(outside)
+        reader.join(10)
+
+    return drain
 
 
 def _dump_weights(folder: Path) -> None:

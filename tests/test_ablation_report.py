@@ -333,3 +333,13 @@ def test_a_folder_without_an_ablation_is_refused(tmp_path: Path) -> None:
 def test_markdown_keeps_its_columns() -> None:
     text = markdown_table("t", ["a_b", "x"], [["p|q\nr", "*s*"], ["_u_", "`v`"]])
     assert text.splitlines()[2:] == ["| a_b | x |", "| --- | ---: |", r"| p\|q r | \*s\* |", r"| \_u\_ | \`v\` |"]
+
+
+def test_figures_that_are_no_numbers_are_reported(cell: Path, tmp_path: Path) -> None:
+    strange = iter([math.inf, 1.0, math.nan, 0.2, -math.inf, math.inf, 0.1, 0.3])
+    out = ablation(tmp_path / "out", cell, {"x": [1, 2, 3, 4]}, 2, lambda setting, seed: next(strange))
+    write_ablation_report(out)
+    settings, compared = sections(out)["Settings"], sections(out)["Compared with the baseline, x=1"]
+    assert [row[2] for row in settings[1:]] == ["nan %", "inf %", "nan %", "25.0 %"]
+    assert all(row[-1] == "cannot tell" for row in compared[1:])
+    assert (out / "ablation.html").read_text().count("<svg") == 1

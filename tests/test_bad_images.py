@@ -223,10 +223,10 @@ def test_ctrl_c_while_looking_ends_at_once(tmp_path: Path) -> None:
     data = photos(tmp_path / "data", train=60)
     moments = [Moment("unitkit.data.cache:_errors", 2, (signal.SIGINT,))]
     words = (TINY, f"data={data}", "--out", tmp_path / "run")
-    answer = run(tmp_path / "log", "train", *words, moments=moments, terminal=True)
+    answer = run(tmp_path / "log", "train", *words, moments=moments, terminal=80)
     assert answer.status == 130 and answer.err == "", answer
     assert not (tmp_path / "run/run.json").exists()
-    answer = run(tmp_path / "log", "train", *words, "steps=1", terminal=True)
+    answer = run(tmp_path / "log", "train", *words, "steps=1", terminal=80)
     assert answer.status == 0 and "looking at every image" in answer.out, answer
 
 
@@ -405,7 +405,7 @@ def test_bad_held_out_images_are_left_out_and_counted(tmp_path: Path) -> None:
     answer = unitkit("evaluate", folder, "--metrics", "psnr(aa, a), attribute_success(ab)")
     assert answer.status == 0, answer.err
     (entry,) = RunFolder(folder).evaluations()
-    assert entry["metrics"]["attribute_success(ab)"]["n"] == {"ab": 3}
+    assert entry["metrics"]["attribute_success(ab)"]["n"] == {"ab": 3, "a": 3}
     assert "left out: 1 of 'x' and 1 of 'y'" in answer.out
     other = photos(tmp_path / "other")
     damage(other / "train/x/02.jpg", "empty")  # which nothing reads

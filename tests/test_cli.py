@@ -407,7 +407,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(tmp_path: Path, word
 
 def test_the_bar_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
     """It moves at every step, and neither times nor losses are cut."""
-    answer = run(tmp_path / "log", "train", TINY, "--out", tmp_path / "run", terminal=True)
+    answer = run(tmp_path / "log", "train", TINY, "--out", tmp_path / "run", terminal=80)
     assert answer.status == 0, answer.out
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
     assert "…" not in text

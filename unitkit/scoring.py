@@ -55,9 +55,9 @@ def evaluate_run(
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
-    replace(recipe, evaluate=chosen, watch=None).checked()  # paths, alignment and weights, before any work
     for metric in chosen:
         metric.check_held_out(recipe.data.held_out(most))
+    replace(recipe, evaluate=chosen, watch=None).checked()  # paths, alignment and weights, before any work
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
         found = evaluation(

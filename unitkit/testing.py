@@ -254,28 +254,31 @@ def _check_metric(label: str, spec: Spec) -> None:
     except UserError as error:  # its weights are not on this machine, or no model is named: that has to be said well
         require("\n" not in str(error), f"{label}: the error is not one line: {error}")
         return
-    side = max(metric.smallest, 16)
+    side, most = max(metric.smallest, 16), metric.fewest + 2
     opened = data.open_data("portraits", size=side)
     random = np.random.default_rng(0)
     images: dict[str, np.ndarray] = {
-        reading: random.integers(0, 10, 3)
+        reading: random.integers(0, 10, most)
         if reading.startswith(("class:", "label:"))
-        else random.integers(0, 256, (3, 3, side, side), dtype=np.uint8)
+        else random.integers(0, 256, (most, 3, side, side), dtype=np.uint8)
         for reading in metric.reads
     }
     copies = {reading: image.copy() for reading, image in images.items()}
-    n = dict.fromkeys(metric.reads, 3)
 
-    def outcome(*parts: slice) -> metrics.Outcome:
+    def outcome(*parts: slice, n: int = most) -> metrics.Outcome:
         meter = metric.begin(metrics.Setting(data=opened))
         for rows in parts:
             meter.update({reading: image[rows] for reading, image in images.items()})
-        found: metrics.Outcome = meter.outcome(n)
+        found: metrics.Outcome = meter.outcome(dict.fromkeys(metric.reads, n))
         return found
 
+    fewest = outcome(np.s_[: metric.fewest], n=metric.fewest).figures
+    require(all(map(np.isfinite, fewest.values())), f"{label} of {metric.fewest} images, its `fewest`, is {fewest}")
     whole, in_parts = outcome(np.s_[:]), outcome(np.s_[:1], np.s_[1:])
     require(all(np.array_equal(images[r], copies[r]) for r in images), f"{label} changes the images that it reads")
     require(bool(whole.figures), f"{label} gives no figures")
+    strange = sorted((metric.units.keys() | set(metric.opposed)) - whole.figures.keys())
+    require(not strange, f"{label} has units or directions of figures that it does not give: {', '.join(strange)}")
     for name, figure in whole.figures.items():
         require(isinstance(figure, float) and np.isfinite(figure), f"{label}: the figure {name} is {figure!r}")
         same = np.isclose(figure, in_parts.figures[name], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,198 @@
+"""Metrics that cannot work, fail, or give no number: said before the training where it can be, and no other's loss."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from commands import TINY, one_line, unitkit
+from sets import images, pictures
+
+from unitkit import Recipe, UserError, load_recipe, metrics
+from unitkit.ablation_statistics import compare, mean_sd
+from unitkit.metrics import Metric, Outcome
+from unitkit.metrics.metric import named, registry
+from unitkit.recipe import Watch
+from unitkit.report import tables
+
+FAILING = """
+from unitkit.metrics import Metric, Outcome
+
+class Meter:
+    def __init__(self, where):
+        self.where = where
+        self.at("begin")
+    def at(self, where):
+        if where == self.where:
+            raise RuntimeError(f"lost in {where}")
+    def update(self, images):
+        self.at("update")
+    def outcome(self, n):
+        self.at("outcome")
+        return Outcome({"odd. figure": float(self.where)})
+
+def odd(path: str, *, where: str) -> Metric:
+    "A metric that fails, or gives what is no finite number."
+    return Metric(f"odd({path}, {where})", (path,), lambda setting: Meter(where), higher=True)
+
+"""
+WHERE = ("begin", "update", "outcome")
+
+
+def recipe_with(folder: Path, evaluate: str, more: str = "") -> Path:
+    """The tiny recipe in a file, with these metrics."""
+    text = TINY.read_text().replace('evaluate=[psnr("aa", "a")]', f"evaluate={evaluate}{more}")
+    assert evaluate in text
+    path = folder / "failing.py"
+    path.write_text(text.replace("presets = ", FAILING + "presets = "))
+    return path
+
+
+@pytest.mark.parametrize("where", [*WHERE, "nan", "inf", "-inf"])
+def test_a_training_keeps_the_other_figures(tmp_path: Path, where: str) -> None:
+    odd = f"odd('ab', where='{where}')"
+    watch = f", watch=__import__('unitkit').recipe.Watch([{odd}, psnr('aa', 'a')], every=1)"
+    path, out = recipe_with(tmp_path, f"[psnr('aa', 'a'), {odd}]", watch), tmp_path / "run"
+    answer = unitkit("train", path, "@quick", "--out", out)
+    assert answer.status == 0, answer.err
+    (entry,) = json.loads((out / "metrics.json").read_text())["evaluations"]
+    name = f"odd(ab, {where})"
+    assert math.isfinite(entry["metrics"]["psnr(aa, a)"]["figures"]["psnr"])
+    said = f"not measured: RuntimeError: lost in {where}" if where in WHERE else f"odd. figure is {where}"
+    assert f"warning: {name}: {said}" in answer.out and name in (out / "report.html").read_text()
+    assert len((out / "watched.jsonl").read_text().splitlines()) == 2
+    assert unitkit("train", "--resume", "--out", out, "steps=3").status == 0
+    again = unitkit("evaluate", out, "--save", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())["metrics"]
+    assert "psnr" in found["psnr(aa, a)"]["figures"] and "psnr of reconstruction aa" in again.out
+    if where in WHERE:
+        one_line(again, name, f"lost in {where}")
+    else:
+        assert again.status == 0, again.err
+
+
+def test_an_ablation_keeps_the_other_cells(tmp_path: Path) -> None:
+    path = recipe_with(
+        tmp_path, "[odd('ab', where={4: 'outcome', 5: 'inf', 6: '-inf', 7: '1'}[width]), psnr('aa', 'a')]"
+    )
+    out = tmp_path / "ablation"
+    answer = unitkit("ablate", path, "@quick", "width=4..7", "--seeds", 2, "--out", out, "--metric", "psnr")
+    assert answer.status == 0, answer
+    text = (out / "ablation.md").read_text()
+    assert "psnr of reconstruction aa: mean" in text and "lost in outcome" in text and "8 of 8 cells done" in answer.out
+    strange = unitkit("ablate", path, "@quick", "width=4..7", "--seeds", 2, "--out", out, "--metric", "odd(ab, inf)")
+    one_line(strange, "odd(ab, inf)")  # the metrics of the first setting are what can be named
+
+
+def test_statistics_of_what_is_no_number() -> None:
+    inf, nan = math.inf, math.nan
+    for values in ([inf, -inf], [inf, 1.0], [nan, 1.0], [1e308, 1e308, -1e308], [1e200, -1e200]):
+        mean, sd = mean_sd(values)
+        assert isinstance(mean, float) and isinstance(sd, float)
+    found = compare({0: inf, 1: 1.0}, {0: -inf, 1: inf})
+    assert found.verdict == "cannot tell" and found.n == 2
+
+
+# Too few images
+
+
+def fewer(recipe: Recipe, count: int) -> Recipe:
+    """The recipe with so many held-out images."""
+    domains = {
+        letter: replace(domain, test=images(np.stack([domain.test.load(i) for i in range(count)])))
+        for letter, domain in recipe.data.domains.items()
+    }
+    return replace(recipe, data=replace(recipe.data, domains=domains))
+
+
+def greedy(fewest: int, reads: tuple[str, ...] = ("ab", "b")) -> Metric:
+    def begin(setting: Any) -> Any:
+        raise AssertionError("it was refused too late")
+
+    return Metric("greedy(ab, b)", reads, begin, higher=True, together=False, fewest=fewest)
+
+
+@pytest.mark.parametrize("fewest", [2, 5, 100])
+def test_too_few_images_are_refused_before_the_training(tiny: Path, fewest: int) -> None:
+    recipe, said = load_recipe(tiny), f"greedy.*at least {fewest} images of '[ab]+', and there (is|are) {fewest - 1}"
+    recipe = fewer(recipe, fewest - 1) if fewest - 1 <= 4 else recipe
+    said = said if fewest - 1 <= 4 else f"at least {fewest} images"
+    with pytest.raises(UserError, match=said):
+        replace(recipe, evaluate=[greedy(fewest)]).checked()
+    with pytest.raises(UserError, match=said):
+        replace(recipe, watch=Watch([greedy(fewest)], images=0)).checked()
+    with pytest.raises(UserError, match=said):
+        metrics.score([greedy(fewest)], {"ab": images(pictures(fewest - 1, 0)), "b": images(pictures(fewest + 1, 0))})
+
+
+def test_a_watch_and_an_evaluation_of_few_images(trained: Path, tiny: Path) -> None:
+    recipe = load_recipe(tiny)
+    replace(recipe, evaluate=[greedy(4)]).checked()
+    with pytest.raises(UserError, match="at least 4 images of 'ab', and there are 3"):
+        replace(recipe, watch=Watch([greedy(4)], images=3)).checked()
+    for word in "fid", "kid", "frechet", "kernel":  # whose weights are not needed to be told
+        answer = unitkit("evaluate", trained, "--metrics", f"{word}(ab, b)", "--most", 1)
+        one_line(answer, f"the metric {word}(ab, b", "at least 2 images of 'ab', and there is 1")
+    with pytest.raises(UserError, match="at least 2 images of 'ab', and there is 1"):
+        replace(fewer(recipe, 1), evaluate=[metrics.fid("ab", "b")]).checked()
+
+
+# Names are data
+
+
+def others(hint: Any, default: object) -> list[object]:
+    """Other values than the default of a metric's option."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(kind) is Literal:
+        return [value for value in get_args(kind) if value != default]
+    if kind is bool:
+        return [not default]
+    return [default + 1] if isinstance(default, int) else ["resnet18"]
+
+
+@pytest.mark.parametrize("word", sorted(registry))
+def test_no_two_settings_of_a_metric_share_a_name(word: str) -> None:
+    function = registry[word]
+    parameters = inspect.signature(function).parameters.values()
+    hints = get_type_hints(function, include_extras=True)
+    paths = ("ab", "b")[: sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)]
+    options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    free = {"distance": "lpips"} if word == "diversity" else {}  # net and weights are read only there
+    made = [function(*paths, **free)]
+    for name, default in options.items():
+        for value in others(hints[name], free.get(name, default)):
+            made.append(function(*paths, **{**free, name: value}))
+    names = [metric.name for metric in made]
+    assert len(set(names)) == len(names), names
+
+
+def test_figures_of_any_name_are_shown() -> None:
+    """Nothing is read out of a name: dots, brackets, commas, quotes and markup come through as they are."""
+
+    class Meter:
+        def update(self, images: Mapping[str, Any]) -> None: ...
+
+        def outcome(self, n: Mapping[str, int]) -> Outcome:
+            return Outcome({"a.b(c), [d]": 0.25, "": 1.0, "l1": 2.0})
+
+    metric = Metric(
+        "counterpart(ab).x, [/b]", ("ab",), lambda setting: Meter(), higher=True, units={"a.b(c), [d]": "%"}
+    )
+    results = metrics.score([metric], {"ab": images(pictures(2, 0))})
+    ((_, _, ((title, figures, better, n, _),)),) = tables(results)
+    assert (title, better, n) == ("counterpart(ab).x, [/b]", "higher", "2")
+    assert figures == "a.b(c), [d] 25.0 %,  1, l1 2"
+
+
+def test_a_title_is_in_the_fields_words() -> None:
+    assert named("psnr", "aa", "a") == ("psnr(aa, a)", "psnr of reconstruction aa")
+    assert named("lpips", "aba", "a", net=("vgg", "alex")) == ("lpips(aba, a, net=vgg)", "lpips of cycle aba, net=vgg")
+    for paths in ("ab", "b"), ("a", "a"), ("ab",), ("abcb", "b"):
+        assert named("l1", *paths)[1] == f"l1({', '.join(paths)})"
