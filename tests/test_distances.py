@@ -17,9 +17,8 @@ from torch import nn
 from unitkit import UserError, metrics
 from unitkit.metrics import parse_metrics
 from unitkit.metrics.distances import Gaussians, Kernels, frechet_distance, kernel_distance
-from unitkit.metrics.features import INCEPTION, Features
-from unitkit.metrics.perceptual import BACKBONES
-from unitkit.metrics.weights import torch_home
+from unitkit.metrics.features import Features
+from unitkit.metrics.published import BACKBONES, INCEPTION, torch_home
 
 SETS = {"ab": pictures(12, 0), "b": pictures(10, 1)}
 
@@ -309,7 +308,9 @@ def _small_head(self: nn.Module, features: nn.Module, *_: object, **__: object) 
 @pytest.mark.parametrize("name", ["fid", "kid", "lpips", "lpips(ab, b, net=vgg)"])
 def test_missing_weights_say_where_to_get_them(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"https://\S+\.pth and put it at \S+, or .*weights=PATH") as caught:
+    with pytest.raises(
+        UserError, match=r"`unitkit weights \w+` .*https://\S+\.pth; .* at \S+, or .*weights=PATH"
+    ) as caught:
         parse_metrics(name, "ab")[0].ready()
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 

@@ -43,6 +43,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "session",
         "resume",
         "scoring",
+        "fetch",
         "report",
         "show",
         "catalog",

@@ -1,4 +1,4 @@
-"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show`, `list` and `doctor`.
+"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show`, `list`, `weights` and `doctor`.
 
 torch and rich are imported where they are used, so that `--help` and `list` answer at once.
 """
@@ -253,6 +253,22 @@ def list_parts(
             typer.echo(f"  {entry.call}")
             for text in (entry.summary, *entry.arguments):
                 typer.echo(textwrap.fill(str(text), width, initial_indent="    ", subsequent_indent="        "))
+
+
+@app.command()
+def weights(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME ...]", help="Of weights, metrics (fid) or timm models.", show_default=False),
+    ] = None,
+) -> None:
+    """What weights metrics need, and where they are; with names: fetch these, checked by their hash."""
+    from .fetch import fetch_weights, show_weights
+
+    if names:
+        fetch_weights(names)
+    else:
+        show_weights()
 
 
 @app.command()

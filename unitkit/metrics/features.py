@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,14 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest
-from .weights import Published, facts, fill, hub_cache, read
-
-INCEPTION = Published(
-    what="Inception v3 of 2015, as FID and KID use it",
-    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    digest="6726825d",
-)
+from ..errors import UserError
+from .published import INCEPTION, Published, timm_weights
+from .weights import facts, fill, read
 
 
 @dataclass(frozen=True)
@@ -115,24 +109,12 @@ def timm_features(model: str, weights: str | None, device: torch.device | str) -
 
 def find_timm(model: str, weights: str | None) -> tuple[Path, str]:
     """The weights file of a timm model and the first digits of its published hash (which may be unknown)."""
-    import timm
-
-    name = model.partition(".")[0]
-    if not timm.is_model(name):
-        raise UserError(f"timm has no model '{name}'. {nearest(name, timm.list_models())}")
-    config = timm.get_pretrained_cfg(model)
-    if config is None or not (config.hf_hub_id or config.url):
+    known = timm_weights(model)
+    if known is None:
         if weights is None:
             raise UserError(f"timm has no published weights of '{model}': name a file with weights=PATH")
-        return Published(f"timm {model}", "weights", "").find(weights), ""
-    if weights is None and config.hf_hub_id:
-        repository = f"models--{config.hf_hub_id.replace('/', '--')}"
-        for file in ("model.safetensors", "pytorch_model.bin"):
-            if found := sorted((hub_cache() / repository / "snapshots").glob(f"*/{file}")):
-                return found[-1], ""  # the cache's own snapshot
-    url = str(config.url or f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
-    digest = match[1] if (match := re.search(r"-([0-9a-f]{8})\.\w+$", url)) else ""
-    return Published(f"timm {model}", url, digest).find(weights), digest
+        return Published(model, f"timm {model}", "", "").find(weights), ""
+    return known.find(weights), known.digest
 
 
 @lru_cache(maxsize=2)

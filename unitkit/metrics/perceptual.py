@@ -15,20 +15,12 @@ from torch import Tensor
 from ..images import to_tensor
 from ..registry import AtLeast
 from .metric import Metric, Outcome, Setting, named, reference_for, register
-from .weights import Published, facts, fill, read, warnings_of
+from .published import BACKBONES
+from .weights import facts, fill, read, warnings_of
 
 Net = Literal["alex", "vgg", "squeeze"]
 
 
-def _torchvision(what: str, file: str, digest: str) -> Published:
-    return Published(what, f"https://download.pytorch.org/models/{file}", digest)
-
-
-BACKBONES = {
-    "alex": _torchvision("AlexNet, for LPIPS", "alexnet-owt-7be5be79.pth", "7be5be79"),
-    "vgg": _torchvision("VGG 16, for LPIPS", "vgg16-397923af.pth", "397923af"),
-    "squeeze": _torchvision("SqueezeNet 1.1, for LPIPS", "squeezenet1_1-b8a52dc0.pth", "b8a52dc0"),
-}
 SMALLEST = {"alex": 35, "vgg": 16, "squeeze": 17}  # sides in pixels below which a layer has nothing left
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -1,11 +1,9 @@
-"""Weights that other people publish: found where the user or the usual caches keep them, checked, never downloaded."""
+"""Files of weights that other people publish: read as tensors only, checked, and described by their hash."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,45 +14,6 @@ from torch import Tensor, nn
 from ..errors import UserError
 
 HASH_DIGITS = 16
-
-
-@dataclass(frozen=True)
-class Published:
-    """A public file of weights.
-
-    Attributes:
-        what: the network in words.
-        url: where it can be had.
-        digest: the first digits of the published file's SHA-256; "" where they are not known.
-    """
-
-    what: str
-    url: str
-    digest: str
-
-    @property
-    def file(self) -> str:
-        return self.url.rpartition("/")[2]
-
-    def find(self, given: str | None) -> Path:
-        """The file that the user names, else the one in the cache. Raises `UserError` that says how to get it."""
-        if given is not None:
-            path = Path(given).expanduser()
-            if not path.is_file():
-                raise UserError(f"there is no weights file {path} for {self.what}; {self._way_out()}")
-            return path
-        cached = torch_home() / self.file
-        if cached.is_file():
-            return cached
-        raise UserError(f"the weights of {self.what} are not on this machine: {self._way_out()}")
-
-    def _way_out(self) -> str:
-        return f"fetch {self.url} and put it at {torch_home() / self.file}, or name the file with weights=PATH"
-
-
-def torch_home() -> Path:
-    """The folder where torch.hub, torchvision, torch-fidelity and torchmetrics keep weights (TORCH_HOME)."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def facts(path: Path, published: str) -> dict[str, Any]:
@@ -118,9 +77,3 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, what: str)
     with torch.no_grad():
         for name in own.keys() & state.keys():
             own[name].copy_(state[name])
-
-
-def hub_cache() -> Path:
-    """The folder where Hugging Face's libraries keep weights (HF_HUB_CACHE, HF_HOME)."""
-    home = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE", Path(home) / "hub"))
