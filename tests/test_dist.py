@@ -80,7 +80,7 @@ def test_a_signal_on_one_rank_stops_both(tmp_path: Path) -> None:
 
 def test_ranks_agree_on_a_new_folder_and_go_on_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    knobs = ("noise=0", "augment=no", "lr=1e-3", "batch=2", "steps=4")
+    knobs = ("noise=0", "augment=no", "lr=1e-5", "batch=2", "steps=4")  # Adam moves by lr whatever the last digits
     answers = [rank.wait() for rank in two_ranks(tmp_path / "two", TINY, *knobs)]
     assert [answer.status for answer in answers] == [0, 0], answers
     (folder,) = (tmp_path / "runs/tiny").iterdir()
@@ -92,7 +92,7 @@ def test_ranks_agree_on_a_new_folder_and_go_on_as_one(tmp_path: Path, monkeypatc
     assert rows[-1]["step"] == others[-1]["step"] == 8
     for name, value in others[-1].items():
         if name != "seconds":
-            assert rows[-1][name] == pytest.approx(value, rel=5e-2), name  # the same images, summed otherwise
+            assert rows[-1][name] == pytest.approx(value, rel=1e-4), name  # the same images, summed otherwise
 
 
 def test_what_one_rank_refuses_is_one_line_on_each(tmp_path: Path) -> None:
