@@ -23,7 +23,7 @@ from unitkit.data.domains import make_domains
 from unitkit.data.plain import plain_images
 from unitkit.images import at_once
 from unitkit.metrics import Setting, evaluation, parse_metrics
-from unitkit.metrics.attribute import train_classifier
+from unitkit.metrics.attribute import _seen, train_classifier
 
 # Pixels
 
@@ -327,3 +327,11 @@ def test_sets_of_different_length_or_name_are_not_compared_one_by_one() -> None:
         figures(metrics.diversity("ab"), ab=pictures(2, 0))
     with pytest.raises(UserError, match="no images are given for 'b'"):
         figures(metrics.l1("ab", "b"), ab=pictures(3, 0))
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"), [((64, 64), (64, 64)), ((128, 100), (128, 100)), ((480, 640), (96, 128)), ((300, 1), (128, 1))]
+)
+def test_a_classifier_sees_large_images_smaller(size: tuple[int, int], seen: tuple[int, int]) -> None:
+    image = torch.full((2, 1, *size), 0.25)
+    assert torch.allclose(_seen(image), torch.full((2, 3, *seen), 0.25))

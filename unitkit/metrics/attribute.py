@@ -18,6 +18,7 @@ from ..seeds import derive
 from .metric import Metric, Outcome, Row, Setting, Table, named, register
 
 _trained: dict[tuple[object, ...], nn.Module] = {}
+SIDE = 128  # pixels of the longer side at most: what is an attribute of the image can be seen at that size
 WEAK = 0.9  # a classifier below it says little about translations
 
 
@@ -64,7 +65,8 @@ class Classified:
         own = right / len(domain.test)
         weak = f"the classifier finds only {own:.0%} of real held-out images of '{domain.label}': trust it little"
         protocol = {
-            "classifier": f"4 convolutions, {self.steps} steps of 32 on the training split, seed {self.setting.seed}",
+            "classifier": f"4 convolutions on at most {SIDE}x{SIDE} pixels, {self.steps} steps of 32 on the training "
+            f"split, seed {self.setting.seed}",
             "classifier_n": len(domain.test),
         }
         figures = {"success": self.hits[self.path] / n[self.path]}
@@ -80,7 +82,7 @@ class Classified:
 
     @torch.no_grad()
     def _count(self, images: np.ndarray) -> int:
-        scores = self.network(_rgb(to_tensor(images, self.setting.device)))
+        scores = self.network(_seen(to_tensor(images, self.setting.device)))
         return int((scores.argmax(dim=1) == self.target).sum())
 
 
@@ -123,7 +125,7 @@ def _rgb_batch(domains: list[Domain], labels: np.ndarray, draw: np.random.Genera
     for label in labels:
         split = domains[label].train
         image = to_tensor(split.load(int(draw.integers(len(split))))[None])
-        images.append(_rgb(image.flip(3) if draw.random() < 0.5 else image))
+        images.append(_seen(image.flip(3) if draw.random() < 0.5 else image))
     return torch.cat(images)
 
 
@@ -134,5 +136,10 @@ def _network(classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, classes))
 
 
-def _rgb(images: Tensor) -> Tensor:
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+def _seen(images: Tensor) -> Tensor:
+    """Images as the classifier takes them: in RGB, larger ones brought to `SIDE` with antialiasing."""
+    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    if (longer := max(images.shape[2:])) <= SIDE:
+        return images
+    height, width = (max(1, round(side * SIDE / longer)) for side in images.shape[2:])
+    return nn.functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
