@@ -97,6 +97,11 @@ def write_plots(findings: Findings) -> list[Path]:
     return written
 
 
+def _printable(text: str) -> str:
+    """Text whose bytes that are no text are escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _in_file_name(word: str) -> str:
     """A word for a file's name, in ASCII and short; what is changed by that is told apart by a hash."""
     plain = re.sub(r"[^\w.+-]+", "_", word, flags=re.ASCII).replace("_.", ".")
@@ -130,7 +135,7 @@ def _draw(findings: Findings, along: str, by: str | None, lines: dict[Any, list[
                 x,
                 [point.mean * times for point in drawn],
                 yerr=None if all(map(math.isnan, spread)) else spread,
-                label=value,
+                label=_printable(value),
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKERS[number % len(MARKERS)],
                 linestyle="-" if number < len(COLOURS) else "--",
@@ -162,7 +167,7 @@ def _along(axes: Any, values: Sequence[Any], scale: str) -> None:
     """The x axis: a tick at each value of the knob where there is room."""
     if scale == "category":
         long = max(len(str(value)) for value in values) * len(values) > 50
-        axes.set_xticks(range(len(values)), [str(value) for value in values], rotation=25 if long else 0,
+        axes.set_xticks(range(len(values)), [_printable(str(value)) for value in values], rotation=25 if long else 0,
                         ha="right" if long else "center")  # fmt: skip
         axes.set_xlim(-0.5, len(values) - 0.5)
         return

@@ -45,7 +45,9 @@ def write_ablation_report(out: Path) -> None:
     facts = "\n".join(f"- {_in_markdown(name)}: {_in_markdown(text)}" for name, text in protocol)
     with replacing(out / "ablation.md") as file:
         file.write_text(
-            "\n".join([f"# {_in_markdown(title)}\n", *sections, images, f"## Protocol\n\n{facts}\n"]), "utf-8"
+            "\n".join([f"# {_in_markdown(title)}\n", *sections, images, f"## Protocol\n\n{facts}\n"]),
+            "utf-8",
+            "backslashreplace",  # a path may hold bytes that are no text
         )
     parts = [f"<h1>{html.escape(title)}</h1>"]
     parts += [f"<figure>{_inline(path)}</figure>" for path in plots]
@@ -57,7 +59,7 @@ def write_ablation_report(out: Path) -> None:
         parts.append(f"<h2>The same held-out pictures, translated by every setting</h2>{pictures}")
     parts.append(table("Protocol", ["what", "value"], [list(each) for each in protocol]))
     with replacing(out / "ablation.html") as file:
-        file.write_text(document(title, parts), "utf-8")
+        file.write_text(document(title, parts), "utf-8", "backslashreplace")
 
 
 def settings_table(findings: Findings) -> Table:
@@ -190,7 +192,7 @@ def _in_markdown(text: str) -> str:
 
 def _write_csv(findings: Findings, path: Path) -> None:
     figures = findings.figures
-    with replacing(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as place, open(place, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow([*findings.swept, "seed", "state", "step", *figures])
         for each in findings.cells:

@@ -10,6 +10,7 @@ from . import dist
 from .data import Data
 from .data.bad import SHOWN, WAY_OUT, BadImage, BadImages, described, none_left
 from .data.batches import Batches
+from .data.cache import broken
 from .data.check import Progress, bad_images, sampled
 from .data.short_jpeg import short_note
 from .data.sources import ImageFiles
@@ -81,6 +82,29 @@ class ImageCheck:
         if dist.rank() == 0:
             self.keep()
             self.warn(f"{bad.reason}; others take its place from step {bad.step + 1} on")
+
+    def look_again(self, step: int) -> bool:
+        """Look at the held-out images, of which one could not be read; whether any more are bad than were known.
+
+        They are left out from then on. Raises `UserError` where the policy is to stop, or no good image is left.
+        """
+        found = []
+        for letter, domain in self.bad.data.domains.items():
+            if isinstance(domain.test, ImageFiles):
+                known = {bad.index for bad in self.bad.of(letter, "test")}
+                errors = broken(domain.test, [i for i in range(len(domain.test)) if i not in known])
+                found += [
+                    BadImage(letter, "test", i, domain.test.name(i), str(error), step) for i, error in errors.items()
+                ]
+        if found and self.policy == "stop":
+            self._refuse(found)
+        for bad in found:
+            self.bad.add(bad)
+        if found:
+            self.measured()  # refuses a split without a good image
+            self.keep()
+            self.warn(f"{described(found)}; left out from now on")
+        return bool(found)
 
     def share(self) -> None:
         """Bring together what all ranks have found; each of them must call this at the same step."""

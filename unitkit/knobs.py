@@ -29,6 +29,7 @@ class RecipeFile:
         name: the file's name without its suffix.
         source: the file's text.
         doc: the docstring of the file.
+        origin: where the file lies, or lay of which this is a copy.
         home: the folder in which `build` calls the recipe, so that relative paths mean what they did; None is here.
     """
 
@@ -38,6 +39,7 @@ class RecipeFile:
     doc: str
     function: Any
     presets: dict[str, dict[str, Any]]
+    origin: Path
     home: Path | None = None
 
     @property
@@ -116,8 +118,11 @@ def load_recipe(path: str | Path, preset: str | None = None, **knobs: Any) -> Re
     return file.build(file.values(preset, knobs))
 
 
-def read_recipe_file(path: str | Path) -> RecipeFile:
+def read_recipe_file(path: str | Path, origin: object = None) -> RecipeFile:
     """Run a recipe file and find its `recipe` function and `presets`.
+
+    Args:
+        origin: where the file lay of which this is a copy: its `__file__`, beside which it may have its data.
 
     Raises:
         UserError: a file that is missing (with the nearest name beside it), does not run, or has no
@@ -136,6 +141,7 @@ def read_recipe_file(path: str | Path) -> RecipeFile:
         spec = importlib.util.spec_from_file_location(f"unitkit_recipe_{path.stem}", path)
         assert spec and spec.loader, "a .py file has a loader"
         module = importlib.util.module_from_spec(spec)
+        module.__file__ = str(origin or path)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     except UserError:
@@ -153,7 +159,8 @@ def read_recipe_file(path: str | Path) -> RecipeFile:
     presets = getattr(module, "presets", {})
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise UserError(f"in {path}, `presets` must be a dict of dicts: a preset's name to its knobs' values")
-    return RecipeFile(path.stem, path, source, inspect.getdoc(module) or "", function, presets)
+    origin = Path(str(origin or path.absolute()))
+    return RecipeFile(path.stem, path, source, inspect.getdoc(module) or "", function, presets, origin)
 
 
 def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:

@@ -186,6 +186,8 @@ class Checked:
                     f"{recipe.steps} steps lies there: give more steps"
                 )
         self.model.check_size(recipe.data.size)
+        _check_names("of the recipe", recipe.evaluate)
+        _check_names("of the watch", recipe.watch.metrics if recipe.watch else ())
         check_counts(recipe, recipe.data)
         for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
             for name in metric.reads:
@@ -268,6 +270,12 @@ class Checked:
 def reads(players: Sequence[Player]) -> list[str]:
     """Every reading that some term of these players needs, each once."""
     return list(dict.fromkeys(name for player in players for term in player.terms for name in term.reads))
+
+
+def _check_names(kind: str, metrics: Sequence[Metric]) -> None:
+    names = [metric.name for metric in metrics]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two metrics {kind} are called {twice[0]}: their figures could not be told apart")
 
 
 def check_counts(recipe: Recipe, data: Data) -> None:

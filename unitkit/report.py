@@ -145,7 +145,7 @@ def write_report(run: RunFolder) -> None:
     parts.append(table("run", ["what", "value"], [[k, str(v)] for k, v in facts.items()]))
     page = document("unitkit run", parts)
     with replacing(run.path / "report.html") as file:
-        file.write_text(page, "utf-8")
+        file.write_text(page, "utf-8", "backslashreplace")  # a path may hold bytes that are no text
 
 
 def document(title: str, parts: Sequence[str]) -> str:

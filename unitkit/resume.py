@@ -58,7 +58,7 @@ def kept_recipe(folder: RunFolder) -> RecipeFile:
         raise UserError(f"{folder.path} holds no recipe.py: it was trained from Python, so continue it there")
     if missing := {"recipe", "knobs"} - record.keys():
         raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
-    kept = read_recipe_file(folder.path / "recipe.py")
+    kept = read_recipe_file(folder.path / "recipe.py", record.get("recipe_file"))
     return replace(kept, name=record["recipe"], home=begun_in(record))
 
 

@@ -147,6 +147,15 @@ class RunFolder:
             ) from None
         return handle
 
+    def refuse_own(self, path: Path) -> None:
+        """Raise `UserError` for a file that the run itself writes, which a user names for something else."""
+        inside = self.path.resolve()
+        place = path.resolve()
+        if place.is_relative_to(inside) and place != inside:
+            first = place.relative_to(inside).parts[0]
+            if first in (*WRITTEN, "run.json", self.BAD):
+                raise UserError(f"{path} is the run's own {first}: choose another file")
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses."""
         with replacing(self.path / name) as file:
@@ -169,7 +178,11 @@ class RunFolder:
             kept = self.evaluations()
             for index, old in enumerate(kept):
                 if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
-                    kept[index] = {**entry, "metrics": {**old["metrics"], **entry["metrics"]}}
+                    metrics = dict(old["metrics"])
+                    for name, result in entry["metrics"].items():
+                        if "failed" not in result or "failed" in metrics.get(name, result):  # no figure is lost to it
+                            metrics[name] = result
+                    kept[index] = {**entry, "metrics": metrics}
                     break
             else:
                 kept.append(dict(entry))

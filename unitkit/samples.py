@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,17 @@ def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Ima
         at_least: images smaller than this are enlarged by a whole factor, pixel by pixel.
     """
     rows = rows_for(model, list(data.domains))
-    device = next(model.parameters()).device
     training = model.training
     model.eval()
+    try:
+        images = _rows(model, data, rows, columns)
+    finally:
+        model.train(training)
+    return _sheet(images, data.size, columns, at_least)
+
+
+def _rows(model: Any, data: Data, rows: Sequence[str], columns: int) -> dict[str, list[np.ndarray]]:
+    device = next(model.parameters()).device
     images: dict[str, list[np.ndarray]] = {row: [] for row in rows}
     for letter, domain in data.domains.items():
         ours = [row for row in rows if row[0] == letter]
@@ -59,8 +68,11 @@ def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Ima
             found = model.images({"z": model.draw(columns, data.size, device)}, drawn)
         for row in drawn:
             images[row] = list(to_uint8(found[row]))
-    model.train(training)
-    height, width = data.size
+    return images
+
+
+def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: int, at_least: int) -> Image.Image:
+    rows, (height, width) = list(images), size
     scale = max(1, round(at_least / max(height, width)))
     font = ImageFont.load_default(size=16)
     margin = 16 + int(max(font.getlength(row) for row in rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from .checkpoint import all_steps, load_model, load_step
 from .data.bad import BadImages, refuse_unreadable
+from .data.domains import in_channels
 from .data.plain import plain_images
 from .data.sources import Images
 from .devices import choose_device, enough_memory
@@ -20,6 +22,7 @@ from .errors import UserError
 from .files import refuse_unwritable, replacing
 from .metrics import Metric, evaluation, parse_metrics, score
 from .metrics.record import PACKAGES
+from .registry import Spec
 from .report import print_metrics, write_report
 from .resume import kept_recipe, moved, other_data, other_labels
 from .run import RunFolder, versions
@@ -38,6 +41,7 @@ def evaluate_run(
     folder, checkpoint = _find(run)
     folder.evaluations()  # it can be read, and so be added to
     if save is not None:
+        folder.refuse_own(save)
         refuse_unwritable(save)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     file = kept_recipe(folder)
@@ -57,6 +61,7 @@ def evaluate_run(
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
     for metric in chosen:
         metric.check_held_out(recipe.data.held_out(most))
+    recipe = replace(recipe, model=Spec.from_json(description["model"]), data=in_channels(recipe.data, model.channels))
     replace(recipe, evaluate=chosen, watch=None).checked()  # paths, alignment and weights, before any work
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
@@ -132,7 +137,8 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
 def _find(run: Path) -> tuple[RunFolder, Path]:
     """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`."""
     if (run / "model.json").is_file():
-        return RunFolder(run.resolve().parent.parent), run.resolve()
+        place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
+        return RunFolder(place.parent.parent), place
     if run.name == "best" and (steps := all_steps(run)):
         return RunFolder(run.parent), steps[-1]
     folder = RunFolder(run)

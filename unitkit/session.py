@@ -87,7 +87,7 @@ def run_training(
     dist.start()
     started, resume = time.perf_counter(), bool(record)
     console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
-    notes = {"recipe": file.name, "knobs": file.kept(values)}
+    notes = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
     recipe = file.build(values)
     print_notes(console, recipe.data.notes)
     with _made(out, file.name) as out, _looking(console) as looked:
@@ -169,7 +169,9 @@ def _made(out: Path | None, recipe: str) -> Iterator[Path]:
         yield made
     except BaseException:
         with suppress(OSError):
-            made.rmdir()
+            (made / ".lock").unlink(missing_ok=True)
+            for folder in (made, *place.parents[:2]):  # runs/RECIPE/TIME, as far as nothing else is in it
+                folder.rmdir()
         raise
 
 

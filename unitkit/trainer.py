@@ -9,13 +9,15 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from . import checkpoint, dist
+from .data import Data
 from .data.batches import Batches
 from .data.check import Progress
 from .devices import choose_device, enough_memory
@@ -34,6 +36,7 @@ from .watch import Watcher
 
 LOG_EVERY = 10
 CHECKPOINT_EVERY = 500
+Result = TypeVar("Result")
 Report = Callable[[int, Mapping[str, float]], None]
 
 
@@ -213,7 +216,8 @@ class Trainer:
                 stop = dist.any_rank(self.stopping is not None)
                 if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
                     with self._kept(), enough_memory(self.device, f"the sample grid of step {self.done}"):
-                        save_grid(self.model, self.images.measured(), self.run.samples / f"step-{self.done:08d}.png")
+                        file = self.run.samples / f"step-{self.done:08d}.png"
+                        self._on_held_out(partial(save_grid, self.model, path=file))
                 if self.done % self.checkpoint_every == 0 or last or stop:
                     self.images.share()
                     self.save()
@@ -231,9 +235,18 @@ class Trainer:
     def _watch(self) -> None:
         if self.watcher and dist.rank() == 0 and self.watcher.due(self.done):
             with self._kept(), enough_memory(self.device, f"measuring after step {self.done}"):
-                best = self.watcher.measure(self.done, self.model, self.images.measured(), self.device)
+                best = self._on_held_out(partial(self.watcher.measure, self.done, self.model, device=self.device))
             if best:
                 self.save(self.watcher.folder, keep=1)
+
+    def _on_held_out(self, work: Callable[[Data], Result]) -> Result:
+        """Do something with the held-out images, and where one of them has become bad, without it."""
+        try:
+            return work(self.images.measured())
+        except UserError:
+            if not self.images.look_again(self.done):
+                raise
+            return work(self.images.measured())
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One training step: every player moves once. Returns each term's value, unweighted."""
@@ -306,7 +319,7 @@ class Trainer:
         """A file that cannot be read or written, or no memory, ends the training; the steps done are kept first."""
         try:
             yield
-        except (UserError, TrainingError):
+        except Exception:
             if self.done:
                 self.save()
             raise
@@ -335,15 +348,15 @@ class Trainer:
 
     def measure(self) -> dict[str, Any]:
         """The recipe's metrics on the held-out split. Raises `TrainingError` without memory."""
-        with enough_memory(self.device, "measuring"):
+
+        def measure(data: Data) -> dict[str, Any]:
+            name = checkpoint.step_name(self.done)
             return evaluation(
-                self.model,
-                self.images.measured(),
-                self.recipe.evaluate,
-                checkpoint=checkpoint.step_name(self.done),
-                step=self.done,
-                device=self.device,
+                self.model, data, self.recipe.evaluate, checkpoint=name, step=self.done, device=self.device
             )
+
+        with enough_memory(self.device, "measuring"):
+            return self._on_held_out(measure)
 
     def evaluate(self) -> dict[str, Any]:
         """`measure`, and keep it in the run's `metrics.json`. Raises `UserError` where the disk refuses."""

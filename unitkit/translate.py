@@ -123,7 +123,7 @@ def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None)
     Links in a folder are followed. `notes` gets a line on what was passed over, if anything was.
 
     Raises:
-        UserError: an input that is not there, a folder without images, an output that is an input.
+        UserError: an input that is not there, a folder without images, an output that is an input or another's output.
     """
     source, target = Path(source), Path(target)
     if source.is_file():
@@ -146,9 +146,16 @@ def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None)
     else:
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
         raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
+    inputs = {before.resolve(): before for before, _ in found}
+    outputs: dict[Path, Path] = {}
     for before, after in found:
-        if after.resolve() == before.resolve():
-            raise UserError(f"the output {after} is the input; choose another place for it")
+        place = after.resolve()
+        if place in inputs:
+            of = "the input" if inputs[place] == before else f"the input {inputs[place]}"
+            raise UserError(f"the output {after} is {of}; choose another place for it")
+        if place in outputs:
+            raise UserError(f"{outputs[place]} and {before} would both become {after}; choose another place for them")
+        outputs[place] = before
     return found
 
 

@@ -68,7 +68,7 @@ def run_job(job: Job, threads: int = 0) -> str | None:
         if (job.out / "run.json").is_file():
             train_recipe(None, (), job.out, True, job.device, None, None, job.checkpoint_every, job.bad_images)
         else:
-            file = read_recipe_file(_recipe(job))
+            file = read_recipe_file(_recipe(job), Path(job.recipe).absolute())
             values = file.values(None, job.knobs)
             run_training(
                 file, values, job.out, {}, job.device, job.precision, job.seed, job.checkpoint_every, job.bad_images

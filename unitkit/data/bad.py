@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from .domains import Data, Domain
-from .sources import ImageFiles, Images
+from .folders import key_of
+from .sources import ImageFiles
 from .truth import Aligned
 
 SHOWN = 5  # images that a message names
@@ -41,16 +42,16 @@ class BadImage:
 class BadImages:
     """The bad images of some data, as far as they are known.
 
-    `known` are those of an earlier look at the same data; what does not fit the data, which have changed, is forgotten.
+    `known` are those of an earlier look at the same data, found again by their paths below the domain's folder where
+    other images came or went; what is not in the data any more is forgotten.
     """
 
     def __init__(self, data: Data, known: Iterable[BadImage] = ()) -> None:
         self.data = data
         self.found: dict[tuple[str, str, int], BadImage] = {}
         for bad in known:
-            images = _images(data, bad)
-            if images and bad.index < len(images) and Path(images.name(bad.index)).name == Path(bad.name).name:
-                self.add(bad)
+            if (index := _index_now(data, bad)) is not None:
+                self.add(replace(bad, index=index))
 
     def __bool__(self) -> bool:
         return bool(self.found)
@@ -141,9 +142,17 @@ def none_left(domain: Domain, split: str, n: int, bad: BadImage) -> str:
     return f"none of the {n} {split} images of '{domain.label}' can be decoded, such as: {bad.reason}"
 
 
-def _images(data: Data, bad: BadImage) -> Images | None:
+def _index_now(data: Data, bad: BadImage) -> int | None:
+    """Where the image lies in the data, which may have moved or changed; None where it does not any more."""
     domain = data.domains.get(bad.letter)
-    return {"train": domain.train, "test": domain.test}.get(bad.split) if domain else None
+    images = {"train": domain.train, "test": domain.test}.get(bad.split) if domain else None
+    if not isinstance(images, ImageFiles):
+        return bad.index if images and bad.index < len(images) and images.name(bad.index) == bad.name else None
+    place, name = f"/{key_of(PurePath(bad.name))}", PurePath(bad.name).name
+    same = [
+        i for i, key in enumerate(images.keys) if place.endswith(f"/{key}") and PurePath(images.name(i)).name == name
+    ]
+    return max(same, key=lambda i: (len(images.keys[i]), i == bad.index), default=None)
 
 
 def _without(domain: Domain, bad: set[tuple[str, str, int]]) -> Domain:

@@ -6,7 +6,7 @@ import difflib
 import string
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,25 @@ class Data:
         parts = ((d.label, d.train.fingerprint(), d.test.fingerprint()) for d in self.domains.values())
         classes = (d.train_classes for d in self.domains.values() if d.train_classes is not None)
         return digest(self.size, *parts, *classes)
+
+
+def in_channels(data: Data, channels: Mapping[str, int]) -> Data:
+    """The data with images in grey (1) or RGB (3) as `channels` says by letter; other kinds of images stay."""
+
+    def converted(images: Images, depth: int) -> Images:
+        if isinstance(images, ImageFiles):
+            return replace(images, channels=depth)
+        return images.at(images.size, depth) if isinstance(images, ImageArray) else images
+
+    made = {
+        letter: replace(
+            domain, train=converted(domain.train, channels[letter]), test=converted(domain.test, channels[letter])
+        )
+        if letter in channels
+        else domain
+        for letter, domain in data.domains.items()
+    }
+    return replace(data, domains=made, truth=Aligned(made) if isinstance(data.truth, Aligned) else data.truth)
 
 
 def make_domains(splits: Iterable[tuple[str, Images, Images]]) -> dict[str, Domain]:

@@ -74,6 +74,17 @@ def read_folder(folder: Path, leave_out: Path | None = None) -> FileSet:
     return FileSet([path for _, path in found], [key for key, _ in found], passed)
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is of a training or an ablation, or holds nothing but such: its grids are no data."""
+    if any(os.path.isfile(folder / name) for name in ("run.json", "ablation.json")):
+        return True
+    names = [entry.name for entry in _entries(folder)]
+    within = [name for name in names if os.path.isdir(folder / name) and not os.path.islink(folder / name)]
+    if not within:  # a training that was refused at its start leaves its lock at most, and runs/ may be empty
+        return names == [".lock"] or (not names and folder.name == "runs")
+    return len(within) == len(names) and all(is_run(folder / name) for name in within)
+
+
 def passed_over(passed: Counter[str], place: object) -> list[str]:
     """What was passed over at a place, in one line, or nothing: "passed over in photos: 12 .heic, 3 .txt"."""
     if not passed.total():
@@ -102,7 +113,7 @@ def _passed_over(entry: os.DirEntry[str]) -> str | None:
         return "hidden"
     try:
         if entry.is_dir():
-            return None
+            return "folder of a run" if is_run(Path(entry.path)) else None
         if not entry.is_file():
             return "no ordinary file" if os.path.exists(entry.path) else "broken link"
     except OSError:  # a link that leads to itself

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import UserError
 from .arrays import IDX_TEST, IDX_TRAIN, idx_file, idx_splits, is_idx
 from .decode import SUFFIXES
-from .folders import FileSet, passed_over, read_folder
+from .folders import FileSet, is_run, passed_over, read_folder
 from .held_out import Readers, Splits, split_arrays, split_files
 from .splits import HELD_OUT, SEPARATOR, Kind, Split, counterparts, folded, split_of
 
@@ -164,7 +164,8 @@ def _train_test(train: Path, test: Path | None) -> Splits:
 
 def _folders(root: Path) -> list[str]:
     try:
-        return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+        folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+        return [name for name in folders if not is_run(root / name)]
     except OSError as error:
         raise UserError(f"cannot read the folder '{root}': {error.strerror}") from None
 

@@ -127,7 +127,7 @@ def _file_domains(path: Path) -> Readers:
 def _list_file(path: Path) -> Readers:
     """A list of images, one path a line relative to the list, with or without a tab and a label; # for comments."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark of order
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list '{path}' as text in UTF-8: {error}") from None
     images: dict[str, dict[str, Path]] = {}

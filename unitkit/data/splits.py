@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,9 @@ SEPARATOR = "-_ ."
 # trainA, train_a, train-cats, train1; of "trains" and "valley" only a single letter behind the word is a label.
 FIRST = re.compile(rf"({WORDS})(?:[{SEPARATOR}]+(.+)|([^\W_]))", re.IGNORECASE)
 CAMEL = re.compile(rf"((?i:{WORDS}))([A-Z0-9].*)")
-LAST = re.compile(rf"(.+?)[{SEPARATOR}]+({WORDS})", re.IGNORECASE)
+PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")  # the words of horseTrain, of x_train and of imagesTr
+SHORT: dict[str, Kind] = {"tr": "train", "ts": "test", "te": "test", "va": "val"}
+GLUED = ("training", "testing", "train", "test", "validation")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def split_of(name: str) -> Split | None:
 
     "Training" is the training split; "testA", "test_A" and "Test-a" are the test split of A.
     """
+    name = unicodedata.normalize("NFKC", name)  # letters of full width, say
     if whole := WHOLE.fullmatch(name):
         return Split(_kind(whole[1]), "")
     if first := FIRST.fullmatch(name):
@@ -79,21 +82,42 @@ def counterparts(labels: Sequence[str], others: Sequence[str], train: Path, test
 
 
 def refuse_splits(labels: Iterable[str], where: str) -> None:
-    """Raise `UserError` where two labels are the splits of one domain, such as Train and Test, x_train and x_test."""
-    kinds: dict[str, dict[Kind, str]] = {}
+    """Raise `UserError` where two labels are the splits of one domain: Train and Test, horseTrain and horseTest,
+    imagesTr and imagesTs, cats and cats_test."""
+    kinds: dict[str, dict[Kind | None, str]] = {}
     for label in labels:
-        split = split_of(label)
-        if split is None and (last := LAST.fullmatch(label)):
-            split = Split(_kind(last[2]), last[1])
-        if split:
-            kinds.setdefault(folded(split.label.strip(SEPARATOR)), {})[split.kind] = label
-    for found in kinds.values():
-        if len(found) > 1:
-            names = _quoted(list(found.values()))
+        for rest, kind in _readings(label):
+            kinds.setdefault(rest, {}).setdefault(kind, label)
+    for rest, found in kinds.items():
+        # "station" beside "train station" is another place; "cats" beside "cats_test" is its test split.
+        if found.keys() == {None, "train"} or (None in found and not rest):
+            continue
+        names = list(dict.fromkeys(found.values()))
+        if len(names) > 1:
             raise UserError(
-                f"the domains of {where} would be {names}, which are named as splits of one domain: name each domain "
-                f"by its label, such as folders train/LABEL and test/LABEL, arrays LABEL and LABEL_test"
+                f"the domains of {where} would be {_quoted(names)}, which are named as splits of one domain: name each "
+                f"domain by its label, such as folders train/LABEL and test/LABEL, arrays LABEL and LABEL_test"
             )
+
+
+def _readings(label: str) -> Iterator[tuple[str, Kind | None]]:
+    """What a label may mean: what is left of it without a word for a split, and that split; and itself alone."""
+    text = unicodedata.normalize("NFKC", label)
+    words = PARTS.findall(text)
+    plain = [word.casefold() for word in words]
+    yield " ".join(plain), None
+    for place, word in enumerate(plain):
+        around = plain[:place], plain[place + 1 :]
+        kind = SPELT.get(word) or (SHORT.get(word) if len(plain) > 1 else None)  # tr alone may be Turkish
+        if kind:
+            numbers = [each for side in around for each in side if not each.isdigit()]  # 01_train, 02_test
+            yield " ".join(numbers), kind
+        if word[:1] in ("x", "y") and word[1:] in SHORT:  # Xtr
+            yield " ".join([*around[0], word[0], *around[1]]), SHORT[word[1:]]
+        for spelt in GLUED:  # Xtrain, horsetest
+            if word != spelt and (word.startswith(spelt) or word.endswith(spelt)):
+                left = word.removeprefix(spelt) if word.startswith(spelt) else word.removesuffix(spelt)
+                yield " ".join([*around[0], left, *around[1]]), SPELT[spelt]
 
 
 def _kind(word: str) -> Kind:

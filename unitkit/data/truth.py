@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UserError
-from .sources import ImageFiles, Images
+from .sources import ImageArray, ImageFiles, Images
 
 if TYPE_CHECKING:
     from .domains import Domain
@@ -47,7 +47,9 @@ class Aligned:
 
 
 def key(images: Images, i: int) -> str:
-    """What the images of one scene have in common: a file's key, or a row's number."""
+    """What the images of one scene have in common: a file's key, or a row's number in its array."""
+    if isinstance(images, ImageArray):
+        return str(images.rows[i])
     return images.keys[i] if isinstance(images, ImageFiles) else str(i)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ class _Measured:
         ours = {reading: images[reading] for reading in self.metric.reads if reading in images}
         if ours and self.meter and not self.failed:
             with self._kept():
-                self.meter.update(ours)
+                self.meter.update({reading: each.copy() for reading, each in ours.items()})  # not others' to change
                 self.n.update({reading: len(each) for reading, each in ours.items()})
 
     def result(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class _Measured:
         if self.meter and not self.failed:
             with self._kept():
                 metric.check_count(self.n)
-                outcome = self.meter.outcome(self.n)
+                outcome = _plain(self.meter.outcome(self.n))
         strange = [f"{name} is {value}" for name, value in outcome.figures.items() if not math.isfinite(value)]
         warnings = [f"not measured: {self.failed}"] if self.failed else [f"{', '.join(strange)}"] if strange else []
         return {
@@ -133,9 +134,31 @@ class _Measured:
     def _kept(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a metric is anyone's code
+        except (Exception, SystemExit) as error:  # a metric is anyone's code
             said = str(error).strip().partition("\n")[0]
             self.failed = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _plain(outcome: Outcome) -> Outcome:
+    """With figures that are floats, and the rest as JSON has it. Raises `ValueError` for a figure that is no number."""
+    figures: dict[str, float] = {}
+    for name, value in outcome.figures.items():
+        try:
+            figures[str(name)] = float("" if isinstance(value, str) else value)
+        except (TypeError, ValueError):
+            raise ValueError(f"its figure '{name}' is {value!r:.60}, which is no number") from None
+    protocol, details = (json.loads(json.dumps(each, default=_number)) for each in (outcome.protocol, outcome.details))
+    return replace(
+        outcome, figures=figures, protocol=protocol, warnings=tuple(map(str, outcome.warnings)), details=details
+    )
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy or torch as JSON has it, anything else as text."""
+    try:
+        return value.item()
+    except Exception:
+        return str(value)
 
 
 def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
@@ -160,6 +183,12 @@ def _check_sets(metric: Metric, images: Mapping[str, Images]) -> None:
         sizes = ", ".join(f"{name} {each.size[0]}x{each.size[1]}" for name, each in sets.items())
         raise UserError(f"{apart} the sets differ in size, {sizes}: give one, such as --size 256")
     files = {name: each for name, each in sets.items() if isinstance(each, ImageFiles)}
+    if files and len(files) < len(sets):
+        rows = ", ".join(name for name in sets if name not in files)
+        raise UserError(
+            f"{apart} the rows of an array, {rows}, have no names to find the files of {', '.join(files)} by: give "
+            f"folders, or arrays, for all of them"
+        )
     for name, each in files.items():
         refuse_ambiguous(each, f"the set '{name}'")
     for one, two in itertools.pairwise(files.values()):
