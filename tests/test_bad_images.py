@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_dist import two_ranks
 
-from unitkit import Recipe, UserError, load_recipe, open_data
+from unitkit import Recipe, UserError, load_recipe, open_data, psnr
 from unitkit.ablate import _check
 from unitkit.ablation import last_evaluation
 from unitkit.data import Data, batches, cache, check
@@ -32,6 +32,7 @@ from unitkit.data.sources import ImageArray, ImageFiles
 from unitkit.grid import read_grid
 from unitkit.image_check import SUDDEN
 from unitkit.knobs import read_recipe_file
+from unitkit.recipe import Watch
 from unitkit.run import RunFolder
 from unitkit.trainer import Trainer
 from unitkit.workers import Job, run_job
@@ -459,3 +460,50 @@ def test_a_cell_of_an_ablation_skips_too(tmp_path: Path) -> None:
         job = Job(str(TINY), TINY, knobs, tmp_path / policy, 0, "cpu", "fp32", 500, policy)
         assert bool(run_job(job)) == fails
         assert (last_evaluation(RunFolder(job.out)) is None) == fails  # by which the ablation knows what is done
+
+
+def test_the_list_follows_an_image_to_another_place(tmp_path: Path) -> None:
+    """Files of one name in many folders, as videos have them: what came before them shifts all places."""
+    data = tmp_path / "data"
+    for split, label, folder in ((s, x, f) for s in ("train", "test") for x in "xy" for f in ("d1", "d2", "d3", "d4")):
+        photos(tmp_path / "one", "png", 1, 1)
+        (data / split / label / folder).mkdir(parents=True)
+        (tmp_path / f"one/{split}/{label}/00.png").rename(data / split / label / folder / "frame.png")
+    for split in "train", "test":
+        damage(data / split / "x/d3/frame.png")
+    folder = tmp_path / "run"
+    assert train(data, folder, "steps=2", "--bad-images", "skip").status == 0
+    for split in "train", "test":
+        (data / split / "x/d0").mkdir()
+        Image.new("RGB", (16, 16)).save(data / split / "x/d0/frame.png")
+    assert unitkit("train", "--resume", "--out", folder, "steps=3").status == 0
+    found = json.loads((folder / "bad_images.json").read_text())["images"]
+    assert sorted((each["split"], each["index"]) for each in found) == [("test", 3), ("train", 3)]
+    assert all("d3" in each["name"] for each in found)
+    assert RunFolder(folder).evaluations()[-1]["left_out"] == {"a": 1, "b": 0}
+
+
+@pytest.mark.parametrize("policy", ["skip", None, "stop"])
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_held_out_image_that_goes_bad_meanwhile(tmp_path: Path, policy: str | None, how: str) -> None:
+    data, folder = photos(tmp_path / "data"), tmp_path / "run"
+    warned: list[str] = []
+    ours = recipe(data, steps=4)
+    ours = dataclasses.replace(ours, sample_every=1, watch=Watch([psnr("aba", "a")], every=1))
+    trainer = Trainer(ours, folder, device="cpu", bad_images=policy, warn=warned.append)
+
+    def spoil(step: int, losses: object) -> None:
+        path = data / "test/x/01.jpg"
+        if step == 2:
+            path.unlink() if how == "gone" else damage(path)
+
+    if policy == "stop":
+        with pytest.raises(UserError, match=r"01\.jpg"):
+            trainer.fit(spoil)
+        assert (folder / "checkpoints/step-00000002").is_dir()
+        return
+    assert trainer.fit(spoil) and len(warned) == 1 and "01.jpg" in warned[0] and "left out" in warned[0]
+    entry = trainer.evaluate()
+    assert entry["metrics"]["psnr(aa, a)"]["n"]["a"] == 3 and entry["left_out"] == {"a": 1, "b": 0}
+    assert [row["step"] for row in RunFolder(folder).watched()] == [1, 2, 3, 4]
+    assert len(list((folder / "samples").iterdir())) == 4

@@ -695,3 +695,11 @@ def test_real_digits() -> None:
 def test_real_maps() -> None:
     data = open_data(shared("maps256"), size=256)
     assert counts(data) == {"map": (1096, 1098), "satellite": (1096, 1098)} and data.channels == {"a": 3, "b": 3}
+
+
+def test_a_list_with_a_mark_of_order(tmp_path: Path) -> None:
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i,) * 3).save(tmp_path / f"{i}.png")
+    lines = "\r\n".join(f"{i}.png\t{'xy'[i % 2]}" for i in range(4))
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert list(open_data(str(tmp_path / "list.txt"), size=8).labels.values()) == ["x", "y"]

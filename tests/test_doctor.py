@@ -148,3 +148,51 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     known(monkeypatch, *everywhere("max-pooling"))
     answer = unitkit("doctor")
     assert answer.status == 1 and "max-pooling" in answer.out and "another device" in answer.out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"faults":[{"operator":["a"],"precision":"fp32","layout":"NCHW","error":1}]}', "[" * 200_000, "", "{", "[]"),
+        *(
+            '{"faults":[{"operator":5,"precision":"fp32","layout":"NCHW","error":1}]}',
+            '{"faults":null}',
+            '{"faults":[7]}',
+        ),
+        *('{"faults":[{"operator":"tanh","precision":"fp8","layout":"NCHW","error":1}]}', '{"faults":[{}]}', "null"),
+        *('{"faults":[{"operator":"tanh","precision":"fp32","layout":"NHWC","error":1}]}', '{"faults":{"a":1}}', "\0"),
+        '{"faults":[{"operator":"tanh","precision":"fp32","layout":"NCHW","error":null}]}',
+    ],
+)
+def test_a_damaged_outcome_is_found_out_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    known(monkeypatch, *everywhere("tanh"))
+    doctor.outcome(CPU)
+    (file,) = cache.rglob("*.json")
+    file.write_text(text)
+    assert doctor.outcome(CPU) == everywhere("tanh")
+    assert "tanh" in file.read_text()  # and kept again
+
+
+def test_no_home_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nosuchuser/x")
+    known(monkeypatch, *everywhere("tanh"))
+    assert doctor.outcome(CPU) == everywhere("tanh")
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, KeyError, IndexError, AssertionError])
+def test_an_operator_that_raises_anything_is_wrong(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise error("strange")
+
+    monkeypatch.setattr(functional, "max_pool2d", raises)
+    monkeypatch.setattr(torch.optim.Adam, "step", raises)
+    assert {each.operator for each in operators.faults(CPU)} == {"max-pooling", ADAM}
+
+
+def test_the_way_out_is_one() -> None:
+    """fp32 is named as the way out of a fault in bf16 only where it is right."""
+    both = [*everywhere("tanh", "bf16"), *everywhere("tanh")]
+    with pytest.raises(TrainingError, match="another device"):
+        doctor.plan_around(both, CPU, "bf16")
+    with pytest.raises(TrainingError, match="--precision fp32"):
+        doctor.plan_around([*everywhere("tanh", "bf16"), *everywhere("instance norm")], CPU, "bf16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Moment, one_line, run, unitkit
+from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 from sets import figures, near, pictures, save
 
@@ -426,3 +427,52 @@ def test_a_missing_counterpart_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not aligned: .*5\.png.* of map .*in satellite"):
         open_data(str(root), size=16, labels="satellite,map", aligned=True)
     assert open_data(str(root), size=16, labels="satellite,map").truth is None
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.json", "run.json", "recipe.py", "samples/x.json", "checkpoints/x", "./stats.jsonl"]
+)
+def test_figures_are_not_saved_over_the_run(folder: Path, name: str) -> None:
+    assert unitkit("evaluate", folder).status == 0
+    before = files(folder)
+    one_line(unitkit("evaluate", folder, "--save", f"{folder}/{name}"), "the run's own")
+    assert files(folder) == before
+    assert unitkit("evaluate", folder, "--save", folder / "mine.json").status == 0
+
+
+def test_a_checkpoint_through_a_link(folder: Path, tmp_path: Path) -> None:
+    (folder / "checkpoints").rename(tmp_path / "disk")
+    (folder / "checkpoints").symlink_to(tmp_path / "disk")
+    answer = unitkit("evaluate", folder / "checkpoints/step-00000009")
+    assert answer.status == 0 and "protocol: step 9" in answer.out, answer
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_data_of_other_channels(tmp_path: Path, channels: int) -> None:
+    sets = {depth: tmp_path / f"{depth}" for depth in (1, 3)}
+    for depth, place in sets.items():
+        for label in "xy":
+            (place / label).mkdir(parents=True)
+            for i, picture in enumerate(pictures(12, ord(label), 16)):
+                image = Image.fromarray(picture.transpose(1, 2, 0)).convert("L")
+                (image if depth == 1 else image.convert("RGB")).save(place / label / f"{i:02}.png")
+    run_folder = tmp_path / "run"
+    assert unitkit("train", TINY, "@quick", f"data={sets[channels]}", "--out", run_folder).status == 0
+    own, other = (unitkit("evaluate", run_folder, "--data", sets[depth]) for depth in (channels, 4 - channels))
+    assert own.status == other.status == 0, other.err
+    one, two = entries(run_folder)[-2:]
+    assert one["metrics"] == two["metrics"]  # the same images in the end
+
+
+def test_bytes_in_a_path_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/q\xe9"))
+    for label in "xy":
+        save(place / "data" / label, pictures(12, ord(label), 16))
+    monkeypatch.chdir(place)
+    answer = unitkit("train", TINY, "@quick", "data=data", "--out", place / "run")
+    assert answer.status == 0 and "done in" in answer.out, answer
+    assert "\\udce9" in (place / "run/report.html").read_text()
+    assert unitkit("train", "--resume", "--out", place / "run", "steps=3").status == 0
+    assert unitkit("evaluate", place / "run").status == 0
+    answer = unitkit("ablate", TINY, "@quick", "width=2,4", f"data={place / 'data'}", "--out", "ablation")
+    assert answer.status == 0 and (place / "ablation/ablation.html").is_file(), answer

@@ -7,11 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 from commands import TINY, one_line, unitkit
 from sets import images, pictures
 
@@ -21,6 +23,7 @@ from unitkit.metrics import Metric, Outcome
 from unitkit.metrics.metric import named, registry
 from unitkit.recipe import Watch
 from unitkit.report import tables
+from unitkit.run import RunFolder
 
 FAILING = """
 from unitkit.metrics import Metric, Outcome
@@ -196,3 +199,66 @@ def test_a_title_is_in_the_fields_words() -> None:
     assert named("lpips", "aba", "a", net=("vgg", "alex")) == ("lpips(aba, a, net=vgg)", "lpips of cycle aba, net=vgg")
     for paths in ("ab", "b"), ("a", "a"), ("ab",), ("abcb", "b"):
         assert named("l1", *paths)[1] == f"l1({', '.join(paths)})"
+
+
+# Figures and images
+
+
+def metric_of(figures: Any, *, change: bool = False, protocol: Any = None, name: str = "odd(ab)") -> Metric:
+    class Meter:
+        def update(self, images: Mapping[str, Any]) -> None:
+            if change:
+                images["ab"][...] = 0
+
+        def outcome(self, n: Mapping[str, int]) -> Outcome:
+            if figures is SystemExit:
+                raise SystemExit(3)
+            return Outcome(figures, protocol or {})
+
+    return Metric(name, ("ab",), lambda setting: Meter(), higher=True)
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32(0.5), np.float64(0.5), torch.tensor(0.5), Fraction(1, 2), 0.5, np.array(0.5)]
+)
+def test_a_figure_of_any_kind_of_number_is_a_float(value: Any) -> None:
+    metric = metric_of({"x": value}, protocol={"seen": value, "where": Path("x"), 3: None})
+    result = metrics.score([metric], {"ab": images(pictures(2, 0))})["odd(ab)"]
+    assert result["figures"] == {"x": 0.5} and type(result["figures"]["x"]) is float
+    json.loads(json.dumps(result))
+
+
+@pytest.mark.parametrize("figures", [{"x": None}, {"x": "0.5"}, {"x": [1.0, 2.0]}, {"x": 1j}, None, 3, SystemExit])
+def test_a_figure_that_is_no_number_is_a_failure(figures: Any) -> None:
+    both = [metric_of(figures), metric_of({"y": 1.0}, name="good(ab)")]
+    found = metrics.score(both, {"ab": images(pictures(2, 0))})
+    assert found["odd(ab)"]["figures"] == {} and found["odd(ab)"]["failed"]
+    assert found["good(ab)"]["figures"] == {"y": 1.0}
+    json.loads(json.dumps(found))
+
+
+def test_a_metric_cannot_change_what_others_see() -> None:
+    array = pictures(3, 0)
+    sets = {"ab": images(array), "b": images(pictures(3, 1))}
+    alone = metrics.score([metrics.l1("ab", "b")], sets)
+    beside = metrics.score([metric_of({"x": 0.0}, change=True), metrics.l1("ab", "b")], sets)
+    assert beside["l1(ab, b)"]["figures"] == alone["l1(ab, b)"]["figures"] and array.any()
+
+
+def test_a_failure_replaces_no_figure(trained: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "run.json").write_text((trained / "run.json").read_text())
+    head = dict.fromkeys(("checkpoint", "step", "seed", "data", "split", "images"), 0)
+    good, bad = {"figures": {"x": 1.0}}, {"figures": {}, "failed": "it broke"}
+    for result, kept in (bad, bad), (good, good), (bad, good):
+        run.add_evaluation({**head, "metrics": {"m": result}})
+        assert run.evaluations()[0]["metrics"]["m"] == kept
+
+
+def test_two_metrics_of_one_name_are_refused(tiny: Path) -> None:
+    recipe = load_recipe(tiny)
+    twice = [metric_of({"x": 1.0}), metric_of({"x": 2.0})]
+    for change in {"evaluate": twice}, {"watch": Watch(twice)}:
+        with pytest.raises(UserError, match=r"two metrics .* are called odd\(ab\)"):
+            replace(recipe, **change).checked()  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import one_line, unitkit
+from commands import TINY, one_line, unitkit
 from PIL import Image
 
 from unitkit import UserError, open_data
@@ -374,3 +374,80 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("unitkit.data.folders.os.scandir", refuse)
     with pytest.raises(UserError, match=r"cannot read the folder .*set.*Permission denied"):
         read_folder(tmp_path / "set")
+
+
+# What runs leave within the data
+
+
+def test_runs_within_the_data_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`data=.` in the folder of the images, where runs go by default: resumed, evaluated, and begun again."""
+    fill(tmp_path / "neutral", 6)
+    fill(tmp_path / "smiling", 6)
+    monkeypatch.chdir(tmp_path)
+    words = ("train", TINY, "@quick", "size=8", "data=.")
+    (tmp_path / "neutral/bad.png").write_text("no image")
+    one_line(unitkit(*words), "bad.png")
+    assert not (tmp_path / "runs").exists()  # nothing is left of the attempt
+    (tmp_path / "neutral/bad.png").unlink()
+    assert unitkit(*words).status == 0
+    (folder,) = (tmp_path / "runs/tiny").iterdir()
+    for again in ("train", "--resume", "--out", folder, "steps=3"), ("evaluate", folder), words:
+        answer = unitkit(*again)
+        assert answer.status == 0 and "differ" not in answer.out, answer
+    folder.rename(tmp_path / "elsewhere")
+    assert unitkit("evaluate", tmp_path / "elsewhere").status == 0
+
+
+def test_a_run_among_the_images_of_a_domain(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 6)
+    fill(tmp_path / "b", 6)
+    words = ("train", TINY, "@quick", "size=8", f"data={tmp_path / 'a'},{tmp_path / 'b'}", "--out", tmp_path / "a/run")
+    assert unitkit(*words).status == 0
+    answer = unitkit("train", "--resume", "--out", tmp_path / "a/run", "steps=3")
+    assert answer.status == 0 and "1 folder of a run" in answer.out and "differ" not in answer.out, answer
+
+
+def test_folders_that_are_no_runs_are_read(tmp_path: Path) -> None:
+    for label in "runs", "walks":
+        fill(tmp_path / "data" / label / "deep/er", 5)
+    assert counts(open_data(str(tmp_path / "data"), size=8)).keys() == {"runs", "walks"}
+    (tmp_path / "data/walks/notes.txt").touch()
+    assert counts(open_data(str(tmp_path / "data"), size=8)).keys() == {"runs", "walks"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *(
+            "mnist_train_images mnist_test_images",
+            "imagesTr imagesTs",
+            "Xtrain Xtest",
+            "Xtr Xte",
+            "horseTrain horseTest",
+        ),
+        *("01_train 02_test", "train_ test_", "_train _test", "cats cats_test", "cats cats_test dogs dogs_test"),
+        *("photos photos_Test", "cat cat_val dog dog_val", "A_train A_test", "img_tr img_te", "data.train data.test"),
+        *(
+            "TRAIN TEST",
+            "xTRAIN xTEST",
+            "\uff54\uff52\uff41\uff49\uff4e \uff54\uff45\uff53\uff54",
+            "day1train day1test",
+            "holdout train",
+        ),
+    ],
+)
+def test_names_that_are_splits_of_one_domain(labels: str) -> None:
+    with pytest.raises(UserError, match="named as splits of one domain"):
+        refuse_splits(labels.split(), "x")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *("station train_station", "beach train_station", "contest protest", "trainA trainB", "test_tube test_pattern"),
+        *("latest oldest", "valley train", "development production", "tr te", "tr ts", "summer winter", "train bus"),
+        *("trainers shoes", "drive test_track", "mother other", "dev boy", "1 2"),
+    ],
+)
+def test_names_that_are_domains(labels: str) -> None:
+    refuse_splits(labels.split(), "x")

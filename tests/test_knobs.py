@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pytest
+from commands import TINY
+from commands import unitkit as command
+from sets import pictures, save
 
 import unitkit
-from unitkit.errors import UserError
+from unitkit.errors import UserError, nearest
 from unitkit.knobs import RecipeFile, convert, parse_knobs, read_recipe_file
 from unitkit.recipe import Recipe
 
@@ -435,3 +438,29 @@ def test_what_cannot_be_kept_is_refused_at_once(tmp_path: Path, annotation: str,
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"the knob 'knob' is .* a run cannot keep a set such as \{1\}"):
         file.kept({"knob": {1}})
+
+
+@pytest.mark.parametrize(
+    "how", ["str(Path(__file__).parent / 'set')", "str(Path(__file__).resolve().with_name('set'))"]
+)
+def test_a_recipe_that_finds_its_data_beside_itself(tmp_path: Path, how: str) -> None:
+    """The copy that a run keeps lies elsewhere, and so does that of an ablation."""
+    for label in "xy":
+        save(tmp_path / "set" / label, pictures(12, ord(label), 16))
+    text = TINY.read_text().replace("    source = ", f"    data = {how}\n    source = ")
+    path = tmp_path / "own.py"
+    path.write_text(text.replace("from unitkit import (", "from pathlib import Path\n\nfrom unitkit import (", 1))
+    for words in (
+        ("train", path, "@quick", "--out", tmp_path / "run"),
+        ("train", "--resume", "--out", tmp_path / "run", "steps=3"),
+        ("evaluate", tmp_path / "run"),
+        ("ablate", path, "@quick", "width=2,4", "--out", tmp_path / "ablation"),
+        ("evaluate", tmp_path / "ablation/width=2/seed-0"),
+    ):
+        answer = command(*words)
+        assert answer.status == 0, answer
+
+
+def test_the_nearest_name_in_any_case() -> None:
+    assert nearest("FID", ["fid", "kid"]) == "Did you mean 'fid'?"
+    assert nearest("gauss", ["Gaussian", "x"]) == "Did you mean 'Gaussian'?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sets import figures, images, near, pictures, save
 from torch import Tensor
 
 import unitkit as kit
-from unitkit import UserError, load_recipe, metrics
+from unitkit import UserError, load_recipe, metrics, open_data
 from unitkit.data import Data
 from unitkit.data.domains import make_domains
 from unitkit.data.plain import plain_images
@@ -335,3 +337,34 @@ def test_sets_of_different_length_or_name_are_not_compared_one_by_one() -> None:
 def test_a_classifier_sees_large_images_smaller(size: tuple[int, int], seen: tuple[int, int]) -> None:
     image = torch.full((2, 1, *size), 0.25)
     assert torch.allclose(_seen(image), torch.full((2, 3, *seen), 0.25))
+
+
+def test_rows_of_an_array_are_not_paired_with_files(tmp_path: Path) -> None:
+    """0.png, 1.png, 10.png, ...: the third file is not the third row."""
+    array = pictures(12, 0, 16)
+    np.savez(tmp_path / "set.npz", x=array)
+    for i, picture in enumerate(array):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        Image.fromarray(picture.transpose(1, 2, 0)).save(tmp_path / "files" / f"{i}.png")
+    sets = {"ab": plain_images(str(tmp_path / "set.npz")), "b": plain_images(str(tmp_path / "files"))}
+    for order in sets, dict(reversed(sets.items())):
+        with pytest.raises(UserError, match=r"psnr\(ab, b\) compares images one by one, and the rows of an array, ab"):
+            metrics.score([metrics.psnr("ab", "b")], order)
+
+
+def test_rows_of_aligned_arrays_pair_by_their_number(tmp_path: Path) -> None:
+    """Of arrays that differ in length, which rows are held out differs too: their places there say nothing."""
+    paired = 0
+    for one, two in itertools.product(range(2, 14), repeat=2):
+        rows = {name: np.arange(n, dtype=np.uint8).repeat(64).reshape(n, 8, 8) for name, n in (("x", one), ("y", two))}
+        np.savez(tmp_path / "both.npz", **rows)
+        try:
+            data = open_data(str(tmp_path / "both.npz"), size=8, aligned=True)
+        except UserError as error:
+            assert "not aligned" in str(error) and one != two
+            continue
+        assert data.truth
+        for i in range(len(data.domains["a"].test)):
+            assert np.array_equal(data.truth("ab", i), data.domains["a"].test.load(i))
+            paired += 1
+    assert paired > 12

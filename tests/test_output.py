@@ -62,6 +62,17 @@ def test_what_a_training_suggests_can_be_typed(tmp_path: Path, columns: int | No
     assert target.is_file() and "attribute_success" in (out / "metrics.json").read_text()
 
 
+def test_a_folder_that_begins_as_an_option_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = unitkit("train", TINY, "@quick", "--out=-run")
+    assert answer.status == 0, answer.err
+    translate, evaluate, train = commands(answer.out)
+    source = "./-run/samples/step-00000002.png"
+    for words in [*translate[1:4], source, "y.png"], evaluate[1:], train[1:]:
+        answer = unitkit(*words)
+        assert answer.status == 0, answer
+
+
 @pytest.mark.parametrize("columns", [40, 80, None])
 def test_what_goes_on_after_a_stop_can_be_typed(tmp_path: Path, columns: int | None) -> None:
     out, moments = tmp_path / ODD, [Moment("unitkit.trainer:Trainer.step", 2, (signal.SIGTERM,))]

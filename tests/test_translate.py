@@ -301,3 +301,30 @@ def test_a_model_moves_without_its_run(trained: Path, tmp_path: Path) -> None:
     for name in "model.json", "model.safetensors":
         shutil.copy(trained / "checkpoints/step-00000012" / name, tmp_path / name)
     assert same(kit.load(tmp_path).translate(noise(8, 8), "ab"), kit.load(trained).translate(noise(8, 8), "ab"))
+
+
+def test_no_output_is_another_input_or_another_output(tmp_path: Path) -> None:
+    """Not only an output that is its own input: outputs that lie where other inputs do, in a folder or by links."""
+
+    def picture(path: Path, value: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (value,) * 3).save(path)
+        return path
+
+    outer, inner = picture(tmp_path / "p/s/x.png", 1), picture(tmp_path / "p/s/s/x.png", 2)
+    picture(tmp_path / "in/x.png", 3)
+    picture(tmp_path / "in/sub/x.png", 4)
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/sub").symlink_to(tmp_path / "in")
+    picture(tmp_path / "in2/x.png", 5)
+    picture(tmp_path / "in2/sub/x.png", 6)
+    (tmp_path / "to2").mkdir()
+    (tmp_path / "to2/sub").symlink_to(tmp_path / "to2")
+    for source, target, words in (
+        (tmp_path / "p/s", tmp_path / "p", f"is the input {outer}"),
+        (tmp_path / "in", tmp_path / "to", "is the input"),
+        (tmp_path / "in2", tmp_path / "to2", "would both become"),
+    ):
+        with pytest.raises(UserError, match=words):
+            jobs(source, target)
+    assert len(jobs(inner.parent, tmp_path / "p2")) == 1

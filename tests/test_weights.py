@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from commands import one_line, unitkit
+from huggingface_hub import constants
 
 from unitkit import UserError
-from unitkit.metrics import published
-from unitkit.metrics.published import INCEPTION, Published, published_for, timm_weights, torch_home
+from unitkit.fetch import published_for
+from unitkit.metrics import distances, published
+from unitkit.metrics.published import INCEPTION, Published, hub_cache, timm_weights, torch_home
 
 CONTENT = b"weights, in a manner of speaking" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
@@ -40,8 +44,8 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return torch_home()
@@ -59,6 +63,7 @@ def known(monkeypatch: pytest.MonkeyPatch, url: str) -> Published:
     """Inception's weights, said to be at another address, and to be the content above."""
     moved = replace(INCEPTION, url=f"{url}/file-{DIGEST}.pth", digest=DIGEST)
     monkeypatch.setattr(published, "INCEPTION", moved)
+    monkeypatch.setattr(distances, "INCEPTION", moved)
     return moved
 
 
@@ -120,6 +125,15 @@ def test_names(home: Path) -> None:
     for name in USED_BY:
         assert name in published_for(name).used_by
     assert published_for("lpips( net=vgg )").name == "vgg" and published_for("resnet18").name == "resnet18"
+    for name in "fid(ab, b)", "FID", "Inception", "kid( ba,a)":
+        assert published_for(name) == INCEPTION
+    for name, file in ("lpips(aba, a)", "alex"), ("lpips(net=alex)", "alex"), ("lpips(aba, a, net=vgg)", "vgg"):
+        assert published_for(name).name == file
+    assert published_for("diversity(ab, distance=lpips, net=squeeze)").name == "squeeze"
+    assert published_for("frechet(model=resnet18)").name == "resnet18"
+    one_line(unitkit("weights", "diversity"), "needs no weights")
+    one_line(unitkit("weights", "resnet50.nonsense"), "timm has no weights 'resnet50.nonsense'", "resnet50.")
+    one_line(unitkit("weights", "frechet(model=resnet50.nonsense)"), "timm has no weights")
     one_line(unitkit("weights", "fdi"), "no weights are known as 'fdi'", "Did you mean 'fid'?")
     one_line(unitkit("weights", "psnr"), "needs no weights")
     one_line(unitkit("weights", "fid", "resnet5O"), "resnet5O")
@@ -150,3 +164,33 @@ def test_the_list_is_whole(home: Path) -> None:
         for word in each.name, each.url, str(each.place), each.licence, each.digest, *each.used_by:
             assert word and word in answer.out
     assert answer.out.count("missing") == 5
+
+
+def test_weights_are_looked_for_where_they_are_fetched_to() -> None:
+    """By the variables that Hugging Face's own library reads, when it is imported."""
+    for variables in (
+        {"HF_HOME": "~/hf"},
+        {"XDG_CACHE_HOME": "/x"},
+        {"HF_HUB_CACHE": "~/zz"},
+        {"HUGGINGFACE_HUB_CACHE": "/y"},
+    ):
+        code = "from huggingface_hub import constants; from unitkit.metrics.published import hub_cache"
+        code += "; print(hub_cache(), constants.HF_HUB_CACHE)"
+        clean = {
+            k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE")) and k != "XDG_CACHE_HOME"
+        }
+        done = subprocess.run([sys.executable, "-c", code], env={**clean, **variables}, capture_output=True, text=True)
+        ours, theirs = done.stdout.split()
+        assert ours == theirs and "~" not in ours, done.stderr
+
+
+def test_weights_of_jax_are_taken_from_the_hub(home: Path) -> None:
+    import timm
+
+    found = [name for name in timm.list_pretrained() if str(timm.get_pretrained_cfg(name).url or "").endswith(".npz")]
+    assert found
+    for name in found:
+        known = timm_weights(name)
+        assert known is None or (
+            known.repository and known.file == "model.safetensors" and hub_cache() in known.place.parents
+        )

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from . import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
@@ -68,7 +69,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         with temporary(folder, folder=True) as place:
             for name, each in tensors.items():
-                save_file(each, place / name)
+                _write_tensors(each, place / name)
             (place / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
             (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
             for path in [*place.iterdir(), place]:
@@ -241,12 +242,28 @@ def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Op
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        stored = load_file(path)
+        stored = load_file(path) if _is_text(path) else load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
     if (bad := not_finite(stored)) is not None:
         raise _damaged(path, f"'{bad}' is not finite")
     return stored
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    if _is_text(path):
+        save_file(tensors, path)
+    else:
+        path.write_bytes(save_bytes(tensors))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether safetensors, which wants UTF-8, can open a path; any bytes but 0 and / can be in one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

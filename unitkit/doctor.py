@@ -88,9 +88,9 @@ def plan_around(found: Sequence[Fault], device: torch.device, precision: str, la
     build = f"torch {torch.__version__} on {device}"
     fewest = min((wanted, other), key=lambda where: len(wrong[where] - NORMS - {ADAM}))
     if left := wrong[fewest] - NORMS - {ADAM}:
-        way_out = (
-            "train with --precision fp32" if precision == "bf16" else "train on another device or with other torch"
-        )
+        elsewhere = {(each.operator, each.layout) for each in found if each.precision == "fp32"}
+        able = any(not {name for name, at in elsewhere if at == where} - NORMS - {ADAM} for where in LAYOUTS)
+        way_out = "train with --precision fp32" if precision == "bf16" and able else "train on another device or torch"
         raise TrainingError(
             f"{build} computes {', '.join(sorted(left))} wrongly in {precision}, and so would what it trains be wrong: "
             f"{way_out} (see `unitkit doctor`)"
@@ -108,15 +108,24 @@ def plan_around(found: Sequence[Fault], device: torch.device, precision: str, la
 
 def outcome(device: torch.device, anew: bool = False) -> list[Fault]:
     """The operators that are wrong on a device: as remembered for this build of torch, or checked now."""
-    path = _cache(device)
     if not anew:
-        with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or a damaged one: checked again
-            return [Fault(**each) for each in json.loads(path.read_text("utf-8"))["faults"]]
+        with suppress(Exception):  # none yet, a damaged one, or no home: checked again
+            return [_fault(each) for each in json.loads(_cache(device).read_text("utf-8"))["faults"]]
     found = list(operators.faults(device))
-    with suppress(Exception), replacing(path) as file:  # a home that cannot be written: checked again each time
+    with suppress(Exception), replacing(_cache(device)) as file:  # a home that cannot be written: checked each time
         record = {"torch": torch.__version__, "device": _name(device), "faults": [asdict(each) for each in found]}
         file.write_text(json.dumps(record, indent=1), "utf-8")
     return found
+
+
+def _fault(kept: dict[str, Any]) -> Fault:
+    """A fault as it was kept. Raises nearly anything for what is none."""
+    fault = Fault(kept["operator"], kept["precision"], kept["layout"], float(kept["error"]))
+    if fault.operator not in {*(each.name for each in OPERATORS), ADAM}:
+        raise ValueError(f"no operator is called {fault.operator}")
+    if fault.precision not in operators.TOLERANCE or fault.layout not in LAYOUTS:
+        raise ValueError(f"there is no {fault.precision} in {fault.layout}")
+    return fault
 
 
 def _cache(device: torch.device) -> Path:

@@ -20,6 +20,7 @@ class TrainingError(Exception):
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A closing sentence for an error about `name`: the nearest of `choices`, or all of them where none is near."""
     choices = sorted(choices)
-    if near := difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5):
-        return f"Did you mean '{near[0]}'?"
+    folded = {choice.casefold(): choice for choice in reversed(choices)}
+    if near := difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5):
+        return f"Did you mean '{folded[near[0]]}'?"
     return f"Choose from: {', '.join(choices)}." if choices else "There is nothing to choose from."

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from .errors import UserError
-from .metrics.published import Published, published, published_for
+from .errors import UserError, nearest
+from .metrics import parse_metrics
+from .metrics import registry as metrics
+from .metrics.published import Published, published, timm_weights
 from .metrics.weights import sha256
 
 
@@ -59,6 +61,34 @@ def fetch_weights(names: Sequence[str]) -> None:
         console.print(f"{each.name}: {path} (sha256 {sha256(path)[:16]}, {checked})", markup=False)
     if failed:
         raise UserError("; ".join(failed))
+
+
+def published_for(name: str) -> Published:
+    """The weights that a name means: their own, those of a metric as `--metrics` has it, or those of a timm model.
+
+    Raises:
+        UserError: a name that means none, with the nearest.
+    """
+    import timm
+
+    said = name.replace(" ", "")
+    known = published()
+    for each in known:
+        if said.lower() in (each.name, *each.used_by):
+            return each
+    if said.partition("(")[0].lower() in metrics:
+        needed = parse_metrics(said.lower() if "(" not in said else said, "ab")[0].needs()
+        if needed is None:
+            users = ", ".join(word for each in known for word in each.used_by)
+            raise UserError(f"the metric '{name}' needs no weights that are published; those that do: {users}")
+        return needed
+    if timm.is_model(said.partition(".")[0]):
+        found = timm_weights(said)
+        if found is None:
+            raise UserError(f"there are no published weights of timm's '{name}' that metrics can read")
+        return found
+    names = [word for each in known for word in (each.name, *each.used_by)]
+    raise UserError(f"no weights are known as '{name}'. {nearest(said, names)} Models of timm have their own names.")
 
 
 def state(each: Published) -> str:

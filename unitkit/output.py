@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 def room(console: Console) -> int | None:
     """The columns for a command: those of a terminal; a log file has no end of them."""
     return console.width if console.is_terminal else None
+
+
+def argument(path: Path) -> str:
+    """A path as a word of a command, which must not begin as an option does."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def typed(*words: str, width: int | None = None) -> str:

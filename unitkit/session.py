@@ -25,7 +25,7 @@ from .devices import emulates_bf16
 from .errors import UserError
 from .image_check import check_policy
 from .knobs import RecipeFile, parse_knobs, read_recipe_file
-from .output import room, typed
+from .output import argument, room, typed
 from .parts import from_outside
 from .report import picks, print_metrics, print_table, write_report
 from .resume import changes, resumed
@@ -116,7 +116,7 @@ def run_training(
         console.print(f"note: {note}", markup=False)
     if trainer.precision == "bf16" and emulates_bf16(trainer.device):
         console.print("note: this CPU has no bf16 instructions and emulates them; fp32 would be several times faster")
-    again = typed("unitkit", "train", "--resume", "--out", str(out), width=room(console))
+    again = typed("unitkit", "train", "--resume", "--out", argument(out), width=room(console))
     if not _fit(trainer, console):
         console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}", markup=False)
         dist.stop()
@@ -228,21 +228,22 @@ def summary(losses: Mapping[str, float]) -> str:
 
 
 def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> None:
+    run = argument(out)
     pairs = ["".join(pair) for pair in itertools.permutations(trainer.recipe.data.domains, 2)]
     path = next((pair for pair in pairs if trainer.model.has(pair)), None)
     grid = trainer.run.samples / f"step-{trainer.done:08d}.png"
     early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
     console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
     own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
-    parts = ["--parts", str(out / "recipe.py")] if own else []
+    parts = ["--parts", argument(out / "recipe.py")] if own else []
     commands = []
     if path:
-        commands.append(("an image, or a folder of them", "translate", out, path, "INPUT", "OUTPUT", *parts))
+        commands.append(("an image, or a folder of them", "translate", run, path, "INPUT", "OUTPUT", *parts))
     if all(map(trainer.model.has, pairs)):
         measure = "attribute_success, diversity"
-        commands.append(("other metrics: see unitkit list metric", "evaluate", out, "--metrics", measure))
+        commands.append(("other metrics: see unitkit list metric", "evaluate", run, "--metrics", measure))
     if all(player.until == 1 for player in trainer.recipe.players):
-        commands.append(("train on", "train", "--resume", "--out", out, f"steps={2 * trainer.done}"))
+        commands.append(("train on", "train", "--resume", "--out", run, f"steps={2 * trainer.done}"))
     best, watch = checkpoint.latest(trainer.run.best), trainer.recipe.watch
     lines = [
         *([f"  best       {best} (by {watch.metrics[0].name})"] if watch and best else []),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .features import Features, find_timm, inception, timm_features
 from .metric import Metric, Outcome, Setting, named, register
-from .published import INCEPTION, USUAL_TIMM
+from .published import INCEPTION, USUAL_TIMM, Published, timm_weights
 from .weights import warnings_of
 
 ENOUGH_FOR_FID = 2048
@@ -41,7 +41,7 @@ def fid(
         inception(layer, weights, antialias, "cpu")
 
     name, _ = named("fid", path, to, layer=(layer, 2048), antialias=(antialias, False), weights=(weights, None))
-    return _of_sets(name, (path, to), features, Gaussians, "fid", ready)
+    return _of_sets(name, (path, to), features, Gaussians, "fid", ready, lambda: INCEPTION)
 
 
 @register
@@ -59,7 +59,7 @@ def kid(path: str, to: str, *, antialias: bool = False, weights: str | None = No
         inception(2048, weights, antialias, "cpu")
 
     name, _ = named("kid", path, to, antialias=(antialias, False), weights=(weights, None))
-    return _of_sets(name, (path, to), features, Kernels, "kid", ready)
+    return _of_sets(name, (path, to), features, Kernels, "kid", ready, lambda: INCEPTION)
 
 
 @register
@@ -186,17 +186,24 @@ def _of_sets(
     meter: type[Gaussians] | type[Kernels],
     figure: str,
     ready: Callable[[], object],
+    needs: Callable[[], Published | None],
 ) -> Metric:
     def begin(setting: Setting) -> Gaussians | Kernels:
         return meter(paths, features(setting), setting.device, figure)
 
     # Two images of each set: covariances and unbiased kernel distances divide by n - 1.
-    return Metric(name, paths, begin, higher=False, together=False, fewest=2, ready=ready)
+    return Metric(name, paths, begin, higher=False, together=False, fewest=2, ready=ready, needs=needs)
 
 
 def _timm(
     model: str, weights: str | None, meter: type[Gaussians] | type[Kernels], figure: str
-) -> tuple[Callable[[Setting], Features], type[Gaussians] | type[Kernels], str, Callable[[], object]]:
+) -> tuple[
+    Callable[[Setting], Features],
+    type[Gaussians] | type[Kernels],
+    str,
+    Callable[[], object],
+    Callable[[], Published | None],
+]:
     def features(setting: Setting) -> Features:
         return timm_features(model, weights, setting.device)
 
@@ -204,4 +211,4 @@ def _timm(
         find_timm(model, weights)
         timm_features(model, weights, "cpu")
 
-    return features, meter, figure, ready
+    return features, meter, figure, ready, lambda: timm_weights(model)

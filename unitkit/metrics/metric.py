@@ -12,6 +12,7 @@ import torch
 from ..data import Data
 from ..errors import UserError
 from ..registry import Registry
+from .published import Published
 
 registry = Registry("metric")
 register = registry.register
@@ -89,7 +90,7 @@ class Meter(Protocol):
 
 
 def always() -> None:
-    """Nothing is needed."""
+    """Nothing is needed, always ready."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Metric:
         smallest: the least height and width of images that it can take.
         fewest: the least number of images of each reading that it can take.
         ready: raises `UserError` where something that the metric needs (weights) is missing, before any long work.
+        needs: the weights that others publish which it reads, or None.
         title: what people call it, where that is not its name.
         units: of figures by name, such as "dB"; "%" is of shares in [0, 1], which people read as percentages.
         opposed: the figures of which less is better where `higher`, and more where not.
@@ -120,6 +122,7 @@ class Metric:
     smallest: int = 1
     fewest: int = 1
     ready: Callable[[], object] = always
+    needs: Callable[[], Published | None] = always
     title: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
     opposed: tuple[str, ...] = ()

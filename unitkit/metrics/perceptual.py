@@ -47,6 +47,7 @@ def lpips(path: str, to: str, *, net: Net = "alex", weights: str | None = None) 
         higher=False,
         smallest=SMALLEST[net],
         ready=lambda: lpips_distance(net, weights, "cpu"),
+        needs=lambda: BACKBONES[net],
         title=title,
     )
 
@@ -84,7 +85,17 @@ def diversity(
         options |= {"net": (net, "alex"), "weights": (weights, None)}
     name, title = named("diversity", path, **options)
     smallest, units = (SMALLEST[net], {}) if distance == "lpips" else (1, {"diversity": "of 255"})
-    return Metric(name, reads, begin, higher=True, smallest=smallest, ready=ready, title=title, units=units)
+    return Metric(
+        name,
+        reads,
+        begin,
+        higher=True,
+        smallest=smallest,
+        ready=ready,
+        needs=lambda: BACKBONES[net] if distance == "lpips" else None,
+        title=title,
+        units=units,
+    )
 
 
 class Mean:

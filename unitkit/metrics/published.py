@@ -6,7 +6,6 @@ Metrics never download. `unitkit weights NAME` does, and a file that is not the 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import urllib.error
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, nearest
-from .metric import registry
 
 
 @dataclass(frozen=True)
@@ -145,13 +143,22 @@ def timm_weights(model: str) -> Published | None:
     name = model.partition(".")[0]
     if not timm.is_model(name):
         raise UserError(f"timm has no model '{name}'. {nearest(name, timm.list_models())}")
-    config = timm.get_pretrained_cfg(model)
-    if config is None or not (config.hf_hub_id or config.url):
+    try:
+        config = timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        raise UserError(
+            f"timm has no weights '{model}'. {nearest(model, timm.list_pretrained(f'{name}.*'))}"
+        ) from error
+    url = str(config.url or "") if config else ""
+    # Weights of JAX (.npz), which timm itself takes from its repository instead.
+    repository = str(config.hf_hub_id or "") if config and not url.endswith((".pth", ".pt", ".safetensors")) else ""
+    if config is None or not (repository or url) or (url.endswith(".npz") and not repository):
         return None
+    if repository:
+        url = f"https://huggingface.co/{repository}/resolve/main/model.safetensors"
     used_by = ("frechet", "kernel") if model == USUAL_TIMM else (f"frechet(model={model})", f"kernel(model={model})")
-    url = str(config.url or f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
     digest = match[1] if (match := re.search(r"-([0-9a-f]{8})\.\w+$", url)) else ""
-    licence, repository = str(config.license or "unstated"), "" if config.url else str(config.hf_hub_id)
+    licence = str(config.license or "unstated")
     return Published(model, f"timm {model}", url, digest, licence, used_by, repository=repository)
 
 
@@ -161,38 +168,13 @@ def published() -> list[Published]:
     return [INCEPTION, *BACKBONES.values(), *([usual] if usual else [])]
 
 
-def published_for(name: str) -> Published:
-    """The weights that a name means: their own, that of a metric, or that of a timm model.
-
-    Raises:
-        UserError: a name that means none, with the nearest.
-    """
-    import timm
-
-    said = name.replace(" ", "")
-    known = published()
-    for each in known:
-        if said in (each.name, *each.used_by):
-            return each
-    if timm.is_model(said.partition(".")[0]):
-        found = timm_weights(said)
-        if found is None:
-            raise UserError(f"timm has no published weights of '{name}'")
-        return found
-    if said.partition("(")[0] in registry:
-        raise UserError(
-            f"the metric '{name}' needs no weights; those that do: {', '.join(w for k in known for w in k.used_by)}"
-        )
-    names = [word for each in known for word in (each.name, *each.used_by)]
-    raise UserError(f"no weights are known as '{name}'. {nearest(said, names)} Models of timm have their own names.")
-
-
 def torch_home() -> Path:
     """The folder where torch.hub, torchvision, torch-fidelity and torchmetrics keep weights (TORCH_HOME)."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def hub_cache() -> Path:
-    """The folder where Hugging Face's libraries keep weights (HF_HUB_CACHE, HF_HOME)."""
-    home = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE", Path(home) / "hub"))
+    """The folder where Hugging Face's libraries keep weights (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
