@@ -153,7 +153,7 @@ def test_a_failing_cell_is_named_and_the_rest_goes_on(tiny: Path, tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_stopped_in_the_middle_and_run_again(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
-    words = ("ablate", tiny, "shared=0,1", "steps=60", "width=2", "--device", "cpu", "--checkpoint-every", 5)
+    words = ("ablate", tiny, "shared=0,1", "steps=30", "width=2", "--device", "cpu", "--checkpoint-every", 5)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     started = start(tmp_path / "log", *words, "--out", broken)
     until(lambda: list(broken.glob("*/seed-0/checkpoints/step-*/state.json")))
@@ -164,7 +164,7 @@ def test_stopped_in_the_middle_and_run_again(tiny: Path, tmp_path: Path, number:
     assert run(tmp_path / "again", *words, "--out", broken).status == 0
     assert run(tmp_path / "other", *words, "--out", whole).status == 0
     for cell in ("shared=0", "shared=1"):
-        name = f"{cell}/seed-0/checkpoints/step-00000060/model.safetensors"
+        name = f"{cell}/seed-0/checkpoints/step-00000030/model.safetensors"
         one, two = load_file(whole / name), load_file(broken / name)
         assert all(one[key].equal(two[key]) for key in one | two)
 

@@ -403,10 +403,10 @@ def test_bad_held_out_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert entry["metrics"]["psnr(aa, a)"]["n"] == {"aa": 3, "a": 3}
     assert entry["left_out"] == {"a": 1, "b": 1} and entry["data"] == RunFolder(folder).record["data"]
     # The metric that reads training images, too, and a measurement afterwards.
-    answer = unitkit("evaluate", folder, "--metrics", "psnr(aa, a), attribute_success(ab)")
+    answer = unitkit("evaluate", folder, "--metrics", "psnr(aa, a), attribute_success(ab, steps=5)")
     assert answer.status == 0, answer.err
     (entry,) = RunFolder(folder).evaluations()
-    assert entry["metrics"]["attribute_success(ab)"]["n"] == {"ab": 3, "a": 3}
+    assert entry["metrics"]["attribute_success(ab, steps=5)"]["n"] == {"ab": 3, "a": 3}
     assert "left out: 1 of 'x' and 1 of 'y'" in answer.out
     other = photos(tmp_path / "other")
     damage(other / "train/x/02.jpg", "empty")  # which nothing reads

@@ -86,11 +86,11 @@ def test_an_ablation_keeps_the_other_cells(tmp_path: Path) -> None:
         tmp_path, "[odd('ab', where={4: 'outcome', 5: 'inf', 6: '-inf', 7: '1'}[width]), psnr('aa', 'a')]"
     )
     out = tmp_path / "ablation"
-    answer = unitkit("ablate", path, "@quick", "width=4..7", "--seeds", 2, "--out", out, "--metric", "psnr")
+    answer = unitkit("ablate", path, "@quick", "width=4..7", "--out", out, "--metric", "psnr")
     assert answer.status == 0, answer
     text = (out / "ablation.md").read_text()
-    assert "psnr of reconstruction aa: mean" in text and "lost in outcome" in text and "8 of 8 cells done" in answer.out
-    strange = unitkit("ablate", path, "@quick", "width=4..7", "--seeds", 2, "--out", out, "--metric", "odd(ab, inf)")
+    assert "psnr of reconstruction aa: mean" in text and "lost in outcome" in text and "4 of 4 cells done" in answer.out
+    strange = unitkit("ablate", path, "@quick", "width=4..7", "--out", out, "--metric", "odd(ab, inf)")
     one_line(strange, "odd(ab, inf)")  # the metrics of the first setting are what can be named
 
 

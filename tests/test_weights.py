@@ -168,20 +168,16 @@ def test_the_list_is_whole(home: Path) -> None:
 
 def test_weights_are_looked_for_where_they_are_fetched_to() -> None:
     """By the variables that Hugging Face's own library reads, when it is imported."""
-    for variables in (
-        {"HF_HOME": "~/hf"},
-        {"XDG_CACHE_HOME": "/x"},
-        {"HF_HUB_CACHE": "~/zz"},
-        {"HUGGINGFACE_HUB_CACHE": "/y"},
-    ):
-        code = "from huggingface_hub import constants; from unitkit.metrics.published import hub_cache"
-        code += "; print(hub_cache(), constants.HF_HUB_CACHE)"
-        clean = {
-            k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE")) and k != "XDG_CACHE_HOME"
-        }
-        done = subprocess.run([sys.executable, "-c", code], env={**clean, **variables}, capture_output=True, text=True)
-        ours, theirs = done.stdout.split()
-        assert ours == theirs and "~" not in ours, done.stderr
+    code = "from huggingface_hub import constants; from unitkit.metrics.published import hub_cache"
+    code += "; print(hub_cache(), constants.HF_HUB_CACHE)"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE")) and k != "XDG_CACHE_HOME"}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env={**clean, name: value}, stdout=subprocess.PIPE, text=True)
+        for name, value in (("HF_HOME", "~/hf"), ("XDG_CACHE_HOME", "/x"), ("HF_HUB_CACHE", "~/zz"))
+    ]
+    for each in started:
+        ours, theirs = each.communicate()[0].split()
+        assert ours == theirs and "~" not in ours
 
 
 def test_weights_of_jax_are_taken_from_the_hub(home: Path) -> None:

@@ -133,7 +133,7 @@ BACKBONES = {
         "squeeze", "SqueezeNet 1.1, for LPIPS", "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", 5.0, "lpips(net=squeeze)"
     ),
 }
-USUAL_TIMM = "resnet50"
+USUAL_TIMM = "resnet50"  # of `frechet` and `kernel`
 
 
 def timm_weights(model: str) -> Published | None:
