@@ -19,6 +19,7 @@ from huggingface_hub import constants
 from unitkit import UserError
 from unitkit.fetch import published_for
 from unitkit.metrics import distances, published
+from unitkit.metrics.features import find_timm
 from unitkit.metrics.published import INCEPTION, Published, hub_cache, timm_weights, torch_home
 
 CONTENT = b"weights, in a manner of speaking" * 1000
@@ -190,3 +191,14 @@ def test_weights_of_jax_are_taken_from_the_hub(home: Path) -> None:
         assert known is None or (
             known.repository and known.file == "model.safetensors" and hub_cache() in known.place.parents
         )
+
+
+def test_weights_that_timm_itself_has_fetched_are_found(home: Path) -> None:
+    """It takes the hub's file of a model that has an older address as well."""
+    known = timm_weights("resnet50")
+    assert known and known.digest and known.place.parent == home
+    snapshot = hub_cache() / "models--timm--resnet50.a1_in1k/snapshots/0123/model.safetensors"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_bytes(b"of the hub")
+    assert find_timm("resnet50", None) == (snapshot, "")
+    assert "resnet50  here\n" in unitkit("weights").out

@@ -99,4 +99,4 @@ def state(each: Published) -> str:
 
 
 def _as_published(each: Published) -> bool:
-    return sha256(each.place).startswith(each.digest)
+    return sha256(each.place).startswith(each.digest_of(each.place))

@@ -114,7 +114,8 @@ def find_timm(model: str, weights: str | None) -> tuple[Path, str]:
         if weights is None:
             raise UserError(f"timm has no published weights of '{model}': name a file with weights=PATH")
         return Published(model, f"timm {model}", "", "").find(weights), ""
-    return known.find(weights), known.digest
+    path = known.find(weights)
+    return path, known.digest_of(path)
 
 
 @lru_cache(maxsize=2)

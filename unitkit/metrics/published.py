@@ -15,6 +15,8 @@ import torch
 
 from ..errors import UserError, nearest
 
+HUB = "https://huggingface.co/"
+
 
 @dataclass(frozen=True)
 class Published:
@@ -28,7 +30,7 @@ class Published:
         licence: of the weights, as their publishers state it.
         used_by: the metrics that need it.
         megabytes: about its size, 0 where that is not known.
-        repository: on Hugging Face, for a file that has its place in the cache of its libraries.
+        repository: on Hugging Face, in whose libraries' cache the weights may lie too.
     """
 
     name: str
@@ -76,7 +78,7 @@ class Published:
             UserError: no network, no such file, a file that was cut short or is another, a disk that refuses.
         """
         try:
-            if self.repository:
+            if self.url.startswith(HUB):
                 from huggingface_hub import hf_hub_download
 
                 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its attempts
@@ -104,12 +106,19 @@ class Published:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         return UserError(f"cannot fetch {self.url}: {said}; {self._by_hand}")
 
+    def digest_of(self, path: Path) -> str:
+        """The first digits that are published of this file's hash: of the hub's copy, another file, none are."""
+        return "" if hub_cache() in path.parents else self.digest
+
     def _in_hub(self) -> Path | None:
+        """The file in the cache of Hugging Face's libraries, where timm itself fetches to; else its place, or None."""
         if not self.repository:
             return None
         snapshots = hub_cache() / f"models--{self.repository.replace('/', '--')}" / "snapshots"
         found = [path for file in ("model.safetensors", "pytorch_model.bin") for path in snapshots.glob(f"*/{file}")]
-        return max(found, default=snapshots / "main" / self.file, key=lambda path: path.stat().st_mtime_ns)
+        if found:
+            return max(found, key=lambda path: path.stat().st_mtime_ns)
+        return snapshots / "main" / self.file if self.url.startswith(HUB) else None
 
 
 def _torchvision(name: str, what: str, file: str, digest: str, megabytes: float, used_by: str) -> Published:
@@ -151,11 +160,11 @@ def timm_weights(model: str) -> Published | None:
         ) from error
     url = str(config.url or "") if config else ""
     # Weights of JAX (.npz), which timm itself takes from its repository instead.
-    repository = str(config.hf_hub_id or "") if config and not url.endswith((".pth", ".pt", ".safetensors")) else ""
+    repository = str(config.hf_hub_id or "") if config else ""
     if config is None or not (repository or url) or (url.endswith(".npz") and not repository):
         return None
-    if repository:
-        url = f"https://huggingface.co/{repository}/resolve/main/model.safetensors"
+    if not url.endswith((".pth", ".pt", ".safetensors")) and repository:
+        url = f"{HUB}{repository}/resolve/main/model.safetensors"
     used_by = ("frechet", "kernel") if model == USUAL_TIMM else (f"frechet(model={model})", f"kernel(model={model})")
     digest = match[1] if (match := re.search(r"-([0-9a-f]{8})\.\w+$", url)) else ""
     licence = str(config.license or "unstated")
