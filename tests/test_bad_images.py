@@ -507,3 +507,14 @@ def test_a_held_out_image_that_goes_bad_meanwhile(tmp_path: Path, policy: str | 
     assert entry["metrics"]["psnr(aa, a)"]["n"]["a"] == 3 and entry["left_out"] == {"a": 1, "b": 0}
     assert [row["step"] for row in RunFolder(folder).watched()] == [1, 2, 3, 4]
     assert len(list((folder / "samples").iterdir())) == 4
+
+
+def test_a_metric_that_needs_more_than_are_left_is_refused_before_training(tmp_path: Path) -> None:
+    data = photos(tmp_path / "data", test=2)
+    damage(data / "test/x/00.jpg")
+    two = dataclasses.replace(psnr("aba", "a"), fewest=2)
+    for ours in {"evaluate": [two]}, {"watch": Watch([two])}:
+        short = dataclasses.replace(recipe(data), **ours)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="at least 2 images of 'aba', and there is 1"):
+            Trainer(short, tmp_path / "run", device="cpu", bad_images="skip", warn=lambda line: None)
+        assert not (tmp_path / "run/run.json").exists()
