@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from unitkit.ablation import last_evaluation
-from unitkit.errors import UserError
-from unitkit.knobs import parse_knobs, read_recipe_file
-from unitkit.run import RunFolder
+from unitkit.ablation.folder import last_evaluation
+from unitkit.check import check as check_recipe
+from unitkit.recipe_file import parse_knobs, read_recipe_file
+from unitkit.runs.folder import RunFolder
+from unitkit.system.errors import UserError
 from unitkit.watch import best_row
 
 METHODS = ("source_only", "dann", "dtn", "cogan", "unit", "target_oracle")
@@ -36,12 +37,12 @@ def words(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> tup
     return RECIPES / f"digits_{name}.py", [*optional, *roles, *knobs]
 
 
-def check(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> None:
+def ready(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> None:
     """Open the data and check the recipe, before anything is trained. Raises `UserError`."""
     path, given = words(method, pair, data, knobs)
     file = read_recipe_file(path)
     preset, values = parse_knobs(given)
-    file.build(file.values(preset, values)).checked()
+    check_recipe(file.build(file.values(preset, values)))
 
 
 def train(out: Path, method: str, pair: str, given: argparse.Namespace) -> bool:
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells = [(method, pair) for pair in pairs for method in methods]
     try:
         for method, pair in cells:
-            check(method, pair, given.data, given.knobs)
+            ready(method, pair, given.data, given.knobs)
     except UserError as error:
         parser.error(f"{method} on {pair}: {error}")
     failed = [f"{method} on {pair}" for method, pair in cells if not train(given.out, method, pair, given)]

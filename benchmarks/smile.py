@@ -22,7 +22,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 import unitkit
 from unitkit.data.batches import Batches
-from unitkit.images import to_tensor
+from unitkit.data.tensors import to_tensor
 
 
 def classifier(channels: int) -> nn.Module:

@@ -8,19 +8,7 @@ Nothing of the target is used in training. `accuracy(b)` is what every method mu
 
 from typing import Literal
 
-from unitkit import (
-    Adam,
-    Player,
-    Recipe,
-    Warp,
-    Watch,
-    accuracy,
-    classify,
-    digits,
-    discriminators,
-    models,
-    sharing,
-)
+from unitkit import Adam, Player, Recipe, Warp, Watch, accuracy, classify, digits, discriminators, models, sharing
 from unitkit.data.digits import Look
 
 

@@ -9,19 +9,7 @@ method without them should pass.
 
 from typing import Literal
 
-from unitkit import (
-    Adam,
-    Player,
-    Recipe,
-    Warp,
-    Watch,
-    accuracy,
-    classify,
-    digits,
-    discriminators,
-    models,
-    sharing,
-)
+from unitkit import Adam, Player, Recipe, Warp, Watch, accuracy, classify, digits, discriminators, models, sharing
 from unitkit.data.digits import Look
 
 

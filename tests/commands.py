@@ -35,13 +35,14 @@ from unittest import mock
 import torch
 
 from unitkit import load_recipe
+from unitkit.check import check
 from unitkit.cli import main
 
 TINY = Path(__file__).with_name("tiny.py")
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 
 torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
-load_recipe(TINY).checked()  # what torch imports at its first meta tensor takes seconds
+check(load_recipe(TINY))  # what torch imports at its first meta tensor takes seconds
 gc.freeze()  # what the imports made stays, and collecting after each command is quick
 atexit.register(gc.unfreeze)
 
@@ -82,7 +83,7 @@ def one_line(answer: Answer, *words: str) -> None:
 
 @dataclass(frozen=True)
 class Moment:
-    """The `at`-th call (from 1) of a function, "unitkit.checkpoint:save_file", where the process gets `signals`."""
+    """The `at`-th call (from 1) of "unitkit.runs.checkpoint:save_file", say, where the process gets `signals`."""
 
     where: str
     at: int
@@ -246,7 +247,8 @@ def _open_terminal(copy: Path, columns: int) -> Callable[[], object]:
 def _dump_weights(folder: Path) -> None:
     from safetensors.torch import save_file
 
-    from unitkit import checkpoint, dist
+    from unitkit.runs import checkpoint
+    from unitkit.system import dist
     from unitkit.trainer import Trainer
 
     measure = Trainer.measure

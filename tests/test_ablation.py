@@ -12,9 +12,9 @@ from commands import one_line, run, start, unitkit, until
 from safetensors.torch import load_file
 
 from unitkit import UserError
-from unitkit.ablation import Ablation
-from unitkit.grid import folder_name, read_grid, split_values
-from unitkit.knobs import read_recipe_file
+from unitkit.ablation.folder import Ablation
+from unitkit.ablation.grid import folder_name, read_grid, split_values
+from unitkit.recipe_file import read_recipe_file
 
 QUICK = ("steps=2", "width=2", "--device", "cpu")
 
@@ -170,7 +170,7 @@ def test_stopped_in_the_middle_and_run_again(tiny: Path, tmp_path: Path, number:
 
 
 def test_two_ablations_keep_out_of_one_folder(tiny: Path, tmp_path: Path) -> None:
-    from unitkit.run import RunFolder
+    from unitkit.runs.folder import RunFolder
 
     handle = RunFolder(tmp_path / "out").lock()
     one_line(unitkit("ablate", tiny, "shared=0,1", *QUICK, "--out", tmp_path / "out"), "running", "--out")

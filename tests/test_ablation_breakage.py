@@ -13,10 +13,10 @@ import pytest
 from commands import one_line, start, unitkit, until
 
 from unitkit import UserError
-from unitkit.ablation import Ablation, begin, choose_metric
-from unitkit.grid import folder_name, read_grid, split_values
-from unitkit.knobs import read_recipe_file
-from unitkit.run import RunFolder
+from unitkit.ablation.folder import Ablation, begin, choose_metric
+from unitkit.ablation.grid import folder_name, read_grid, split_values
+from unitkit.recipe_file import read_recipe_file
+from unitkit.runs.folder import RunFolder
 
 ON_CPU = ("width=2", "--device", "cpu")
 

@@ -19,12 +19,12 @@ from commands import unitkit
 from PIL import Image
 from scipy import stats
 
-from unitkit import ablation_pictures
-from unitkit.ablation_pictures import strip
-from unitkit.ablation_plots import lines_of, pairs, scale_of
-from unitkit.ablation_report import headlines, markdown_table, write_ablation_report
-from unitkit.ablation_statistics import averaged, compare, mean_sd, quantile, read_findings
-from unitkit.errors import UserError
+from unitkit.ablation import images as ablation_pictures
+from unitkit.ablation.images import strip
+from unitkit.ablation.plots import lines_of, pairs, scale_of
+from unitkit.ablation.report import headlines, markdown_table, write_ablation_report
+from unitkit.ablation.statistics import averaged, compare, mean_sd, quantile, read_findings
+from unitkit.system.errors import UserError
 
 ACCURACY = "pixel_accuracy(ab, b)"
 MAIN = f"{ACCURACY}.largest_channel"

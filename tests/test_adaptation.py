@@ -44,10 +44,11 @@ from unitkit import (
     sharing,
     total_variation,
 )
-from unitkit.errors import UserError
+from unitkit.check import check
 from unitkit.losses import Classes, Features, Posterior, Term, reverse
-from unitkit.report import picks
-from unitkit.samples import rows_for
+from unitkit.runs.report import picks
+from unitkit.runs.samples import rows_for
+from unitkit.system.errors import UserError
 from unitkit.translate import Translator
 
 
@@ -166,38 +167,36 @@ def classifier(terms: list[Term], **options: Any) -> Recipe:
 
 
 def test_classes_of_the_target_cannot_be_read() -> None:
-    classifier([classify("a")]).checked()
+    check(classifier([classify("a")]))
     with pytest.raises(
         UserError, match=r"the term classify\(b\) cannot be computed: the data give a training no class"
     ):
-        classifier([classify("b")]).checked()
+        check(classifier([classify("b")]))
     with pytest.raises(UserError, match=r"'class:a' needs a discriminator with a class head, such as lenet"):
         plain = discriminators.spec("lenet", width=4)
         recipe = classifier([classify("a")])
         arguments = {**recipe.model.arguments, "discriminator": plain}
-        replace(recipe, model=models.spec("classifier", **arguments)).checked()
+        check(replace(recipe, model=models.spec("classifier", **arguments)))
     with pytest.raises(UserError, match=r"needs the classes of domain 'a', and the data 'portraits' know none"):
         from unitkit import open_data
 
         portraits = open_data("portraits", size=32)
         recipe = classifier([certainty("a")], evaluate=[accuracy("a")])
         wide = models.spec("classifier", **{**recipe.model.arguments, "channels": portraits.channels})
-        replace(recipe, model=wide, data=portraits).checked()
+        check(replace(recipe, model=wide, data=portraits))
 
 
 def test_heads_that_do_not_fit_the_terms_are_refused() -> None:
     recipe = classifier([classify("a")])
     few_classes = discriminators.spec("lenet", width=4, classes=5)
     with pytest.raises(UserError, match=r"'class:a' tells 5 classes, and the data have 10"):
-        replace(
-            recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": few_classes})
-        ).checked()
+        check(
+            replace(recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": few_classes}))
+        )
     scales = discriminators.spec("multiscale", width=4, layers=2)
     recipe = classifier([reversal("a", "b")])
     with pytest.raises(UserError, match=r"'feature:a' needs a discriminator of one scale"):
-        replace(
-            recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": scales})
-        ).checked()
+        check(replace(recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": scales})))
     with pytest.raises(UserError, match="dropout to be a number of at least 0 and below 1"):
         discriminators.spec("lenet", dropout=1.0)
     for wrong in (-1.0, math.inf, math.nan):
@@ -348,7 +347,7 @@ def test_a_phase_that_cannot_be_is_refused(span: tuple[float, float]) -> None:
 def test_some_player_moves_in_the_last_step() -> None:
     recipe = classifier([classify("a")])
     with pytest.raises(UserError, match="no player moves in the last step"):
-        replace(recipe, players=[replace(recipe.players[0], until=0.5)]).checked()
+        check(replace(recipe, players=[replace(recipe.players[0], until=0.5)]))
 
 
 def test_more_steps_do_not_wake_a_player_that_rests(tmp_path: Path) -> None:
@@ -366,8 +365,8 @@ def test_a_phase_between_two_steps_is_refused() -> None:
     recipe = dtn(steps=5)
     late = [replace(recipe.players[0], until=0.9), *(replace(player, since=0.9) for player in recipe.players[1:])]
     with pytest.raises(UserError, match=r"'discriminator' moves from 0.9 to 1.0 .* none of 5 steps lies there"):
-        replace(recipe, players=late).checked()
-    replace(recipe, players=late, steps=10).checked()
+        check(replace(recipe, players=late))
+    check(replace(recipe, players=late, steps=10))
 
 
 def test_the_feature_function_of_dtn_is_a_function() -> None:

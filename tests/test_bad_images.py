@@ -19,23 +19,24 @@ from safetensors.torch import load_file
 from test_dist import two_ranks
 
 from unitkit import Recipe, UserError, load_recipe, open_data, psnr
-from unitkit.ablate import _check
-from unitkit.ablation import last_evaluation
-from unitkit.data import Data, batches, cache, check
-from unitkit.data.bad import BadImage, BadImages, from_json
+from unitkit.ablation.folder import last_evaluation
+from unitkit.ablation.grid import read_grid
+from unitkit.ablation.workers import Job, run_job
+from unitkit.commands.ablate import _check
+from unitkit.data import Data, batches, cache
 from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded
-from unitkit.data.check import bad_images
 from unitkit.data.domains import make_domains
+from unitkit.data.files import check
+from unitkit.data.files.bad import BadImage, BadImages, from_json
+from unitkit.data.files.check import bad_images
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray, ImageFiles
-from unitkit.grid import read_grid
-from unitkit.image_check import SUDDEN
-from unitkit.knobs import read_recipe_file
 from unitkit.recipe import Watch
-from unitkit.run import RunFolder
+from unitkit.recipe_file import read_recipe_file
+from unitkit.runs.folder import RunFolder
+from unitkit.runs.image_check import SUDDEN
 from unitkit.trainer import Trainer
-from unitkit.workers import Job, run_job
 
 N = 8
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from unitkit.run import RunFolder
+from unitkit.runs.folder import RunFolder
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SETTINGS = {"size": 16, "width": 4, "layers": 2, "blocks": 2, "batch": 2, "steps": 2, "threads": 1}

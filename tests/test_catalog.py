@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pytest
 from typer.testing import CliRunner
 
-from unitkit import data, discriminators, encoders, generators, losses, metrics, models, objective, sharing
-from unitkit.catalog import CALLED, HOMES, entries
+from unitkit import data, discriminators, encoders, generators, losses, metrics, models, sharing
 from unitkit.cli import app
+from unitkit.commands.catalog import CALLED, HOMES, entries
+from unitkit.losses import bundles as objective
 from unitkit.registry import REGISTRIES
 
 MODULES = (data, discriminators, encoders, generators, losses, metrics, models, sharing)

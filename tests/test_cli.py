@@ -19,8 +19,10 @@ import torch
 from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 
-from unitkit import load_recipe, session
-from unitkit.show import activation_bytes
+from unitkit import load_recipe
+from unitkit.check import check
+from unitkit.commands import train as session
+from unitkit.commands.show import activation_bytes
 from unitkit.trainer import Trainer
 
 RECIPE = TINY.read_text()
@@ -402,7 +404,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(tmp_path: Path, word
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
         trainer.step(0)
-    assert activation_bytes(recipe.checked()) == pytest.approx(peak, rel=0.1)
+    assert activation_bytes(check(recipe)) == pytest.approx(peak, rel=0.1)
 
 
 def test_the_bar_in_a_terminal_of_80_columns(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 from unitkit.data import Data, cache, open_data, registry
-from unitkit.data.bad import refuse_unreadable, unreadable
 from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded, memory_limit
 from unitkit.data.domains import make_domains
-from unitkit.data.held_out import hold_out
+from unitkit.data.files.bad import refuse_unreadable, unreadable
+from unitkit.data.folders.held_out import hold_out
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray
-from unitkit.errors import UserError
+from unitkit.system.errors import UserError
 
 SHARED = Path(os.environ.get("UNITKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 import scipy.io
 
-from unitkit.data import Data, digits, numerals, open_data, spec
-from unitkit.data.held_out import hold_out
+from unitkit.data import Data, digits, open_data, spec
+from unitkit.data.drawn import numerals
+from unitkit.data.folders.held_out import hold_out
 from unitkit.data.sources import Images
-from unitkit.errors import UserError
+from unitkit.system.errors import UserError
 
 SHARED = Path(os.environ.get("UNITKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SIDES = {"mnist": 28, "usps": 16, "svhn": 32}

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from unitkit import Recipe, Trainer, UserError, digits, load_recipe
-from unitkit.data import numerals
-from unitkit.knobs import read_recipe_file
+from unitkit.check import check
+from unitkit.data.drawn import numerals
+from unitkit.recipe_file import read_recipe_file
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 METHODS = ("digits_unit", "digits_unit_2017", "digits_cogan", "digits_dann", "digits_dtn", "digits_source_only")
@@ -89,7 +90,7 @@ def test_the_2017_recipe_minimises_what_the_released_code_does() -> None:
     random = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, 3, 3, 32, 32, generator=random) * 2 - 1
     truth = torch.tensor([1, 0, 7])
-    terms = {player.name: player.terms for player in recipe.checked().players}
+    terms = {player.name: player.terms for player in check(recipe).players}
 
     def total(player: str) -> torch.Tensor:
         names = [name for term in terms[player] for name in term.reads]
@@ -152,7 +153,7 @@ def test_a_short_run_on_drawn_digits_beats_chance(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", METHODS)
 def test_digits_of_another_size_or_place_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"these networks take images of 32x32 only, not 28x28"):
-        load_recipe(RECIPES / f"{name}.py", size=28).checked()
+        check(load_recipe(RECIPES / f"{name}.py", size=28))
     with pytest.raises(UserError, match="mnist"):
         load_recipe(RECIPES / f"{name}.py", source="mnist", data=str(tmp_path))
     with pytest.raises(UserError, match="one of mnist, usps"):

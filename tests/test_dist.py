@@ -12,7 +12,7 @@ import torch
 from commands import TINY, Moment, Started, one_line, start, unitkit
 from safetensors.torch import load_file
 
-from unitkit.run import RunFolder
+from unitkit.runs.folder import RunFolder
 
 
 def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = ()) -> list[Started]:

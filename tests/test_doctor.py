@@ -12,9 +12,11 @@ from commands import TINY, unitkit
 from torch import Tensor
 from torch.nn import functional
 
-from unitkit import TrainingError, doctor, operators
-from unitkit.norms import InstanceNorm, instance_norm_reference
-from unitkit.operators import ADAM, LAYOUTS, Fault, Operator, Precision
+from unitkit import TrainingError
+from unitkit.commands import doctor
+from unitkit.kernels import operators
+from unitkit.kernels.norms import InstanceNorm, instance_norm_reference
+from unitkit.kernels.operators import ADAM, LAYOUTS, Fault, Operator, Precision
 
 CPU = torch.device("cpu")
 

@@ -18,9 +18,10 @@ from PIL import Image
 from sets import figures, near, pictures, save
 
 from unitkit import UserError, load_recipe, metrics, open_data
-from unitkit import files as unitkit_files
+from unitkit.check import check
 from unitkit.recipe import Watch
-from unitkit.run import RunFolder
+from unitkit.runs.folder import RunFolder
+from unitkit.system import files as unitkit_files
 from unitkit.trainer import Trainer
 from unitkit.watch import Watcher
 
@@ -128,7 +129,7 @@ def test_a_checkpoint_is_measured_by_its_own_step(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("where", ["unitkit.metrics.measure:_Measured.update", "unitkit.run:json.dumps"])
+@pytest.mark.parametrize("where", ["unitkit.metrics.measure:_Measured.update", "unitkit.runs.folder:json.dumps"])
 def test_an_evaluation_that_is_cut_off_leaves_what_was_there(
     folder: Path, tmp_path: Path, number: signal.Signals, where: str
 ) -> None:
@@ -156,7 +157,7 @@ def test_figures_are_printed_and_saved_before_they_are_kept(
     answer = unitkit(*words)
     one_line(answer, f"{name}: Read-only file system", "--save FILE")
     assert "l1 of reconstruction aa" in answer.out
-    monkeypatch.setattr("unitkit.scoring.refuse_unwritable", lambda path: None)  # as where it fails later
+    monkeypatch.setattr("unitkit.commands.evaluate.refuse_unwritable", lambda path: None)  # as where it fails later
     one_line(unitkit(*words, "--save", tmp_path), "it is a folder", "Read-only file system")
     answer = unitkit(*words, "--save", tmp_path / "new/out.json")
     assert answer.status == 0 and f"{name}: Read-only file system" in answer.out
@@ -169,7 +170,7 @@ def test_a_training_prints_its_figures_before_it_keeps_them(
     def fails(*_: Any) -> None:
         raise UserError("cannot write metrics.json: No space left on device")
 
-    monkeypatch.setattr("unitkit.run.RunFolder.add_evaluation", fails)
+    monkeypatch.setattr("unitkit.runs.folder.RunFolder.add_evaluation", fails)
     answer = unitkit("train", tiny, "@quick", "--out", tmp_path / "run")
     one_line(answer, "No space left")
     assert "psnr of reconstruction aa" in answer.out and RunFolder(tmp_path / "run").latest().name == "step-00000002"
@@ -182,8 +183,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_measuring(
     def measured(*_: Any, **__: Any) -> None:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("unitkit.scoring.evaluation", measured)
-    monkeypatch.setattr("unitkit.scoring.score", measured)
+    monkeypatch.setattr("unitkit.commands.evaluate.evaluation", measured)
+    monkeypatch.setattr("unitkit.commands.evaluate.score", measured)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     one_line(unitkit("evaluate", folder, "--save", tmp_path / place), "cannot write")
@@ -316,9 +317,9 @@ def test_a_watch_does_not_change_the_training(whole: Path, trained: Path) -> Non
     "moment",
     [
         Moment("unitkit.watch:Watcher.measure", 4),
-        Moment("unitkit.run:RunFolder.append_watched", 5),
-        Moment("unitkit.checkpoint:save", 3),
-        Moment("unitkit.checkpoint:save_file", 4),
+        Moment("unitkit.runs.folder:RunFolder.append_watched", 5),
+        Moment("unitkit.runs.checkpoint:save", 3),
+        Moment("unitkit.runs.checkpoint:save_file", 4),
     ],
 )
 def test_a_resumed_training_has_the_same_best(whole: Path, watched: Path, tmp_path: Path, moment: Moment) -> None:
@@ -391,9 +392,9 @@ def test_a_watch_that_cannot_be_is_refused(tiny: Path) -> None:
         Watch([])
     recipe = load_recipe(tiny)
     with pytest.raises(UserError, match="'ax'"):
-        replace(recipe, watch=Watch([metrics.l1("ax", "a")])).checked()
+        check(replace(recipe, watch=Watch([metrics.l1("ax", "a")])))
     with pytest.raises(UserError, match=r"l1\(aa, a\) .*at least 17 .*16x16"):
-        replace(recipe, watch=Watch([replace(metrics.l1("aa", "a"), smallest=17)])).checked()
+        check(replace(recipe, watch=Watch([replace(metrics.l1("aa", "a"), smallest=17)])))
 
 
 # Aligned data

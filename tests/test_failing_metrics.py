@@ -18,12 +18,13 @@ from commands import TINY, one_line, unitkit
 from sets import images, pictures
 
 from unitkit import Recipe, UserError, load_recipe, metrics
-from unitkit.ablation_statistics import compare, mean_sd
+from unitkit.ablation.statistics import compare, mean_sd
+from unitkit.check import check
 from unitkit.metrics import Metric, Outcome
 from unitkit.metrics.metric import named, registry
 from unitkit.recipe import Watch
-from unitkit.report import tables
-from unitkit.run import RunFolder
+from unitkit.runs.folder import RunFolder
+from unitkit.runs.report import tables
 
 FAILING = """
 from unitkit.metrics import Metric, Outcome
@@ -128,23 +129,23 @@ def test_too_few_images_are_refused_before_the_training(tiny: Path, fewest: int)
     recipe = fewer(recipe, fewest - 1) if fewest - 1 <= 4 else recipe
     said = said if fewest - 1 <= 4 else f"at least {fewest} images"
     with pytest.raises(UserError, match=said):
-        replace(recipe, evaluate=[greedy(fewest)]).checked()
+        check(replace(recipe, evaluate=[greedy(fewest)]))
     with pytest.raises(UserError, match=said):
-        replace(recipe, watch=Watch([greedy(fewest)], images=0)).checked()
+        check(replace(recipe, watch=Watch([greedy(fewest)], images=0)))
     with pytest.raises(UserError, match=said):
         metrics.score([greedy(fewest)], {"ab": images(pictures(fewest - 1, 0)), "b": images(pictures(fewest + 1, 0))})
 
 
 def test_a_watch_and_an_evaluation_of_few_images(trained: Path, tiny: Path) -> None:
     recipe = load_recipe(tiny)
-    replace(recipe, evaluate=[greedy(4)]).checked()
+    check(replace(recipe, evaluate=[greedy(4)]))
     with pytest.raises(UserError, match="at least 4 images of 'ab', and there are 3"):
-        replace(recipe, watch=Watch([greedy(4)], images=3)).checked()
+        check(replace(recipe, watch=Watch([greedy(4)], images=3)))
     for word in "fid", "kid", "frechet", "kernel":  # whose weights are not needed to be told
         answer = unitkit("evaluate", trained, "--metrics", f"{word}(ab, b)", "--most", 1)
         one_line(answer, f"the metric {word}(ab, b", "at least 2 images of 'ab', and there is 1")
     with pytest.raises(UserError, match="at least 2 images of 'ab', and there is 1"):
-        replace(fewer(recipe, 1), evaluate=[metrics.fid("ab", "b")]).checked()
+        check(replace(fewer(recipe, 1), evaluate=[metrics.fid("ab", "b")]))
 
 
 # Names are data
@@ -261,4 +262,4 @@ def test_two_metrics_of_one_name_are_refused(tiny: Path) -> None:
     twice = [metric_of({"x": 1.0}), metric_of({"x": 2.0})]
     for change in {"evaluate": twice}, {"watch": Watch(twice)}:
         with pytest.raises(UserError, match=r"two metrics .* are called odd\(ab\)"):
-            replace(recipe, **change).checked()  # type: ignore[arg-type]
+            check(replace(recipe, **change))  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from unitkit import UserError
-from unitkit.files import TEMPORARY, _sweep, refuse_unwritable, replacing, temporary, temporary_name
-from unitkit.translate import save_picture
+from unitkit.commands.translate import save_picture
+from unitkit.system.files import TEMPORARY, _sweep, refuse_unwritable, replacing, temporary, temporary_name
 
 
 def write(path: Path, text: str = "new") -> None:
@@ -45,7 +45,7 @@ def test_a_name_that_is_taken_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "theirs").write_text("theirs")
     names = ["a" * 12, "b" * 12]
     (tmp_path / f".writing-{names[0]}.txt").symlink_to("theirs")
-    monkeypatch.setattr("unitkit.files.secrets.token_hex", lambda n: names.pop(0))
+    monkeypatch.setattr("unitkit.system.files.secrets.token_hex", lambda n: names.pop(0))
     write(tmp_path / "x.txt")
     assert (tmp_path / "theirs").read_text() == "theirs" and (tmp_path / "x.txt").read_text() == "new"
 

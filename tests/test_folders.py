@@ -12,11 +12,11 @@ from commands import TINY, one_line, unitkit
 from PIL import Image
 
 from unitkit import UserError, open_data
+from unitkit.commands.translate import jobs
 from unitkit.data import Data
-from unitkit.data.folders import passed_over, read_folder
-from unitkit.data.plain import plain_images
-from unitkit.data.splits import refuse_splits, split_of
-from unitkit.translate import jobs
+from unitkit.data.folders.listing import passed_over, read_folder
+from unitkit.data.folders.plain import plain_images
+from unitkit.data.folders.splits import refuse_splits, split_of
 
 
 def image(path: Path, value: int = 0) -> Path:
@@ -371,7 +371,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("unitkit.data.folders.os.scandir", refuse)
+    monkeypatch.setattr("unitkit.data.folders.listing.os.scandir", refuse)
     with pytest.raises(UserError, match=r"cannot read the folder .*set.*Permission denied"):
         read_folder(tmp_path / "set")
 

@@ -13,10 +13,10 @@ from test_recipes import RECIPES
 from torch import Tensor, nn
 
 from unitkit import Data, Recipe, Trainer, UserError, models, sharing, testing
+from unitkit.check import check, reads
 from unitkit.data import spec
-from unitkit.finite_differences import in_double
-from unitkit.knobs import read_recipe_file
-from unitkit.recipe import reads
+from unitkit.recipe_file import read_recipe_file
+from unitkit.testing.finite_differences import in_double
 
 SMALL = {"size": 16, "width": 2, "blocks": 1, "layers": 3, "discriminator_width": 2}
 BATCHES = [None, 1, 2]
@@ -102,7 +102,7 @@ def test_a_step_of_the_trainer_beside_float64(
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks can fail: with torch's own instance norm they do, for one image in channels-last alone."""
-    monkeypatch.setattr("unitkit.norms.instance_norm", torch.nn.functional.instance_norm)
+    monkeypatch.setattr("unitkit.kernels.norms.instance_norm", torch.nn.functional.instance_norm)
     cyclegan = next(path for path in RECIPES if path.stem == "cyclegan")  # shares nothing, so that one stays one
     testing.check_step(small(cyclegan, 2))
     x = torch.randn(1, 4, 5, 7, dtype=torch.float64, requires_grad=True)
@@ -123,6 +123,6 @@ def test_a_batch_norm_of_one_value_is_refused_before_training(until: float) -> N
     first, second = apart.players
     apart = replace(apart, players=[replace(first, until=until), second], steps=4)
     with pytest.raises(UserError, match=r"a batch norm would see a single value .* at batch=1 .*give batch=2 or more"):
-        apart.checked()
-    replace(apart, batch=2).checked()
-    digits.checked()  # its shared stages see an image of each domain
+        check(apart)
+    check(replace(apart, batch=2))
+    check(digits)  # its shared stages see an image of each domain

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unitkit.data.decode import decode, probe, to_image
-from unitkit.errors import UserError
+from unitkit.data.files.decode import decode, probe, to_image
+from unitkit.system.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest drops the filter that decode.py sets
 LOSSLESS = ("png", "bmp", "tiff", "webp")

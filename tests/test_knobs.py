@@ -13,9 +13,11 @@ from commands import unitkit as command
 from sets import pictures, save
 
 import unitkit
-from unitkit.errors import UserError, nearest
-from unitkit.knobs import RecipeFile, convert, parse_knobs, read_recipe_file
+from unitkit.annotations import convert
+from unitkit.check import check
 from unitkit.recipe import Recipe
+from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file
+from unitkit.system.errors import UserError, nearest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GOOD = """
@@ -179,7 +181,7 @@ def test_load_recipe_is_the_library_way(tmp_path: Path) -> None:
     recipe = unitkit.load_recipe(path, "paper", steps=7)
     assert isinstance(recipe, Recipe) and recipe.steps == 7 and recipe.data.labels == {"a": "hat", "b": "plain"}
     assert recipe.model.arguments["encoder"].arguments["width"] == 8
-    recipe.checked()
+    check(recipe)
     assert unitkit.load_recipe(str(path)).steps == 3
 
 

@@ -22,8 +22,8 @@ import unitkit as kit
 from unitkit import UserError, load_recipe, metrics, open_data
 from unitkit.data import Data
 from unitkit.data.domains import make_domains
-from unitkit.data.plain import plain_images
-from unitkit.images import at_once
+from unitkit.data.folders.plain import plain_images
+from unitkit.data.tensors import at_once
 from unitkit.metrics import Setting, evaluation, parse_metrics
 from unitkit.metrics.attribute import _seen, train_classifier
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import unitkit as kit
-from unitkit import norms
+from unitkit.kernels import norms
 
 SIZES = ((1, 5), (5, 1), (2, 2), (5, 7), (16, 16))
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unitkit.data.numerals import FONTS, LOOKS, UPRIGHT, classes, glyph, render
-from unitkit.errors import UserError
+from unitkit.data.drawn.numerals import FONTS, LOOKS, UPRIGHT, classes, glyph, render
+from unitkit.system.errors import UserError
 
 KEYS = [(7, 0, 1, index) for index in range(24)]
 SHARED = Path(os.environ.get("UNITKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

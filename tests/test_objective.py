@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.distributions import Laplace, Normal, kl_divergence
 
 from unitkit import discriminators, encoders, generators, models, open_data, sharing
-from unitkit.errors import UserError
+from unitkit.check import Checked, check
 from unitkit.losses import FORMS, Posterior, Term, fool, judge, kl, l1, l2
-from unitkit.objective import cycle, gan, vae
-from unitkit.recipe import Checked, Player, Recipe
+from unitkit.losses.bundles import cycle, gan, vae
+from unitkit.networks.tower import Tower, run_together
+from unitkit.recipe import Player, Recipe
 from unitkit.registry import Spec
-from unitkit.towers import Tower, run_together
+from unitkit.system.errors import UserError
 from unitkit.trainer import Trainer
 
 
@@ -375,7 +376,7 @@ def test_a_training_step_runs_encoders_and_generators_once_for_both_players(trai
 
 
 def test_a_term_of_weight_0_costs_nothing() -> None:
-    checked = recipe(players(kl=0, likelihood=0)).checked()
+    checked = check(recipe(players(kl=0, likelihood=0)))
     assert not any("aba" in name or "bab" in name for name in checked.reads)
     assert "aba" not in checked.readings and "code:ab" not in checked.readings and "ab" in checked.readings
     assert not any(term.weight == 0 for player in checked.players for term in player.terms)
@@ -383,10 +384,10 @@ def test_a_term_of_weight_0_costs_nothing() -> None:
 
 def test_a_player_whose_terms_all_weigh_0_sits_out() -> None:
     game = gan("ab", weight=0)
-    checked = recipe([Player("d", ["discriminators"], game.judge), Player("g", ["encoders"], vae("a"))]).checked()
+    checked = check(recipe([Player("d", ["discriminators"], game.judge), Player("g", ["encoders"], vae("a"))]))
     assert [player.name for player in checked.players] == ["g"] and "score:a" not in checked.readings
     with pytest.raises(UserError, match="every term of every player has weight 0"):
-        recipe([Player("d", ["discriminators"], game.judge)]).checked()
+        check(recipe([Player("d", ["discriminators"], game.judge)]))
 
 
 def weights(checked: Checked, player: int) -> dict[str, float]:
@@ -395,7 +396,7 @@ def weights(checked: Checked, player: int) -> dict[str, float]:
 
 def test_a_term_that_two_bundles_ask_for_is_computed_once() -> None:
     """The KL of a real image is in L_VAE and in L_CC: its weights add up."""
-    found = weights(recipe(players()).checked(), 1)
+    found = weights(check(recipe(players())), 1)
     assert found["kl(a)"] == pytest.approx(0.2) and found["kl(ab)"] == pytest.approx(0.1)
     assert Counter(name.partition("(")[0] for name in found) == {"kl": 4, "l1": 4, "fool": 2}
 
@@ -431,7 +432,7 @@ def test_nonsense_in_terms_is_refused() -> None:
         with pytest.raises(UserError, match="a cycle ends where it began, such as 'aba'"):
             cycle(path)
     with pytest.raises(UserError, match=r"the term l1\(ax, a\) of player 'g': 'ax' is not an image path here"):
-        recipe([Player("g", ["encoders"], [l1("ax", "a")])]).checked()
+        check(recipe([Player("g", ["encoders"], [l1("ax", "a")])]))
 
 
 # Jobs run together

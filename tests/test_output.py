@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, Moment, run, unitkit
 
-from unitkit.output import typed
+from unitkit.system.output import typed
 
 ODD = "a run's folder, of $HOME and (more)"
 
@@ -88,7 +88,7 @@ def test_what_goes_on_after_a_stop_can_be_typed(tmp_path: Path, columns: int | N
 @pytest.mark.parametrize("columns", [40, 80, None])
 def test_what_goes_on_with_an_ablation_can_be_typed(tmp_path: Path, columns: int | None) -> None:
     out, words = tmp_path / ODD, ("ablate", TINY, "@quick", "width=2,4", "--metric", "psnr(aa, a)")
-    moments = [Moment("unitkit.ablation:Ablation.mark", 1, (signal.SIGTERM,))]
+    moments = [Moment("unitkit.ablation.folder:Ablation.mark", 1, (signal.SIGTERM,))]
     answer = run(tmp_path / "log", *words, "--out", out, terminal=columns or 0, moments=moments)
     assert answer.status == 128 + signal.SIGTERM, answer
     (again,) = commands(answer.out, columns)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 import unitkit.data
 import unitkit.metrics  # noqa: F401 (importing the kinds, here and below, is what registers their parts)
 from unitkit import discriminators, encoders, generators, losses, models, sharing, testing
-from unitkit.catalog import HOMES
-from unitkit.errors import UserError
-from unitkit.registry import REGISTRIES, Positive, Registry, Spec
-from unitkit.towers import Tower
+from unitkit.annotations import Positive
+from unitkit.commands.catalog import HOMES
+from unitkit.networks.tower import Tower
+from unitkit.registry import REGISTRIES, Registry, Spec
+from unitkit.system.errors import UserError
 
 # Read while collecting: parts that other tests register and take out again are not in it.
 PARTS = [(kind, name) for kind in HOMES for name in REGISTRIES[kind]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unitkit.data.person import STYLES, Person
-from unitkit.data.portraits import ATTRIBUTES, draw_hat, draw_plain, render
-from unitkit.data.shapes import Canvas
-from unitkit.errors import UserError
+from unitkit.data.drawn.person import STYLES, Person
+from unitkit.data.drawn.portraits import ATTRIBUTES, draw_hat, draw_plain, render
+from unitkit.data.drawn.shapes import Canvas
+from unitkit.system.errors import UserError
 
 PEOPLE = [(7, 0, 1, index) for index in range(60)]
 

@@ -14,10 +14,11 @@ import torch
 from typer.testing import CliRunner
 
 from unitkit import Data, Recipe, Trainer
+from unitkit.check import check
 from unitkit.cli import app
 from unitkit.data import spec
-from unitkit.knobs import read_recipe_file
-from unitkit.samples import rows_of
+from unitkit.recipe_file import read_recipe_file
+from unitkit.runs.samples import rows_of
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
 TINY = {"size": 32, "width": 4, "blocks": 2, "layers": 3, "batch": 2, "steps": 3}
@@ -53,7 +54,7 @@ def test_it_is_checked_with_its_defaults_and_presets(path: Path) -> None:
     file = read_recipe_file(path)
     assert {"data", "size", "width", "batch", "steps"} <= set(file.knobs)
     for preset in (None, *file.presets):
-        file.build(file.values(preset)).checked()
+        check(file.build(file.values(preset)))
 
 
 def test_it_shows_and_documents_every_knob(path: Path) -> None:
@@ -124,7 +125,7 @@ def test_cyclegan_minimises_the_objective_of_its_paper(tmp_path: Path) -> None:
 def test_unit_three_translates_between_every_two_domains() -> None:
     for domains, count in (2, 2), (3, 6):
         recipe = tiny(named("unit_three"), domains=domains)
-        checked = recipe.checked()
+        checked = check(recipe)
         terms = {player.name: {term.name: term.weight for term in player.terms} for player in checked.players}
         letters = "abc"[:domains]
         pairs = [x + y for x in letters for y in letters if x != y]

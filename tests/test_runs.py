@@ -23,14 +23,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import unitkit as kit
-from unitkit import TrainingError, UserError, checkpoint
-from unitkit.ablation_statistics import read_findings
-from unitkit.data import rendered
+from unitkit import TrainingError, UserError
+from unitkit.ablation.statistics import read_findings
+from unitkit.commands.train import summary
 from unitkit.data.cache import _pool
-from unitkit.output import steady_output
-from unitkit.report import write_report
-from unitkit.run import RunFolder, fresh_folder
-from unitkit.session import summary
+from unitkit.data.drawn import rendered
+from unitkit.runs import checkpoint
+from unitkit.runs.folder import RunFolder, fresh_folder
+from unitkit.runs.report import write_report
+from unitkit.system.output import steady_output
 from unitkit.trainer import Trainer
 
 
@@ -108,7 +109,7 @@ def test_other_things_in_the_folder_stay(tmp_path: Path) -> None:
 
 def test_default_folders_are_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unitkit.session.time.strftime", lambda *_: "now")
+    monkeypatch.setattr("unitkit.commands.train.time.strftime", lambda *_: "now")
     for _ in range(3):
         assert unitkit("train", TINY, "@quick").status == 0
     assert sorted(path.name for path in Path("runs/tiny").iterdir()) == ["now", "now-2", "now-3"]

@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unitkit import checkpoint, discriminators, encoders, generators, models, open_data, sharing
-from unitkit.errors import UserError
+from unitkit import discriminators, encoders, generators, models, open_data, sharing
+from unitkit.check import check
 from unitkit.losses import pull
-from unitkit.objective import cycle, gan, vae
+from unitkit.losses.bundles import cycle, gan, vae
 from unitkit.recipe import Player, Recipe
 from unitkit.registry import Spec
+from unitkit.runs import checkpoint
+from unitkit.system.errors import UserError
 
 TOWERS = {"encoders": 5, "generators": 5, "discriminators": 3}  # stages of each
 
@@ -177,15 +179,15 @@ def recipe(strategy: Spec, *more: Any) -> Recipe:
 def test_soft_sharing_that_nothing_pulls_is_refused() -> None:
     soft = sharing.spec("soft", encoder=1, generator=1)
     with pytest.raises(UserError, match=r"links the generators, .* add weight \* pull\('generators'\)"):
-        recipe(soft, 10 * pull("encoders")).checked()
+        check(recipe(soft, 10 * pull("encoders")))
     with pytest.raises(UserError, match="links the encoders"):
-        recipe(soft, 0 * pull("encoders"), 10 * pull("generators")).checked()
-    recipe(soft, 10 * pull("encoders"), 10 * pull("generators")).checked()
+        check(recipe(soft, 0 * pull("encoders"), 10 * pull("generators")))
+    check(recipe(soft, 10 * pull("encoders"), 10 * pull("generators")))
 
 
 def test_a_pull_without_soft_sharing_is_refused() -> None:
     with pytest.raises(UserError, match="'link:encoders' needs soft sharing of the encoders; linked parts here: none"):
-        recipe(sharing.spec("tie", encoder=1), 10 * pull("encoders")).checked()
+        check(recipe(sharing.spec("tie", encoder=1), 10 * pull("encoders")))
 
 
 # Tied weights in a file

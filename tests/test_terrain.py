@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unitkit.data import rendered
 from unitkit.data.domains import Data, datasets
-from unitkit.data.layout import Layout
-from unitkit.data.rendered import BLOCK, Rendered
-from unitkit.data.shapes import Canvas
-from unitkit.data.terrain import PALETTE, VIEWS, Aerial, draw_map, render
-from unitkit.errors import UserError
+from unitkit.data.drawn import rendered
+from unitkit.data.drawn.rendered import BLOCK, Rendered
+from unitkit.data.drawn.shapes import Canvas
+from unitkit.data.drawn.terrain import PALETTE, VIEWS, Aerial, draw_map, render
+from unitkit.data.folders.layout import Layout
+from unitkit.system.errors import UserError
 
 SCENES = [(7, 0, 1, index) for index in range(24)]
 COLOURS = np.array(PALETTE, np.float32) * 255

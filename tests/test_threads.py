@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unitkit import threads
+from unitkit.system import threads
 
 
 @pytest.fixture(autouse=True)

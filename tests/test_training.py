@@ -27,10 +27,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import unitkit as kit
-from unitkit import TrainingError, UserError, checkpoint, losses, samples
-from unitkit.devices import enough_memory
-from unitkit.images import at_once
-from unitkit.run import RunFolder, environment
+from unitkit import TrainingError, UserError, losses
+from unitkit.data.tensors import at_once
+from unitkit.runs import checkpoint, samples
+from unitkit.runs.folder import RunFolder
+from unitkit.system.devices import enough_memory
+from unitkit.system.environment import environment
 from unitkit.trainer import Trainer
 
 KILL = (signal.SIGKILL,)
@@ -146,15 +148,15 @@ def test_samples_come_in_the_same_order_after_resuming(tmp_path: Path) -> None:
 def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Moment:
     names = {
         "step": "unitkit.trainer:Trainer.step",
-        "tensors": "unitkit.checkpoint:save_file",  # two in each checkpoint
-        "flush": "unitkit.checkpoint:_flush",  # four files, the folder, and after the rename its parent
-        "delete": "unitkit.checkpoint:shutil.rmtree",
+        "tensors": "unitkit.runs.checkpoint:save_file",  # two in each checkpoint
+        "flush": "unitkit.runs.checkpoint:_flush",  # four files, the folder, and after the rename its parent
+        "delete": "unitkit.runs.checkpoint:shutil.rmtree",
         "optimizer": "torch.optim:Adam.step",  # two players
-        "stats": "unitkit.run:RunFolder.append_stats",
-        "json": "unitkit.run:RunFolder.write_json",
+        "stats": "unitkit.runs.folder:RunFolder.append_stats",
+        "json": "unitkit.runs.folder:RunFolder.write_json",
         "grid": "unitkit.trainer:save_grid",
         "measure": "unitkit.trainer:evaluation",
-        "report": "unitkit.session:write_report",
+        "report": "unitkit.commands.train:write_report",
     }
     return Moment(names[what], at, signals)
 
@@ -444,7 +446,7 @@ def test_large_images_are_fewer_at_once(tmp_path: Path) -> None:
     ours = trainer(tmp_path / "run")
     whole = np.asarray(samples.grid(ours.model, ours.recipe.data, columns=3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unitkit.samples.at_once", lambda size: 2)
+        patch.setattr("unitkit.runs.samples.at_once", lambda size: 2)
         in_turns = np.asarray(samples.grid(ours.model, ours.recipe.data, columns=3))
     assert np.abs(whole.astype(int) - in_turns).max() <= 1  # sums of another batch may round otherwise
 
@@ -516,7 +518,7 @@ def test_a_step_that_has_its_checkpoint_is_not_written_again(tmp_path: Path, mon
     ours.fit()
     newest = ours.run.latest()
     with monkeypatch.context() as patch:
-        patch.setattr("unitkit.checkpoint.save_file", disk_full)
+        patch.setattr("unitkit.runs.checkpoint.save_file", disk_full)
         ours.save()
     assert whole_checkpoints(tmp_path / "run") == [newest.name]
     (newest / "state.json").unlink()  # not whole
@@ -539,7 +541,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_saved(tmp_path: Path, monkeypa
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("unitkit.checkpoint.save_file", save)
+        patch.setattr("unitkit.runs.checkpoint.save_file", save)
         answer = unitkit("train", TINY, "--out", folder, *TRAIN)
     one_line(answer, "step 9", "No space left on device", "step-00000006, stays")
     assert whole_checkpoints(folder) == ["step-00000003", "step-00000006"]
@@ -549,15 +551,15 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_saved(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("unitkit.run.json.dumps", "run.json"),
-        ("unitkit.samples.Image.Image.save", "step-00000006.png"),
-        ("unitkit.report.replacing", "report.html"),
+        ("unitkit.runs.folder.json.dumps", "run.json"),
+        ("unitkit.runs.samples.Image.Image.save", "step-00000006.png"),
+        ("unitkit.runs.report.replacing", "report.html"),
     ],
 )
 def test_a_disk_that_is_full_when_something_else_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, words: str
 ) -> None:
-    from unitkit import files
+    from unitkit.system import files
 
     def replacing(path: Path) -> Any:
         @contextmanager
@@ -726,11 +728,11 @@ def test_the_commit_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: py
     git("init")
     git("commit", "--allow-empty", "-m", "x")
     (tmp_path / "run.py").touch()
-    monkeypatch.setattr("unitkit.run.__file__", str(tmp_path / "run.py"))
+    monkeypatch.setattr("unitkit.runs.folder.__file__", str(tmp_path / "run.py"))
     assert environment()["commit"] is None  # as where it is installed into another project's folder
     git("add", "run.py")
     assert environment()["commit"] == git("rev-parse", "HEAD") != ""
-    monkeypatch.setattr("unitkit.run.__file__", str(tmp_path.parent / "run.py"))
+    monkeypatch.setattr("unitkit.runs.folder.__file__", str(tmp_path.parent / "run.py"))
     assert environment()["commit"] is None
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import unitkit as kit
 from unitkit import UserError, discriminators, encoders, generators, models, sharing
-from unitkit.translate import TILE, Translator, jobs, save_picture
+from unitkit.commands.translate import jobs, save_picture
+from unitkit.translate import TILE, Translator
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from unitkit import (
     sharing,
     vae,
 )
-from unitkit.data.rendered import portraits
+from unitkit.data.drawn.rendered import portraits
 
 presets = {"quick": {"steps": 2}}
 

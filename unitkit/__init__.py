@@ -74,8 +74,6 @@ __all__ = [
 if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and editors read this
     from . import data, discriminators, encoders, generators, losses, metrics, models, sharing, testing
     from .data import Data, Warp, digits, open_data
-    from .errors import TrainingError, UserError
-    from .knobs import load_recipe
     from .losses import (
         Posterior,
         Ramp,
@@ -95,6 +93,7 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
         reversal,
         total_variation,
     )
+    from .losses.bundles import cycle, gan, vae
     from .metrics import (
         accuracy,
         attribute_success,
@@ -109,16 +108,17 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
         psnr,
         ssim,
     )
-    from .objective import cycle, gan, vae
+    from .networks.tower import Tower
     from .recipe import Adam, Player, Recipe, Watch
-    from .towers import Tower
+    from .recipe_file import load_recipe
+    from .system.errors import TrainingError, UserError
     from .trainer import Trainer
     from .translate import Translator, load
 
 # Resolved when first used: importing torch takes seconds, and `unitkit --help` needs none of it.
 _HOMES = {
-    "unitkit.errors": ("TrainingError", "UserError"),
-    "unitkit.knobs": ("load_recipe",),
+    "unitkit.system.errors": ("TrainingError", "UserError"),
+    "unitkit.recipe_file": ("load_recipe",),
     "unitkit.recipe": ("Adam", "Player", "Recipe", "Watch"),
     "unitkit.data": ("Data", "Warp", "digits", "open_data"),
     "unitkit.losses": (
@@ -140,7 +140,7 @@ _HOMES = {
         "reversal",
         "total_variation",
     ),
-    "unitkit.objective": ("cycle", "gan", "vae"),
+    "unitkit.losses.bundles": ("cycle", "gan", "vae"),
     "unitkit.metrics": (
         "accuracy",
         "attribute_success",
@@ -155,7 +155,7 @@ _HOMES = {
         "psnr",
         "ssim",
     ),
-    "unitkit.towers": ("Tower",),
+    "unitkit.networks.tower": ("Tower",),
     "unitkit.trainer": ("Trainer",),
     "unitkit.translate": ("Translator", "load"),
 }

@@ -15,9 +15,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import threads
-from .errors import TrainingError, UserError, nearest
-from .output import steady_output
+from .system import threads
+from .system.errors import TrainingError, UserError, nearest
+from .system.output import steady_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,7 +87,7 @@ def train(
 ) -> None:
     """Train a recipe, keep its run folder, and measure the result."""
     threads.decide()
-    from .session import train_recipe
+    from .commands.train import train_recipe
 
     train_recipe(recipe, knobs or [], out, resume, device, precision, seed, checkpoint_every, bad_images)
 
@@ -108,10 +108,11 @@ def translate(
     from rich.console import Console
     from rich.markup import escape
 
-    from .data.decode import probe
-    from .data.short_jpeg import short_note
-    from .parts import import_parts
-    from .translate import jobs, load, save_picture
+    from .commands.translate import jobs, save_picture
+    from .data.files.decode import probe
+    from .data.files.short_jpeg import short_note
+    from .recipe_file import import_parts
+    from .translate import load
 
     notes: list[str] = []
     work = jobs(source, target, notes)
@@ -156,7 +157,7 @@ def evaluate(
 ) -> None:
     """Measure a finished run, or sets of images, with the protocol beside every figure."""
     threads.decide()
-    from .scoring import evaluate_run, evaluate_sets
+    from .commands.evaluate import evaluate_run, evaluate_sets
 
     if (run is None) == (images is None):
         raise UserError("name what to measure: a run folder, or --images PATH=FOLDER for each set")
@@ -200,7 +201,7 @@ def ablate(
 ) -> None:
     """Train a recipe over a grid of knobs and seeds, and report. Run it again to go on: what is done stays done."""
     threads.decide(shared=True)
-    from .ablate import ablate as run
+    from .commands.ablate import ablate as run
 
     run(
         recipe,
@@ -224,13 +225,14 @@ def show(recipe: Annotated[str, typer.Argument(help="A recipe file.")], knobs: K
     """Check a recipe and print its model. Shown are towers, sharing, parameters, shapes, terms and memory."""
     from rich.console import Console
 
-    from .knobs import parse_knobs, read_recipe_file
-    from .show import describe, knob_table
+    from .check import check as check_recipe
+    from .commands.show import describe, knob_table
+    from .recipe_file import parse_knobs, read_recipe_file
 
     file = read_recipe_file(recipe)
     preset, given = parse_knobs(knobs or [])
     values = file.values(preset, given)
-    checked = file.build(values).checked()
+    checked = check_recipe(file.build(values))
     console = Console()
     console.print(file.doc, markup=False, highlight=False)
     console.print(knob_table(file, values))
@@ -242,7 +244,7 @@ def list_parts(
     kind: Annotated[str | None, typer.Argument(help="encoder, generator, ..., or nothing for all.")] = None,
 ) -> None:
     """What a recipe can name: parts, their arguments and defaults."""
-    from .catalog import HOMES, entries
+    from .commands.catalog import HOMES, entries
 
     if kind is not None and kind not in HOMES:
         raise UserError(f"unknown kind of part '{kind}'. {nearest(kind, HOMES)}")
@@ -263,7 +265,7 @@ def weights(
     ] = None,
 ) -> None:
     """What weights metrics need, and where they are; with names: fetch these, checked by their hash."""
-    from .fetch import fetch_weights, show_weights
+    from .commands.weights import fetch_weights, show_weights
 
     if names:
         fetch_weights(names)
@@ -275,7 +277,7 @@ def weights(
 def doctor(device: Device = "auto") -> None:
     """Check that this machine computes rightly. Shown are versions, device, threads, what is wrong and what to do."""
     threads.decide()
-    from .doctor import doctor as check
+    from .commands.doctor import doctor as check
 
     if not check(device):
         raise typer.Exit(1)

@@ -8,31 +8,15 @@ written, builds the part later, and goes to JSON and back, so that a model is re
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
-from .errors import UserError, nearest
+from .annotations import describe, fits
+from .system.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 
-
-@dataclass(frozen=True)
-class AtLeast:
-    """In an annotation, the values that a part accepts: `Annotated[float, AtLeast(0)]`, `AtLeast(0, below=1)`."""
-
-    least: float
-    below: float = float("inf")
-
-    def __str__(self) -> str:
-        return f"at least {self.least:g}" + (f" and below {self.below:g}" if self.below < float("inf") else "")
-
-
-Positive = Annotated[int, AtLeast(1)]
-Count = Annotated[int, AtLeast(0)]
-Share = Annotated[float, AtLeast(0, below=1)]
 
 REGISTRIES: dict[str, Registry] = {}
 
@@ -118,41 +102,18 @@ class Spec:
         return REGISTRIES[value["kind"]].spec(value["name"], **arguments)
 
 
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is what an annotation says, for numbers, text, Literal, unions and `AtLeast`; others pass."""
-    if get_origin(annotation) is Annotated:
-        kind, *rules = get_args(annotation)
-        return fits(value, kind) and all(r.least <= value < r.below for r in rules if isinstance(r, AtLeast))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(fits(value, option) for option in get_args(annotation))
-    if get_origin(annotation) is Literal:
-        return value in get_args(annotation)
-    if annotation in (int, float):
-        return isinstance(value, (int, float) if annotation is float else int) and not isinstance(value, bool)
-    if annotation in (bool, str, type(None)):
-        return value is None if annotation is type(None) else isinstance(value, annotation)
-    return True
+def from_outside(spec: Spec) -> bool:
+    """Whether a part, or a part among its arguments, was registered by another package or by a recipe file."""
+    module = REGISTRIES[spec.kind][spec.name].__module__
+    inside = module.startswith(f"{__package__}.")
+    return not inside or any(from_outside(value) for value in spec.arguments.values() if isinstance(value, Spec))
 
 
-def describe(annotation: Any) -> str:
-    """An annotation in words: "a whole number of at least 1", "one of gaussian, kaiming"."""
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-        type(None): "none",
-    }
-    if get_origin(annotation) is Annotated:
-        kind, *rules = get_args(annotation)
-        return describe(kind) + "".join(f" of {rule}" for rule in rules if isinstance(rule, AtLeast))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(describe(option) for option in get_args(annotation))
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) in (tuple, list):
-        numbers = all(each in (int, float, ...) for each in get_args(annotation))
-        return "several values, such as 48x64" if numbers else "several values with commas between"
-    other = f"a {annotation.__name__}" if isinstance(annotation, type) else str(annotation)
-    return words.get(annotation, other)
+def unregistered(value: Any) -> str | None:
+    """The first part that a spec in JSON names and nothing registers here, with the nearest name; None without one."""
+    if not isinstance(value, dict) or not isinstance(value.get("arguments"), dict):
+        return None
+    kind, name = value.get("kind"), value.get("name")
+    if kind in REGISTRIES and name not in REGISTRIES[kind].parts:
+        return f"{kind} '{name}' ({nearest(str(name), REGISTRIES[kind])});"
+    return next(filter(None, map(unregistered, value["arguments"].values())), None)

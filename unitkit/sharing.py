@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 from torch import nn
 
-from .errors import UserError
-from .registry import Count, Registry
-from .towers import Tower
+from .annotations import Count
+from .networks.tower import Tower
+from .registry import Registry
+from .system.errors import UserError
 
 Towers: TypeAlias = Mapping[str, Sequence[Tower]]
 Links: TypeAlias = dict[str, list[tuple[nn.Module, nn.Module]]]

@@ -16,22 +16,25 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, dist
+from .check import Checked, check, check_counts, reads
 from .data import Data
 from .data.batches import Batches
-from .data.check import Progress
-from .devices import choose_device, enough_memory
-from .doctor import plan
-from .errors import TrainingError, UserError, nearest
-from .image_check import ImageCheck, check_policy
+from .data.files.check import Progress
+from .kernels.placement import plan
 from .losses import non_finite_gradient
 from .metrics import evaluation
-from .nested import detached, full_precision
-from .recipe import Checked, Player, Recipe, check_counts, reads
-from .run import RunFolder, environment
-from .samples import save_grid
-from .seeds import derive, seed_step
-from .signals import asking
+from .networks.nested import detached, full_precision
+from .recipe import Player, Recipe
+from .runs import checkpoint
+from .runs.folder import RunFolder
+from .runs.image_check import ImageCheck, check_policy
+from .runs.samples import save_grid
+from .system import dist
+from .system.devices import choose_device, enough_memory
+from .system.environment import environment
+from .system.errors import TrainingError, UserError, nearest
+from .system.seeds import derive, seed_step
+from .system.signals import asking
 from .watch import Watcher
 
 LOG_EVERY = 10
@@ -85,7 +88,7 @@ class Trainer:
             raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
         if (checkpoint_every is not None and checkpoint_every < 1) or seed < 0:
             raise UserError(f"checkpoint_every is at least 1 and seed at least 0, not {checkpoint_every} and {seed}")
-        self.checked: Checked = recipe.checked()
+        self.checked: Checked = check(recipe)
         self.recipe, self.seed, self.precision = recipe, seed, precision
         self.notes = dict(notes or {})
         self.device = choose_device(device)

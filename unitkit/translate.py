@@ -12,16 +12,14 @@ import torch
 from PIL import Image
 from torch.nn.functional import pad
 
-from . import checkpoint
-from .data.decode import SUFFIXES, decode, probe, to_array, to_image, upright
-from .data.folders import passed_over, read_folder
-from .devices import choose_device
-from .doctor import usual_layout
-from .errors import UserError, nearest
-from .files import replacing
-from .images import to_tensor, to_uint8
-from .operators import LAYOUTS
-from .run import RunFolder
+from .data.files.decode import decode, probe, to_array, to_image, upright
+from .data.tensors import to_tensor, to_uint8
+from .kernels.operators import LAYOUTS
+from .kernels.placement import usual_layout
+from .runs import checkpoint
+from .runs.folder import RunFolder
+from .system.devices import choose_device
+from .system.errors import UserError
 
 TILE = 512
 OVERLAP = 64
@@ -115,57 +113,6 @@ class Translator:
         height, width = self.model.size
         small = to_array(picture.resize((width, height), Image.Resampling.BICUBIC))
         return to_image(self._network(small, path)).resize(picture.size, Image.Resampling.BICUBIC)
-
-
-def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None) -> list[tuple[Path, Path]]:
-    """What `unitkit translate` has to do: (input file, output file), names kept for a folder.
-
-    Links in a folder are followed. `notes` gets a line on what was passed over, if anything was.
-
-    Raises:
-        UserError: an input that is not there, a folder without images, an output that is an input or another's output.
-    """
-    source, target = Path(source), Path(target)
-    if source.is_file():
-        into = target / source.name if target.is_dir() else target
-        if into.suffix.lower() not in SUFFIXES:
-            raise UserError(f"the output {into} has no image suffix; choose one of {', '.join(sorted(SUFFIXES))}")
-        found = [(source, into)]
-    elif source.is_dir():
-        # An output folder inside the input folder holds what an earlier call made: no input.
-        skip = target.resolve() if target.resolve() != source.resolve() else None
-        files = read_folder(source, skip)
-        if notes is not None:
-            notes += passed_over(files.passed, source)
-        if not files:
-            others = "".join(f"; {note}" for note in passed_over(files.passed, "it"))
-            raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))}{others})")
-        if target.exists() and not target.is_dir():
-            raise UserError(f"the input is a folder, so the output must be one: {target} is a file")
-        found = [(p, target / p.relative_to(source)) for p in files.paths]
-    else:
-        siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
-        raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
-    inputs = {before.resolve(): before for before, _ in found}
-    outputs: dict[Path, Path] = {}
-    for before, after in found:
-        place = after.resolve()
-        if place in inputs:
-            of = "the input" if inputs[place] == before else f"the input {inputs[place]}"
-            raise UserError(f"the output {after} is {of}; choose another place for it")
-        if place in outputs:
-            raise UserError(f"{outputs[place]} and {before} would both become {after}; choose another place for them")
-        outputs[place] = before
-    return found
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture by its suffix, whole or not at all. Raises `UserError` where the disk refuses."""
-    try:
-        with replacing(path) as file:
-            picture.save(file, quality=95)
-    except ValueError as error:  # a format that holds no picture of this size
-        raise UserError(f"cannot write {path}: {error}") from error
 
 
 def _pixels(picture: str | Path | Image.Image | np.ndarray, channels: int, short: list[Path]) -> np.ndarray:

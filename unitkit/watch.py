@@ -12,7 +12,7 @@ import torch
 from .data import Data
 from .metrics import evaluate
 from .recipe import Watch
-from .run import RunFolder
+from .runs.folder import RunFolder
 
 
 def best_row(rows: Sequence[Mapping[str, Any]], metric: str, higher: bool) -> int:

@@ -1,10 +1,10 @@
 """Training data: where images come from, how they are kept, and the batches that a training step sees."""
 
-from . import rendered  # noqa: F401 (registers its data sources)
+from .affine import Warp
 from .digits import digits
 from .domains import Data, Domain, open_data
 from .domains import datasets as registry
-from .warp import Warp
+from .drawn import rendered  # noqa: F401 (registers its data sources)
 
 register, spec = registry.register, registry.spec
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..images import to_tensor
-from .bad import BadImage, BadImages
+from ..system.errors import UserError
+from .affine import Warp
 from .cache import Decoded, memory_limit
 from .domains import Data
+from .files.bad import BadImage, BadImages
 from .sampler import indices
-from .warp import Warp
+from .tensors import to_tensor
 
 AHEAD = 4
 

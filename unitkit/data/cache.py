@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..system.errors import UserError
 from .sources import Images
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError, nearest
 from ..registry import Registry
-from .decode import Header, probe
-from .folders import FileSet, passed_over, total
-from .held_out import Raw, Readers
-from .locations import read_location, several
+from ..system.errors import UserError, nearest
+from .files.decode import Header, probe
+from .folders.held_out import Raw, Readers
+from .folders.listing import FileSet, passed_over, total
+from .folders.locations import read_location, several
 from .sources import ImageArray, ImageFiles, Images, digest
 from .truth import Aligned
 

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import UserError
-from .decode import decode, fit, to_array, to_image
-from .folders import key_of
+from ..system.errors import UserError
+from .files.decode import decode, fit, to_array, to_image
+from .folders.listing import key_of
 
 
 class Images(Protocol):

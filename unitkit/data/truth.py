@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UserError
+from ..system.errors import UserError
 from .sources import ImageArray, ImageFiles, Images
 
 if TYPE_CHECKING:

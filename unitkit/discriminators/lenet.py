@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import nn
 
-from ..registry import Positive, Share
-from ..towers import Tower, initialise
+from ..annotations import Positive, Share
+from ..networks.layers import initialise
+from ..networks.tower import Tower
 from . import registry
 from .heads import Heads
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from ..registry import Positive
-from ..towers import Tower, initialise
+from ..annotations import Positive
+from ..networks.layers import initialise
+from ..networks.tower import Tower
 from . import registry
 from .strided import strided_stages
 

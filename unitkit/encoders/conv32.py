@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ..registry import Positive
-from ..towers import Coordinates, ShiftNorm, Tower, initialise
+from ..annotations import Positive
+from ..networks.layers import Coordinates, ShiftNorm, initialise
+from ..networks.tower import Tower
 from . import registry
 
 

@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import nn
 
-from ..norms import InstanceNorm
-from ..registry import Count, Positive, Share
-from ..towers import Residual, Tower, initialise
+from ..annotations import Count, Positive, Share
+from ..kernels.norms import InstanceNorm
+from ..networks.layers import Residual, initialise
+from ..networks.tower import Tower
 from . import registry
 
 

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest
-from ..registry import Count, Positive
-from ..towers import Residual, Tower, initialise
+from ..annotations import Count, Positive
+from ..networks.layers import Residual, initialise
+from ..networks.tower import Tower
+from ..system.errors import UserError, nearest
 from . import registry
 
 

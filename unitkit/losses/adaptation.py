@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..errors import UserError
-from ..registry import AtLeast
+from ..annotations import AtLeast
+from ..system.errors import UserError
 from .adversarial import judge
 from .term import Classes, Features, Posterior, Ramp, register
 

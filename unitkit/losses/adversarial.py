@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from ..registry import Count
+from ..annotations import Count
 from .term import register
 
 Form = Literal["non-saturating", "saturating", "least-squares", "hinge"]

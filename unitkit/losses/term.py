@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import UserError
 from ..registry import Registry
+from ..system.errors import UserError
 
 registry = Registry("loss")
 

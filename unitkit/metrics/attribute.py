@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..annotations import Positive
 from ..data import Data, Domain
-from ..errors import UserError
-from ..images import at_once, to_tensor
-from ..norms import BatchNorm
-from ..registry import Positive
-from ..seeds import derive
+from ..data.tensors import at_once, to_tensor
+from ..kernels.norms import BatchNorm
+from ..system.errors import UserError
+from ..system.seeds import derive
 from .metric import Metric, Outcome, Row, Setting, Table, named, register
 
 _trained: dict[tuple[object, ...], nn.Module] = {}

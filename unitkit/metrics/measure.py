@@ -17,10 +17,10 @@ import torch
 
 from ..data import Data
 from ..data.sources import ImageFiles, Images
+from ..data.tensors import at_once, to_tensor, to_uint8
 from ..data.truth import refuse_ambiguous
-from ..errors import UserError
-from ..images import at_once, to_tensor, to_uint8
-from ..seeds import derive
+from ..system.errors import UserError
+from ..system.seeds import derive
 from .metric import Meter, Metric, Outcome, Setting, path_of, source
 
 Results = dict[str, dict[str, Any]]

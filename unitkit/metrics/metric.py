@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..data import Data
-from ..errors import UserError
 from ..registry import Registry
+from ..system.errors import UserError
 from .published import Published
 
 registry = Registry("metric")

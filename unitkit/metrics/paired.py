@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from ..registry import AtLeast
+from ..annotations import AtLeast
 from .metric import Metric, Outcome, Row, Setting, Table, named, reference_for, register
 
 Sums = dict[str, float]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import to_tensor
-from ..registry import AtLeast
+from ..annotations import AtLeast
+from ..data.tensors import to_tensor
 from .metric import Metric, Outcome, Setting, named, reference_for, register
 from .published import BACKBONES
 from .weights import facts, fill, read, warnings_of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError, nearest
+from ..system.errors import UserError, nearest
 
 HUB = "https://huggingface.co/"
 

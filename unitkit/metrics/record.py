@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..run import versions
+from ..system.environment import versions
 from .measure import evaluate
 from .metric import Metric
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from ..errors import UserError
-from ..knobs import convert
+from ..annotations import convert
+from ..system.errors import UserError
 from .metric import Metric, registry
 
 ROUND = ("psnr", "ssim", "l1", "lpips")  # which, named alone, compare a cycle with its beginning

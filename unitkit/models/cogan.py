@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..registry import Positive, Spec
+from ..annotations import Positive
+from ..registry import Spec
 from . import registry
 from .paths import ImagePaths, check_domains, check_kinds
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest
+from ..annotations import Positive
 from ..losses import Classes, Posterior
-from ..registry import Positive, Spec
-from ..towers import Tower, Value, initialise
+from ..networks.layers import initialise
+from ..networks.tower import Tower, Value
+from ..registry import Spec
+from ..system.errors import UserError, nearest
 from . import registry
 from .paths import ImagePaths, check_domains, check_kinds
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest
 from ..losses import Classes, Features, Posterior
+from ..networks.tower import Tower, Value, run_together
 from ..registry import Spec
-from ..towers import Tower, Value, run_together
+from ..system.errors import UserError, nearest
 
 KINDS = ("code", "score", "feature", "class", "link")
 

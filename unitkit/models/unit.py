@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from ..registry import AtLeast, Spec
-from ..towers import Tower
+from ..annotations import AtLeast
+from ..networks.tower import Tower
+from ..registry import Spec
 from . import registry
 from .paths import ImagePaths, check_domains, check_kinds
 

@@ -1,0 +1,123 @@
+"""The same held-out pictures translated by every setting of an ablation, side by side."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.files.bad import BadImages
+from ..data.files.decode import to_image
+from ..data.tensors import to_tensor, to_uint8
+from ..runs.checkpoint import load_model
+from ..runs.folder import RunFolder
+from ..runs.kept import kept_recipe
+from ..system.errors import UserError
+from .grid import label
+from .statistics import Findings
+
+ROWS = 3
+MOST = 24  # settings
+PATH = "ab"
+
+
+@dataclass(frozen=True)
+class Translated:
+    """Held-out pictures of one cell, each uint8 (C, H, W): the inputs, their counterparts if known, translations."""
+
+    data: str
+    inputs: list[np.ndarray]
+    truths: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+@dataclass
+class Strip:
+    """What is shown side by side: columns of pictures under their heads, and what there is to say about them."""
+
+    columns: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def strip(findings: Findings) -> Strip:
+    """The first held-out pictures of domain a, their true counterparts, and their translations by every setting.
+
+    A setting shows its first seed that is done. One whose model cannot be loaded is left out, and a note says so.
+    """
+    found = Strip()
+    first = {repr(each.cell.setting): each for each in reversed(findings.done)}
+    shown = [first[repr(setting)] for setting in findings.settings if repr(setting) in first]
+    if len(shown) > MOST:
+        found.notes.append(f"The first {MOST} of {len(shown)} settings are shown.")
+    reference: Translated | None = None
+    for each in shown[:MOST]:
+        name = f"{label(each.cell.setting)} (seed {each.cell.seed})"
+        try:
+            ours = _translated(findings.ablation.run(each.cell).latest())
+        except Exception as error:  # the code of a recipe may raise anything, and the tables must not be lost by it
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            found.notes.append(f"{name} is left out of the pictures: {reason}")
+            continue
+        if reference is None:
+            reference = ours
+            found.columns.append(("input", ours.inputs))
+            if ours.truths:
+                found.columns.append(("true counterpart", ours.truths))
+        elif not _same_inputs(ours, reference):
+            found.notes.append(
+                f"{name} translates other pictures than the input column shows: those of its own data, {ours.data}."
+            )
+        found.columns.append((name, ours.outputs))
+    return found
+
+
+def _same_inputs(ours: Translated, others: Translated) -> bool:
+    """Whether two cells were given the same pictures, at whatever size each takes them."""
+    pairs = list(zip(ours.inputs, others.inputs, strict=False))
+    if any(mine.shape != theirs.shape for mine, theirs in pairs):
+        return ours.data == others.data
+    return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
+
+@lru_cache(maxsize=4 * MOST)  # a checkpoint never changes, and the report is written again while cells come in
+def _translated(checkpoint: Path) -> Translated:
+    run = RunFolder(checkpoint.parents[1])
+    file = kept_recipe(run)  # first, since it may register parts of the model
+    model, _ = load_model(checkpoint)
+    data = BadImages(file.build(file.values(None, run.record["knobs"])).data, run.bad_images()).without()
+    domain = data.domains[PATH[0]]
+    indices = range(min(ROWS, len(domain.test)))
+    inputs = [domain.test.load(i) for i in indices]
+    with torch.no_grad():
+        outputs = to_uint8(model.images({PATH[0]: to_tensor(np.stack(inputs))}, [PATH])[PATH])
+    truths = [data.truth(PATH, i) for i in indices] if data.truth else []
+    return Translated(data.name, inputs, truths, list(outputs))
+
+
+def strip_html(shown: Strip, width: int = 128) -> str:
+    """The strip as a table, a row for each picture; wide ones scroll, and pictures are drawn pixel by pixel."""
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in shown.notes)
+    if not shown.columns:
+        return notes
+    frame = f"style='width:{width}px;max-width:none;image-rendering:pixelated;display:block'"
+    cell = "style='padding:2px;border:0;text-align:center;vertical-align:bottom;font-size:12px;font-weight:normal"
+    heads = "".join(
+        f"<th {cell};max-width:{width}px;overflow-wrap:anywhere'>{html.escape(head)}</th>" for head, _ in shown.columns
+    )
+    rows = [
+        "<tr>" + "".join(f"<td {cell}'><img {frame} src='{_address(p)}' alt=''></td>" for p in pictures) + "</tr>"
+        for pictures in zip(*(pictures for _, pictures in shown.columns), strict=False)
+    ]
+    return f"<div style='overflow-x:auto'><table><tr>{heads}</tr>{''.join(rows)}</table></div>{notes}"
+
+
+def _address(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    to_image(picture).save(file, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

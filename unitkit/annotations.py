@@ -1,0 +1,133 @@
+"""What an annotation accepts: whether a value fits it, what it says in words, and text converted to it."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from .system.errors import UserError
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """In an annotation, the values that a part accepts: `Annotated[float, AtLeast(0)]`, `AtLeast(0, below=1)`."""
+
+    least: float
+    below: float = float("inf")
+
+    def __str__(self) -> str:
+        return f"at least {self.least:g}" + (f" and below {self.below:g}" if self.below < float("inf") else "")
+
+
+Positive = Annotated[int, AtLeast(1)]
+
+Count = Annotated[int, AtLeast(0)]
+
+Share = Annotated[float, AtLeast(0, below=1)]
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is what an annotation says, for numbers, text, Literal, unions and `AtLeast`; others pass."""
+    if get_origin(annotation) is Annotated:
+        kind, *rules = get_args(annotation)
+        return fits(value, kind) and all(r.least <= value < r.below for r in rules if isinstance(r, AtLeast))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(fits(value, option) for option in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    if annotation in (int, float):
+        return isinstance(value, (int, float) if annotation is float else int) and not isinstance(value, bool)
+    if annotation in (bool, str, type(None)):
+        return value is None if annotation is type(None) else isinstance(value, annotation)
+    return True
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in words: "a whole number of at least 1", "one of gaussian, kaiming"."""
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "none",
+    }
+    if get_origin(annotation) is Annotated:
+        kind, *rules = get_args(annotation)
+        return describe(kind) + "".join(f" of {rule}" for rule in rules if isinstance(rule, AtLeast))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(describe(option) for option in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) in (tuple, list):
+        numbers = all(each in (int, float, ...) for each in get_args(annotation))
+        return "several values, such as 48x64" if numbers else "several values with commas between"
+    other = f"a {annotation.__name__}" if isinstance(annotation, type) else str(annotation)
+    return words.get(annotation, other)
+
+
+def convert(name: str, value: Any, annotation: Any) -> Any:
+    """A knob's value as its annotation wants it; text is converted, other values are checked.
+
+    Understood: int, float, bool, str, Path, Literal, tuples and lists of these, unions with these and None. Text for
+    several values has commas between them, or an x between numbers ("48x64"); "none" is None wherever that is possible.
+    Of a union, a value that is no text takes its own type first, then None and the others in their order.
+    """
+    own = type(value) if not isinstance(value, str) else type(None)
+    for option in sorted(_options(annotation), key=lambda option: (option is not own, option is not type(None))):
+        try:
+            return _convert(value, option)
+        except (ValueError, TypeError, OverflowError):
+            continue
+    way_out = "" if any(map(_understood, _options(annotation))) else "; such a value is set in the recipe file itself"
+    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not{way_out}")
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if value == choice or value == str(choice):
+                return choice
+        raise ValueError
+    if get_origin(kind) in (tuple, list):
+        kinds = get_args(kind)
+        if isinstance(value, str):
+            numbers = all(each in (int, float, ...) for each in kinds)
+            value = [item.strip() for item in (value.replace("x", ",") if numbers else value).split(",")]
+        items = list(value)
+        kinds = kinds[:1] * len(items) if get_origin(kind) is list or kinds[-1:] == (...,) else kinds
+        if len(kinds) != len(items):
+            raise ValueError
+        return get_origin(kind)(_convert(item, k) for item, k in zip(items, kinds, strict=True))
+    if kind is type(None):
+        if value is None or value == "none":
+            return None
+        raise ValueError
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        word = value.lower() if isinstance(value, str) else value
+        return word if isinstance(word, bool) else words[word] if word in words else _refuse()
+    if kind is str:
+        return value if isinstance(value, str) else _refuse()
+    if kind is Path:
+        return Path(value) if isinstance(value, str | Path) else _refuse()
+    if kind in (int, float) and not isinstance(value, bool):
+        number = kind(value)
+        if (not isinstance(value, str) and number != value) or number != number or abs(number) == float("inf"):
+            raise ValueError
+        return number
+    raise ValueError
+
+
+def _understood(kind: Any) -> bool:
+    return get_origin(kind) in (Literal, tuple, list) or kind in (int, float, bool, str, Path, type(None))
+
+
+def _refuse() -> Any:
+    raise ValueError
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

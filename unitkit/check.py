@@ -1,0 +1,233 @@
+"""A recipe checked as a whole, on the meta device: names, shapes, sizes, who trains what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from .data import Data
+from .losses import Term
+from .metrics import Metric
+from .recipe import Player, Recipe
+from .system.errors import UserError, nearest
+
+
+def check(recipe: Recipe) -> Checked:
+    """Run the model and every term on the meta device, at no cost in memory.
+
+    Raises:
+        UserError: a term that reads a path that cannot be, towers or sizes that do not fit, a player without
+            terms or parameters, two players that train one part.
+    """
+    return Checked(recipe)
+
+
+class Checked:
+    """A recipe that has passed its check, with what the check learnt.
+
+    Attributes:
+        players: the recipe's players, without the terms of weight 0 and the players left with none.
+        model: the model on the meta device, in training mode.
+        readings: every reading of a step (image paths, codes, scores) to its meta value.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        _check_numbers(recipe)
+        self.recipe = recipe
+        if recipe.model.kind != "model":
+            raise UserError(f"the recipe's model is given as the {recipe.model.kind} '{recipe.model.name}'")
+        with torch.device("meta"):
+            self.model: Any = recipe.model.build()
+        players = [_effective(player, self.model) for player in recipe.players]
+        self.players = [player for player in players if player.terms]
+        if not self.players:
+            raise UserError("every term of every player has weight 0: there is nothing to train")
+        if not any(player.until == 1 for player in self.players):
+            raise UserError("no player moves in the last step: give one until=1")
+        taken: dict[str, str] = {}
+        for player in self.players:
+            for part in player.trains:
+                if (other := taken.setdefault(part, player.name)) != player.name:
+                    raise UserError(f"the {part} are trained by two players, '{other}' and '{player.name}'")
+        if recipe.data.channels != self.model.channels:
+            raise UserError(f"the model's channels are {self.model.channels}, the data's {recipe.data.channels}")
+        pulled = {path for p in self.players for term in p.terms if term.loss.kind == "link" for path in term.paths}
+        if unpulled := set(self.model.links) - pulled:
+            part = min(unpulled)
+            raise UserError(
+                f"soft sharing links the {part}, and no term draws them together: add weight * pull('{part}')"
+            )
+        for player in self.players:
+            if not any(player.moves(step / recipe.steps) for step in range(recipe.steps)):
+                raise UserError(
+                    f"player '{player.name}' moves from {player.since} to {player.until} of the training, and none of "
+                    f"{recipe.steps} steps lies there: give more steps"
+                )
+        self.model.check_size(recipe.data.size)
+        _check_names("of the recipe", recipe.evaluate)
+        _check_names("of the watch", recipe.watch.metrics if recipe.watch else ())
+        check_counts(recipe, recipe.data)
+        for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
+            for name in metric.reads:
+                if name.startswith("label:"):
+                    _check_classes(recipe.data, metric.name, name[-1])
+                    continue
+                self.model.check(re.sub(r"^(truth|sample\d+):", "", name))
+                if name.startswith("sample") and not hasattr(self.model, "sampling"):
+                    raise UserError(
+                        f"the metric {metric.name} samples the latent, and a {type(self.model).__name__} has no "
+                        f"`sampling`: leave the metric out"
+                    )
+                if name.startswith("truth:") and recipe.data.truth is None:
+                    raise UserError(
+                        f"the metric {metric.name} needs the true counterpart of an image, and the data "
+                        f"'{recipe.data.name}' do not know it: leave the metric out, or give aligned data"
+                    )
+            metric.check_size(recipe.data.size)
+            metric.ready()
+        self.readings = self._rehearse()
+        for name, value in self.readings.items():
+            if name.startswith("class:") and value.truth is not None:
+                _check_head(name, value.logits.shape[1], recipe.data)
+
+    @property
+    def reads(self) -> list[str]:
+        """Every reading that some term of some player needs."""
+        return reads(self.players)
+
+    def _rehearse(self) -> dict[str, Any]:
+        batch = meta_batch(self.recipe)
+        readings: dict[str, Any] = {}
+        for moving in self._phases():
+            with self._fitting(), torch.no_grad():
+                images = self.model.images(batch, reads(moving))
+                for player in moving:  # by itself, as in training: batch norms see what one player reads
+                    readings |= self.model.readings(images, reads([player]))
+        for path, image in readings.items():
+            if ":" not in path and len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:]:
+                raise UserError(
+                    f"image path '{path}' comes out as {list(image.shape[1:])} and domain '{path[-1]}' holds "
+                    f"{list(batch[path[-1]].shape[1:])}: the generator does not undo the encoder at this size"
+                )
+        for term in (term for player in self.players for term in player.terms):
+            try:
+                value = term(readings) if term.loss.kind != "link" else torch.zeros(())
+            except (UserError, RuntimeError, ValueError, TypeError) as error:
+                raise UserError(f"the term {term.name} cannot be computed: {_first_line(error)}") from error
+            if not isinstance(value, torch.Tensor) or value.shape != ():
+                raise UserError(f"the term {term.name} gives {value!r:.60} where a loss is a scalar tensor")
+        return readings
+
+    def _phases(self) -> list[list[Player]]:
+        """The players that move together, for each stretch of the training in which they are the same."""
+        steps = self.recipe.steps
+        borders = {border for player in self.players for border in (player.since, player.until)}
+        beside = {min(max(round(border * steps) + one, 0), steps - 1) for border in borders for one in (-1, 0, 1)}
+        found = {
+            tuple(player.name for player in moving): moving
+            for step in sorted(beside)
+            if (moving := [player for player in self.players if player.moves(step / steps)])
+        }
+        return list(found.values())
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """What networks raise within the block, as one line for the user."""
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError) as error:
+            height, width = self.recipe.data.size
+            if "more than 1 value per channel" in str(error):
+                raise UserError(
+                    f"a batch norm would see a single value a channel at batch={self.recipe.batch} and images of "
+                    f"{height}x{width}, and nothing is left of it: give batch={self.recipe.batch + 1} or more"
+                ) from error
+            raise UserError(f"the networks do not fit images of {height}x{width}: {_first_line(error)}") from error
+
+
+def reads(players: Sequence[Player]) -> list[str]:
+    """Every reading that some term of these players needs, each once."""
+    return list(dict.fromkeys(name for player in players for term in player.terms for name in term.reads))
+
+
+def _check_names(kind: str, metrics: Sequence[Metric]) -> None:
+    names = [metric.name for metric in metrics]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two metrics {kind} are called {twice[0]}: their figures could not be told apart")
+
+
+def check_counts(recipe: Recipe, data: Data) -> None:
+    """Raise `UserError` where `data` hold too few held-out images for a metric of the recipe."""
+    for metric in recipe.evaluate:
+        metric.check_held_out(data.held_out())
+    for metric in recipe.watch.metrics if recipe.watch else ():
+        metric.check_held_out(data.held_out(recipe.watch.images if recipe.watch else 0))
+
+
+def meta_batch(recipe: Recipe) -> dict[str, torch.Tensor]:
+    """What a training step sees, on the meta device: images by letter, and the classes that a training may see."""
+    height, width = recipe.data.size
+    batch = {}
+    for letter, domain in recipe.data.domains.items():
+        batch[letter] = torch.empty(recipe.batch, domain.train.channels, height, width, device="meta")
+        if domain.train_classes is not None:
+            batch[f"label:{letter}"] = torch.empty(recipe.batch, dtype=torch.long, device="meta")
+    return batch
+
+
+def _check_classes(data: Data, metric: str, letter: str) -> None:
+    if letter not in data.domains or data.domains[letter].test_classes is None:
+        known = [name for name, domain in data.domains.items() if domain.test_classes is not None]
+        raise UserError(
+            f"the metric {metric} needs the classes of domain '{letter}', and the data '{data.name}' know "
+            f"{'those of ' + ', '.join(known) if known else 'none'}"
+        )
+
+
+def _check_head(reading: str, told: int, data: Data) -> None:
+    known = data.domains[reading.removeprefix("class:")[0]].train_classes
+    if known is not None and known.max() >= told:
+        raise UserError(f"'{reading}' tells {told} classes, and the data have {known.max() + 1}: give the head as many")
+
+
+def _effective(player: Player, model: Any) -> Player:
+    for part in player.trains:
+        if part not in model.parts:
+            raise UserError(f"player '{player.name}' trains '{part}'. {nearest(part, model.parts)}")
+        if not list(getattr(model, part).parameters()):
+            raise UserError(f"player '{player.name}' trains the {part}, which have no parameters")
+    # A term that two bundles ask for (the KL of a real image in L_VAE and L_CC) is computed once, the weights added.
+    merged: dict[str, Term] = {}
+    for term in (term for term in player.terms if term.weight):
+        before = merged.get(term.name)
+        merged[term.name] = replace(term, weight=term.weight + before.weight) if before else term
+    terms = list(merged.values())
+    for term in terms:
+        for name in term.reads:
+            try:
+                model.check(name)
+            except UserError as error:
+                raise UserError(f"the term {term.name} of player '{player.name}': {error}") from None
+    if not player.terms or not player.trains:
+        raise UserError(f"player '{player.name}' has no {'terms' if player.trains else 'parts to train'}")
+    return replace(player, trains=tuple(player.trains), terms=terms)
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    for name, least in ("steps", 1), ("batch", 1), ("crop", 0), ("sample_every", 1):
+        if getattr(recipe, name) < least:
+            raise UserError(f"{name} must be at least {least}, not {getattr(recipe, name)}")
+    if not recipe.players:
+        raise UserError("the recipe has no players")
+    names = [player.name for player in recipe.players]
+    if len(set(names)) < len(names):
+        raise UserError(f"players need different names, not {', '.join(names)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

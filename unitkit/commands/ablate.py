@@ -1,0 +1,255 @@
+"""`unitkit ablate` from its words to the report: the grid, the cells in workers, a live table, what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
+from ..ablation.grid import Cell, Grid, label, one_setting, read_grid
+from ..ablation.report import write_ablation_report
+from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
+from ..check import check
+from ..data.files.bad import WAY_OUT, refuse_unreadable
+from ..recipe import Recipe
+from ..recipe_file import RecipeFile, read_recipe_file
+from ..runs.checkpoint import read_json
+from ..runs.folder import RunFolder, begun_in, fresh_folder
+from ..runs.image_check import check_policy
+from ..system.devices import choose_device
+from ..system.errors import UserError, nearest
+from ..system.output import room, typed
+from ..system.signals import asking
+
+ASK_FROM = 200  # cells
+CHECKED = 50  # settings that are checked before anything runs; of more, the first and the last
+REPORT_EVERY = 30.0  # seconds
+
+
+def ablate(
+    recipe: str,
+    words: Sequence[str],
+    seeds: int,
+    out: Path | None,
+    baseline: str | None,
+    metric: str | None,
+    workers: int | None,
+    ray: str | None,
+    device: str,
+    precision: str,
+    checkpoint_every: int | None,
+    yes: bool,
+    bad_images: str | None = None,
+) -> None:
+    """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
+    if out and (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
+        recipe, out = str(Path(recipe).absolute()), out.absolute()
+        with chdir(home):  # relative paths among the knobs lead to the same data again
+            ablate(
+                recipe,
+                words,
+                seeds,
+                out,
+                baseline,
+                metric,
+                workers,
+                ray,
+                device,
+                precision,
+                checkpoint_every,
+                yes,
+                bad_images,
+            )
+        return
+    if precision not in ("fp32", "bf16"):
+        raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
+    check_policy(bad_images)
+    if ray is None:  # the nodes of a Ray cluster may have what this machine has not
+        choose_device(device)
+    file = read_recipe_file(recipe)
+    grid = read_grid(file, words)
+    reference = one_setting(file, grid, baseline or "")
+    settings = grid.settings
+    count = len(settings) * seeds
+    if count > ASK_FROM and not yes:
+        question = f"{len(settings)} settings with {seeds} seeds are {count} trainings"
+        if not sys.stdin.isatty():
+            raise UserError(f"{question}: give --yes if that is meant")
+        typer.confirm(f"{question}. Begin?", abort=True)
+    main = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], bad_images).evaluate])
+    for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
+        _check(file, grid, setting, bad_images)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    out = out or fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
+    lock = RunFolder(out).lock()
+    try:
+        command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]
+        ablation = begin(out, file, grid, seeds, reference, main, precision, command)
+
+        def job(cell: Cell) -> Job:
+            knobs = {**grid.fixed, **cell.setting}
+            kept = kept_copy(out, file.name)
+            return Job(
+                recipe, kept, knobs, out / cell.folder, cell.seed, device, precision, checkpoint_every, bad_images
+            )
+
+        jobs = {cell.folder: job(cell) for cell in ablation.cells}
+        stopped = _run(ablation, jobs, workers, ray, console)
+        write_ablation_report(out)
+    finally:
+        os.close(lock)
+    _close(console, ablation, out, stopped)
+
+
+def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images: str | None) -> Recipe:
+    """The checked recipe of a setting, with its data in memory: keep one at a time."""
+    try:
+        recipe = file.build({**file.values(), **grid.fixed, **setting})
+        check(recipe)
+        if bad_images != "skip":
+            refuse_unreadable(recipe.data, WAY_OUT)
+    except UserError as error:
+        listed = [name for name, value in setting.items() if isinstance(value, str)]
+        hint = f" (a value that holds a comma itself ends with a semicolon: '{listed[0]}=x,y;')" if listed else ""
+        raise UserError(f"with {label(setting)}: {error}{hint}" if setting else str(error)) from None
+    return recipe
+
+
+def _run(
+    ablation: Ablation, jobs: dict[str, Job], workers: int | None, ray: str | None, console: Console
+) -> int | None:
+    """Run what is not done yet; the number of the signal that stopped it, if one did."""
+    cells = {str(jobs[cell.folder].out): cell for cell in ablation.cells}
+    open_cells = [cell for cell in ablation.cells if not ablation.done(cell)]
+    already = len(cells) - len(open_cells)
+    if already:
+        console.print(f"{already} of {len(cells)} cells are done already")
+    signals: list[int] = []
+    todo = [jobs[cell.folder] for cell in open_cells]
+
+    def stopping() -> bool:
+        return bool(signals)
+
+    if not todo:
+        _name_metric(ablation, console)
+        return None
+    ended: Iterator[Ended | None] = (
+        run_on_ray(todo, ray, stopping, workers or 0) if ray else run_here(todo, workers or default_workers(), stopping)
+    )
+    board = _Board(ablation, len(todo))
+    reported = time.monotonic()
+    with asking(signals.append), Live(console=console, auto_refresh=False, transient=False) as live:
+        if not console.is_terminal:
+            live.stop()
+        for each in ended:
+            if each:
+                cell = cells[str(each.job.out)]
+                ablation.mark(cell, each.failed)
+                _name_metric(ablation, console)
+                board.ended += not each.stopped
+                if not console.is_terminal:
+                    console.print(board.line(cell, each), markup=False)
+                if time.monotonic() - reported > REPORT_EVERY:
+                    write_ablation_report(ablation.out)
+                    reported = time.monotonic()
+            if console.is_terminal:
+                live.update(board.table(), refresh=True)
+    return signals[0] if signals else None
+
+
+def _name_metric(ablation: Ablation, console: Console) -> None:
+    """Complete the main metric by its first figure; which it has is known once a cell has been measured."""
+    metric, name = ablation.main
+    for cell in ablation.cells:
+        entry = last_evaluation(ablation.run(cell))
+        has = list(entry["metrics"].get(metric, {}).get("figures", ())) if entry else []
+        if has:
+            # As it was typed, where spaces do not count.
+            same = [each for each in has if each.replace(" ", "") == name.replace(" ", "")]
+            if name and not same:
+                console.print(f"{metric} has no figure '{name}'. {nearest(name, has)} Shown is {has[0]}.", markup=False)
+            if name != (same or has)[0]:
+                ablation.name_main((same or has)[0])
+            return
+
+
+class _Board:
+    """The live table: a row a setting, with cells done, running and failed, and the mean of the main metric."""
+
+    def __init__(self, ablation: Ablation, todo: int) -> None:
+        self.ablation, self.todo, self.ended, self.started = ablation, todo, 0, time.monotonic()
+        self.figures: dict[str, float] = {}
+
+    def line(self, cell: Cell, ended: Ended) -> str:
+        """A line of a log file for a cell that has ended."""
+        if ended.stopped:
+            return f"stopped, with a checkpoint: {setting_label(cell)}"
+        if ended.failed:
+            return f"failed: {setting_label(cell)}: {ended.failed}"
+        figure = self.ablation.figure(cell)
+        value = "" if figure is None else f"  {self.ablation.main} {figure:.4g}"
+        return f"done {self.ended} of {self.todo}: {setting_label(cell)}{value}"
+
+    def table(self) -> Table:
+        """The state of every setting now."""
+        record, main = self.ablation.record, self.ablation.main
+        table = Table(title=self._progress(), title_justify="left")
+        for column in ("setting", "done", "failed", f"mean {main}"):
+            table.add_column(escape(column), justify="left" if column == "setting" else "right")
+        states = {each["folder"]: each["failed"] for each in record["cells"]}
+        for setting in _in_order(self.ablation.cells):
+            cells = [cell for cell in self.ablation.cells if cell.setting == setting]
+            values = [value for cell in cells if (value := self._figure(cell)) is not None]
+            failed = sum(states[cell.folder] is not None for cell in cells)
+            mean = f"{sum(values) / len(values):.4g}" if values else ""
+            table.add_row(escape(label(setting)), f"{len(values)}/{len(cells)}", str(failed or ""), mean)
+        return table
+
+    def _figure(self, cell: Cell) -> float | None:
+        if cell.folder not in self.figures and self.ablation.done(cell):
+            value = self.ablation.figure(cell)
+            if value is not None:
+                self.figures[cell.folder] = value
+        return self.figures.get(cell.folder)
+
+    def _progress(self) -> str:
+        spent = time.monotonic() - self.started
+        left = f", about {spent / self.ended * (self.todo - self.ended) / 60:.0f} min left" if self.ended else ""
+        return f"{self.ended} of {self.todo} cells, {spent / 60:.1f} min{left}"
+
+
+def _in_order(cells: Sequence[Cell]) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for cell in cells:
+        if cell.setting not in found:
+            found.append(cell.setting)
+    return found
+
+
+def _close(console: Console, ablation: Ablation, out: Path, stopped: int | None) -> None:
+    done = sum(map(ablation.done, ablation.cells))
+    failed = [each for each in ablation.record["cells"] if each["failed"]]
+    named = any(word.partition("=")[0] == "--out" for word in sys.argv)
+    words = [*sys.argv[2:], *([] if named else ["--out", str(out)])]
+    again = typed("unitkit", "ablate", *words, width=room(console))
+    say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
+    say(f"\n{done} of {len(ablation.cells)} cells done. Report: {out / 'ablation.html'}, ablation.md, ablation.csv")
+    for each in failed:
+        say(f"failed: {each['folder']}: {each['failed']} (its log: {out / each['folder'] / 'log.txt'})")
+    if stopped or failed:
+        say(f"{'stopped; go on' if stopped else 'try these again'} with\n{again}")
+    if stopped:
+        sys.exit(128 + stopped)
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,170 @@
+"""`unitkit evaluate`: metrics of a finished run, or of sets of images that someone made otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..check import check
+from ..data.domains import in_channels
+from ..data.files.bad import BadImages, refuse_unreadable
+from ..data.folders.plain import plain_images
+from ..data.sources import Images
+from ..metrics import Metric, evaluation, parse_metrics, score
+from ..metrics.record import PACKAGES
+from ..registry import Spec
+from ..runs.checkpoint import all_steps, load_model, load_step
+from ..runs.folder import RunFolder
+from ..runs.kept import kept_recipe, moved, other_data, other_labels
+from ..runs.report import print_metrics, write_report
+from ..system.devices import choose_device, enough_memory
+from ..system.environment import versions
+from ..system.errors import UserError
+from ..system.files import refuse_unwritable, replacing
+from ..system.output import print_notes
+
+
+def evaluate_run(
+    run: Path, data: str | None, metrics: str | None, device: str, seed: int, most: int, save: Path | None
+) -> None:
+    """Measure a run (its last step) or one of its checkpoints, print the tables, and keep the figures.
+
+    The figures go to the run's `metrics.json` and report, and to `save` as well where it is given. Raises `UserError`
+    for a run, data, metric or path that cannot be, before anything is computed; and at the end, the figures printed,
+    where they cannot be kept.
+    """
+    folder, checkpoint = _find(run)
+    folder.evaluations()  # it can be read, and so be added to
+    if save is not None:
+        folder.refuse_own(save)
+        refuse_unwritable(save)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    file = kept_recipe(folder)
+    record = folder.record
+    given = {**record["knobs"], **(moved({"data": data}) if data else {})}
+    recipe = file.build(file.values(None, given))
+    if data is None:  # images that its training has left out
+        recipe = replace(recipe, data=BadImages(recipe.data, folder.bad_images()).without())
+    refuse_unreadable(recipe.data, "Mend or remove them", ("test",))
+    print_notes(console, recipe.data.notes)
+    if left_out := recipe.data.left_out:
+        count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
+        print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
+    model, description = load_model(checkpoint)
+    chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
+    if not chosen:
+        raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
+    for metric in chosen:
+        metric.check_held_out(recipe.data.held_out(most))
+    recipe = replace(recipe, model=Spec.from_json(description["model"]), data=in_channels(recipe.data, model.channels))
+    check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
+    place = choose_device(device)
+    with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
+        found = evaluation(
+            model.to(place),
+            recipe.data,
+            chosen,
+            checkpoint=f"best/{checkpoint.name}" if checkpoint.parent.name == folder.best.name else checkpoint.name,
+            step=load_step(checkpoint),
+            device=place,
+            seed=seed,
+            most=most,
+        )
+    print_metrics(console, found)
+    labels = description["labels"]
+    note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
+    if note:
+        console.print(f"warning: {note}", markup=False)
+    unsaved = _failing(partial(_save, found, save))
+    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
+    if unsaved or (unkept and save is None):
+        lost = "; ".join(unsaved + unkept)
+        raise UserError(f"{lost}; the figures are printed above, and --save FILE keeps them elsewhere")
+    if unkept:
+        console.print(f"note: {'; '.join(unkept)}; the figures are in {save}", markup=False)
+    _refuse_failed(found)
+
+
+def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, device: str, save: Path | None) -> None:
+    """Measure plain sets of images, `ab=FOLDER b=FOLDER`, against each other, with no model.
+
+    Raises:
+        UserError: a set without images, a metric that reads another set, images of different sizes without `size`.
+    """
+    if metrics is None:
+        raise UserError("say what to measure: --metrics 'fid(ab, b)'")
+    images: dict[str, Images] = {}
+    notes: list[str] = []
+    for word in sets:
+        name, equals, location = word.partition("=")
+        if not (equals and name.isalpha() and name.islower()) or name in images:
+            raise UserError(
+                f"'{word}' is no set of images: expected PATH=FOLDER, each path once, such as ab=translated"
+            )
+        images[name] = plain_images(location, size, notes)
+    if save is not None:
+        refuse_unwritable(save)
+    letters = sorted({letter for name in images for letter in name})
+    chosen = parse_metrics(metrics, letters)
+    for metric in chosen:
+        metric.ready()
+    place = choose_device(device)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    print_notes(console, notes)
+    with console.status("measuring"), enough_memory(place, "measuring"):
+        results = score(chosen, images, device=place)
+    sizes = {tuple(each.size) for each in images.values()}
+    found: dict[str, Any] = {
+        "sets": {
+            name: {"images": len(each), "size": list(each.size), "fingerprint": each.fingerprint()}
+            for name, each in images.items()
+        },
+        "size": list(sizes.pop()) if len(sizes) == 1 else None,
+        "seed": 0,
+        "versions": versions(*PACKAGES),
+        "metrics": results,
+    }
+    print_metrics(console, found)
+    _save(found, save)
+    _refuse_failed(found)
+
+
+def _find(run: Path) -> tuple[RunFolder, Path]:
+    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`."""
+    if (run / "model.json").is_file():
+        place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
+        return RunFolder(place.parent.parent), place
+    if run.name == "best" and (steps := all_steps(run)):
+        return RunFolder(run.parent), steps[-1]
+    folder = RunFolder(run)
+    return folder, folder.latest()
+
+
+def _failing(*works: Callable[[], None]) -> list[str]:
+    """Do all of it, whatever fails, and say what did."""
+    failed = []
+    for work in works:
+        try:
+            work()
+        except UserError as error:
+            failed.append(str(error))
+    return failed
+
+
+def _refuse_failed(found: Mapping[str, Any]) -> None:
+    """Raise `UserError` for metrics that failed, once the others' figures are printed and kept."""
+    if failed := [f"{name}: {result['failed']}" for name, result in found["metrics"].items() if "failed" in result]:
+        raise UserError(f"not measured: {'; '.join(failed)}")
+
+
+def _save(found: dict[str, Any], save: Path | None) -> None:
+    if save is not None:
+        with replacing(save) as file:
+            file.write_text(json.dumps(found, indent=1), "utf-8")

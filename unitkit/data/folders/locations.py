@@ -1,0 +1,161 @@
+"""What a data location holds: folders of images, list files, `.npz` and idx files, alone or one per domain.
+
+Every reader answers with the domains by label, each a function that yields its splits, so that only the domains which
+are chosen get read. A reader that finds a single domain answers with that one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePath
+
+from ...system.errors import UserError
+from ..digits.arrays import idx_splits, is_idx, npz_domains
+from ..files.decode import SUFFIXES
+from .held_out import Raw, Readers, Splits, split_arrays, split_files
+from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
+from .listing import FileSet, key_of
+from .splits import refuse_splits
+
+
+def read_location(location: str) -> Found:
+    """The domains of a location, or of several with commas between, by label; and notes on what is not used there.
+
+    Raises `UserError` for a path that does not exist, for a single domain, for content that is no images, and for
+    splits that would be taken for domains.
+    """
+    readers, notes = _read(location)
+    refuse_splits(readers, f"data '{location}'")
+    return readers, notes
+
+
+def _read(location: str) -> Found:
+    if not several(location):
+        return _several_domains(_existing(location))
+    parts = [part.strip() for part in location.split(",")]
+    if "" in parts:
+        raise UserError(f"data '{location}' has an empty place between commas: name one location per domain")
+    domains = [(part, *_one_domain(_existing(part))) for part in parts]
+    labels = [label for _, label, _ in domains]
+    found: Readers = {}
+    for part, label, reader in domains:
+        # Two locations of one name, x/day and y/day, are told apart by the whole path.
+        label = label if labels.count(label) == 1 else part
+        if label in found:
+            raise UserError(f"data '{location}' names '{part}' twice: each domain needs a location of its own")
+        found[label] = reader
+    return found, []
+
+
+def several(location: str) -> bool:
+    """Whether this is several locations, one per domain; a path that exists is one, commas in its name or not."""
+    return "," in location and not os.path.exists(os.path.expanduser(location))
+
+
+def from_here(location: str) -> str:
+    """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
+    places = [location] if not several(location) else [part.strip() for part in location.split(",")]
+    here = (Path(place).expanduser().absolute() for place in places)
+    return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
+
+
+def flat(location: str) -> Raw:
+    """All images of a location that is one heap: a folder with those within, or an .npz of one array.
+
+    Raises `UserError` for a location that does not exist, is of another kind, or holds no image.
+    """
+    path = _existing(location)
+    if path.is_dir():
+        return images_of(path)
+    if path.suffix.lower() == ".npz" and len(domains := npz_domains(path)) == 1:
+        return next(iter(domains.values()))()[0]
+    raise UserError(f"'{path}' is no folder of images and no .npz with one array")
+
+
+def _existing(location: str) -> Path:
+    path = Path(location).expanduser()
+    if location and os.path.exists(path):
+        return path.absolute()  # images are read later, perhaps in another working folder
+    parent = next((p for p in path.parents if p.is_dir()), Path())
+    missing = path.relative_to(parent).parts[:1] if path != parent else ()
+    beside = (
+        sorted(p.name for p in parent.iterdir() if not p.name.startswith(".")) if os.access(parent, os.R_OK) else []
+    )
+    near = difflib.get_close_matches(missing[0], beside, n=1, cutoff=0.4) if missing else []
+    shown = ", ".join(beside[:8]) + (", ..." if len(beside) > 8 else "")
+    hint = f"Did you mean '{parent / near[0]}'?" if near else f"'{parent}' holds: {shown or 'nothing'}."
+    raise UserError(f"data '{location}' does not exist. {hint}")
+
+
+def _several_domains(path: Path) -> Found:
+    readers, notes = labelled_folders(path) if path.is_dir() else (_file_domains(path), [])
+    if len(readers) < 2:
+        raise UserError(
+            f"data '{path}' holds a single domain, '{next(iter(readers))}', and translation needs two: "
+            f"give one location per domain with commas between, such as data={path},OTHER"
+        )
+    return readers, notes
+
+
+def _one_domain(path: Path) -> tuple[str, Callable[[], Splits]]:
+    """The label and the reader of a location that stands for one domain among others."""
+    if path.is_dir():
+        return name_of(path), partial(folder_splits, path)
+    readers = _file_domains(path)
+    if len(readers) > 1:
+        raise UserError(
+            f"'{path}' holds several domains, {_listed(readers)}, where one of several locations must hold one: "
+            f"give it alone, or each domain in a file of its own"
+        )
+    return next(iter(readers.items()))
+
+
+def _file_domains(path: Path) -> Readers:
+    if path.suffix.lower() == ".npz":
+        return {label: partial(split_arrays, read) for label, read in npz_domains(path).items()}
+    if path.suffix.lower() == ".txt":
+        return _list_file(path)
+    if is_idx(path):
+        return {path.name.split(".")[0]: partial(split_arrays, partial(idx_splits, path, None))}
+    one = " (it is one image; give the folder of images)" if path.suffix.lower() in SUFFIXES else ""
+    raise UserError(f"data '{path}' is no folder and no .npz, .txt (list of images) or idx file{one}")
+
+
+def _list_file(path: Path) -> Readers:
+    """A list of images, one path a line relative to the list, with or without a tab and a label; # for comments."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark of order
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list '{path}' as text in UTF-8: {error}") from None
+    images: dict[str, dict[str, Path]] = {}
+    for number, line in enumerate(lines, start=1):
+        name, _, label = (part.strip() for part in line.partition("\t"))
+        if not name or name.startswith("#"):
+            continue
+        if not (image := path.parent / Path(name).expanduser()).is_file():
+            raise UserError(f"'{path}' line {number}: there is no file '{image}' (paths are relative to the list)")
+        images.setdefault(label, {})[name] = image
+    if not images:
+        raise UserError(f"the list '{path}' names no image: expected a path a line, with a tab and a label after it")
+    if "" in images and len(images) > 1:
+        bare = next(iter(images[""]))
+        raise UserError(f"'{path}' gives '{bare}' no label and others one: expected PATH, a tab and LABEL on each line")
+    return {
+        label: partial(split_files, FileSet(list(files.values()), [_listed_key(name, label) for name in files]), path)
+        for label, files in ((label or path.stem, files) for label, files in images.items())
+    }
+
+
+def _listed_key(name: str, label: str) -> str:
+    """The path in the list without the folder that is named as the label: sat/drive1/0001.png is drive1/0001 of sat."""
+    parts = list(PurePath(name).parts)
+    if label in parts[:-1]:
+        parts.remove(label)
+    return key_of(PurePath(*parts))
+
+
+def _listed(names: Sequence[str] | Readers) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,135 @@
+"""How to compute on a device so that all is right, from checks of the operators that training is made of.
+
+The first training on a new pair of torch build and device runs the checks of `operators`, and keeps the outcome in the
+user's cache folder (~/.cache/unitkit/doctor, or below XDG_CACHE_HOME).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..system.devices import device_name
+from ..system.errors import TrainingError
+from ..system.files import replacing
+from . import operators
+from .norms import BatchNorm, InstanceNorm
+from .operators import ADAM, LAYOUTS, OPERATORS, Fault, Layout
+
+NORMS = {each.name for each in OPERATORS if "norm" in each.name}  # which have a reference to fall back on
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compute on a device so that all is right.
+
+    Attributes:
+        layout: of images and weights in memory.
+        reference: compute norms by their formulas.
+        fused: whether Adam takes its fused step.
+        notes: a sentence for each operator that had to be avoided.
+    """
+
+    layout: Layout
+    reference: bool = False
+    fused: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return LAYOUTS[self.layout]
+
+    def place(self, model: Any, device: torch.device) -> Any:
+        """The model on the device, in this layout, its norms as the plan says."""
+        for module in model.modules():
+            if isinstance(module, InstanceNorm | BatchNorm):
+                module.reference = self.reference
+        return model.to(device, memory_format=self.memory_format)
+
+
+def usual_layout(device: torch.device, precision: str) -> Layout:
+    """What is fastest as measured (docs/results/speed.md): on a CPU NCHW in fp32, channels-last in bf16."""
+    if device.type == "cpu":
+        return "NCHW" if precision == "fp32" else "channels-last"
+    return "channels-last" if device.type == "cuda" else "NCHW"
+
+
+def plan(device: torch.device, precision: str, layout: Layout | None = None) -> Plan:
+    """How to train on a device, from its checks, which run where they have not yet.
+
+    Args:
+        precision: "fp32" or "bf16".
+        layout: that of the run to resume, which stays unless it is wrong here.
+
+    Raises:
+        TrainingError: an operator that is wrong and that nothing stands in for.
+    """
+    return plan_around(outcome(device), device, precision, layout)
+
+
+def plan_around(found: Sequence[Fault], device: torch.device, precision: str, layout: Layout | None = None) -> Plan:
+    """`plan`, from faults that are known."""
+    wanted = layout or usual_layout(device, precision)
+    faults = [each for each in found if each.precision == precision or each.operator == ADAM]
+    other: Layout = "NCHW" if wanted == "channels-last" else "channels-last"
+    wrong = {where: {each.operator for each in faults if each.layout == where} for where in LAYOUTS}
+    build = f"torch {torch.__version__} on {device}"
+    fewest = min((wanted, other), key=lambda where: len(wrong[where] - NORMS - {ADAM}))
+    if left := wrong[fewest] - NORMS - {ADAM}:
+        elsewhere = {(each.operator, each.layout) for each in found if each.precision == "fp32"}
+        able = any(not {name for name, at in elsewhere if at == where} - NORMS - {ADAM} for where in LAYOUTS)
+        way_out = "train with --precision fp32" if precision == "bf16" and able else "train on another device or torch"
+        raise TrainingError(
+            f"{build} computes {', '.join(sorted(left))} wrongly in {precision}, and so would what it trains be wrong: "
+            f"{way_out} (see `unitkit doctor`)"
+        )
+    notes = []
+    if fewest != wanted:
+        named = ", ".join(sorted(wrong[wanted] - wrong[fewest]))
+        notes.append(f"{build} computes {named} wrongly in {wanted}: training in {fewest}")
+    if norms := wrong[fewest] & NORMS:
+        notes.append(f"{build} computes {', '.join(sorted(norms))} wrongly: norms are computed by their formulas")
+    if ADAM in wrong[fewest]:
+        notes.append(f"{build} computes {ADAM} wrongly or not at all: taking its plain step")
+    return Plan(fewest, bool(norms), ADAM not in wrong[fewest], tuple(notes))
+
+
+def outcome(device: torch.device, anew: bool = False) -> list[Fault]:
+    """The operators that are wrong on a device: as remembered for this build of torch, or checked now."""
+    if not anew:
+        with suppress(Exception):  # none yet, a damaged one, or no home: checked again
+            return [_fault(each) for each in json.loads(_cache(device).read_text("utf-8"))["faults"]]
+    found = list(operators.faults(device))
+    with suppress(Exception), replacing(_cache(device)) as file:  # a home that cannot be written: checked each time
+        record = {"torch": torch.__version__, "device": device_name(device), "faults": [asdict(each) for each in found]}
+        file.write_text(json.dumps(record, indent=1), "utf-8")
+    return found
+
+
+def _fault(kept: dict[str, Any]) -> Fault:
+    """A fault as it was kept. Raises nearly anything for what is none."""
+    fault = Fault(kept["operator"], kept["precision"], kept["layout"], float(kept["error"]))
+    if fault.operator not in {*(each.name for each in OPERATORS), ADAM}:
+        raise ValueError(f"no operator is called {fault.operator}")
+    if fault.precision not in operators.TOLERANCE or fault.layout not in LAYOUTS:
+        raise ValueError(f"there is no {fault.precision} in {fault.layout}")
+    return fault
+
+
+def _cache(device: torch.device) -> Path:
+    """Where the outcome is kept: a name for each build of torch, processor, and text of the checks."""
+    text = Path(operators.__file__).read_text("utf-8") + Path(operators.__file__).with_name("norms.py").read_text(
+        "utf-8"
+    )
+    key = (torch.__version__, torch.version.git_version, torch.__config__.show(), device_name(device), text)
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return home / "unitkit" / "doctor" / f"{name}.json"

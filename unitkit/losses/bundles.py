@@ -1,0 +1,75 @@
+"""The paper's three bundles of terms: L_VAE, L_GAN and L_CC, with their weights as arguments.
+
+Liu, Breuel, Kautz, "Unsupervised Image-to-Image Translation Networks", NIPS 2017. Weights default to the paper's:
+l0 = 10, l1 = l3 = 0.1, l2 = l4 = 100.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from ..system.errors import UserError, nearest
+from . import FORMS, Form, Loss, Term, fool, judge, l1
+from . import kl as kl_loss
+
+On = Literal["mean", "sample"]
+
+
+def vae(*domains: str, kl: float = 0.1, likelihood: float = 100, pixel: Loss = l1, on: On = "mean") -> list[Term]:
+    """L_VAE_i = l1 KL(q(z|x) || p) - l2 E[log p_G(x|z)], for each domain: the reconstruction path is `aa` for `a`.
+
+    Args:
+        kl: l1.
+        likelihood: l2; -log p_G is the loss `pixel` up to scale and constant.
+        pixel: `l1` for the paper's Laplacian, `l2` for a Gaussian.
+        on: see the loss `kl`.
+    """
+    return [term for x in domains for term in (kl * kl_loss(x, on=on), likelihood * pixel(x + x, x))]
+
+
+def cycle(*paths: str, kl: float = 0.1, likelihood: float = 100, pixel: Loss = l1, on: On = "mean") -> list[Term]:
+    """L_CC_i = l3 KL(q(z|x) || p) + l3 KL(q(z|x') || p) - l4 E[log p_G(x|z')], x' the translation on the way.
+
+    Args:
+        paths: there and back, such as `aba`: both posteriors met on the way, and the return, are scored.
+        kl: l3.
+        likelihood: l4.
+        pixel: see `vae`.
+        on: see the loss `kl`.
+    """
+    for path in paths:
+        if len(path) < 3 or path[0] != path[-1]:
+            raise UserError(f"cycle('{path}'): a cycle ends where it began, such as 'aba'")
+    return [
+        term
+        for path in paths
+        for term in (
+            *(kl * kl_loss(path[:i], on=on) for i in range(1, len(path))),
+            likelihood * pixel(path, path[0]),
+        )
+    ]
+
+
+class Game(NamedTuple):
+    """The two sides of L_GAN: what discriminators minimise, and what encoders and generators minimise."""
+
+    judge: list[Term]
+    fool: list[Term]
+
+
+def gan(*paths: str, weight: float = 10, form: Form = "non-saturating") -> Game:
+    """L_GAN_i = l0 E[log D_i(x_i)] + l0 E[log(1 - D_i(x'))], x' every translation among `paths` that ends in i.
+
+    D_i sees real images and translations, never reconstructions.
+
+    Args:
+        weight: l0.
+        form: of both sides: "non-saturating" (the released code), "saturating", "least-squares" or "hinge".
+    """
+    if form not in FORMS:
+        raise UserError(f"unknown form of the GAN loss '{form}'. {nearest(form, FORMS)}")
+    into = {path[-1]: [p for p in paths if p[-1] == path[-1]] for path in paths}
+    return Game(
+        judge=[weight * judge(domain, *translations, form=form) for domain, translations in into.items()],
+        fool=[weight * fool(path, form=form) for path in paths],
+    )

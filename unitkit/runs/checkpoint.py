@@ -1,0 +1,290 @@
+"""Checkpoints: a folder of safetensors and JSON, written whole or not at all. No pickle anywhere.
+
+checkpoints/step-00001000/   model.safetensors   weights and buffers, a tied tensor once
+                             model.json          the model's spec, image size and domain labels
+                             optimizers.safetensors   "player/parameter/exp_avg" and the like
+                             state.json          the steps done
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save_file
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
+
+from .. import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
+from ..registry import Spec, unregistered
+from ..system.errors import TrainingError, UserError
+from ..system.files import temporary, temporary_name
+
+FORMAT = 1
+STEP = re.compile(r"step-([0-9]+)")
+FILES = ("model.safetensors", "model.json", "optimizers.safetensors", "state.json")
+
+
+def save(
+    folder: Path,
+    step: int,
+    *,
+    model: nn.Module,
+    description: Mapping[str, Any],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    keep: int,
+) -> Path:
+    """Write `folder/step-...`, then delete all others but the `keep` - 1 newest.
+
+    The files go to a temporary folder, are flushed to the disk, and the folder is renamed: a kill at any moment
+    leaves either the whole checkpoint or none, and never touches that of an earlier step. One of this step, of another
+    history say, is replaced. Only what `save` writes is ever deleted: what else lies there stays.
+
+    Raises:
+        UserError: the disk is full or refuses; what was there before stays.
+        TrainingError: a weight or a moment that is not finite; nothing is written, and what was there before stays.
+    """
+    final = folder / step_name(step)
+    last = next((each for each in reversed(all_steps(folder)) if each != final), None)
+    stays = f"the last good one, {last.name}, stays" if last else "there is no earlier one"
+    tensors = {
+        "model.safetensors": weights(model),
+        "optimizers.safetensors": _optimizer_tensors(model, optimizers),
+    }
+    for each in tensors.values():
+        if (bad := not_finite(each)) is not None:
+            raise TrainingError(f"step {step}: '{bad}' is not finite, so no checkpoint is written; {stays}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary(folder, folder=True) as place:
+            for name, each in tensors.items():
+                _write_tensors(each, place / name)
+            (place / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
+            (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
+            for path in [*place.iterdir(), place]:
+                _flush(path)
+            _make_way(final)
+            place.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"could not write the checkpoint of step {step} to {folder}: {reason}; {stays}") from error
+    ours = [each for each in all_steps(folder) if each.name == step_name(step_of(each.name) or 0)]
+    others = [each for each in ours if each != final and not each.is_symlink()]
+    for old in others[: max(0, len(others) - keep + 1)]:
+        _discard(old)
+    return final
+
+
+def step_name(step: int) -> str:
+    """What the checkpoint of a step is called: step-00000012."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """The step in a checkpoint's name, step-00000012, or a sample grid's without its suffix; None for other names."""
+    found = STEP.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that are named after a step, step-00000012 or step-00000012.png, by number, oldest first."""
+    steps = ((step_of(path.name.removesuffix(".png")), path) for path in paths)
+    return [path for _, path in sorted((step, path) for step, path in steps if step is not None)]
+
+
+def all_steps(folder: Path) -> list[Path]:
+    """The whole checkpoints of a folder, oldest first: folders step-NUMBER, or links to such, that have every file."""
+    return [path for path in in_order(folder.glob("step-*")) if whole(path)]
+
+
+def whole(checkpoint: Path) -> bool:
+    """Whether a folder has every file of a checkpoint."""
+    return all((checkpoint / name).is_file() for name in FILES)
+
+
+def broken(folder: Path) -> list[Path]:
+    """Folders of later steps than the newest whole checkpoint, which lack some of its files."""
+    found = [path for path in in_order(folder.glob("step-*")) if path.is_dir()]
+    newest = max((place for place, path in enumerate(found) if whole(path)), default=-1)
+    return found[newest + 1 :]
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    return next(iter(all_steps(folder)[::-1]), None)
+
+
+def _make_way(final: Path) -> None:
+    """Free the name of a checkpoint from one of the same step, or one that is damaged; anything else is set aside."""
+    if final.is_dir() and not final.is_symlink():
+        _discard(final)
+    if os.path.lexists(final):
+        number = next(n for n in itertools.count(1) if not os.path.lexists(f"{final}.aside-{n}"))
+        final.rename(f"{final}.aside-{number}")
+
+
+def _discard(checkpoint: Path) -> None:
+    """Delete a checkpoint: under another name first, so that a kill leaves no half of it, and its own files alone."""
+    with suppress(OSError):
+        if {path.name for path in checkpoint.iterdir()} <= set(FILES):
+            shutil.rmtree(checkpoint.rename(checkpoint.with_name(temporary_name())))
+        else:  # with something of the user's own
+            for name in FILES:
+                (checkpoint / name).unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UserError` for one that is missing, damaged or of a later format."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}, which this version of unitkit reads")
+    return value
+
+
+def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`)."""
+    description = read_json(checkpoint / "model.json")
+    if missing := {"model", "size", "labels"} - description.keys():
+        raise _damaged(checkpoint / "model.json", f"it says nothing of {', '.join(sorted(missing))}")
+    if unknown := unregistered(description["model"]):
+        recipe = checkpoint.parent.parent / "recipe.py"
+        known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
+        other = "if it is of your own, import the file that registers it first, or give --parts FILE"
+        raise UserError(f"{checkpoint / 'model.json'}: unknown {unknown} {known if recipe.is_file() else other}")
+    spec = Spec.from_json(description["model"])
+    if spec.kind != "model":
+        raise UserError(f"{checkpoint / 'model.json'} describes no model, but the {spec.kind} '{spec.name}'")
+    try:
+        with torch.random.fork_rng(devices=[]):  # the start weights drawn here are overwritten
+            model = spec.build()
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # arguments that no recipe would write
+        raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
+    load_weights(model, checkpoint)
+    return model.eval(), description
+
+
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
+    """Fill a model with a checkpoint's weights. Raises `UserError` where names or shapes differ."""
+    path = checkpoint / "model.safetensors"
+    stored, own = _read_tensors(path), weights(model)
+    if stored.keys() != own.keys():
+        name = min(stored.keys() ^ own.keys())
+        raise UserError(f"{path} is not of this model: '{name}' is in only one of them")
+    with torch.no_grad():
+        for name, tensor in _unique_state(model).items():
+            if stored[name].shape != tensor.shape:
+                raise UserError(f"{path} is not of this model: '{name}' has shape {list(stored[name].shape)}")
+            tensor.copy_(stored[name])
+
+
+def load_step(checkpoint: Path) -> int:
+    """The steps done at a checkpoint. Raises `UserError` for a `state.json` that is damaged or denies the name."""
+    step = read_json(checkpoint / "state.json").get("step")
+    if not isinstance(step, int) or step_of(checkpoint.name) not in (None, step):
+        raise _damaged(checkpoint / "state.json", f"its step is {step!r}")
+    return step
+
+
+def load_optimizers(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
+    """Fill the optimizers' running moments from a checkpoint."""
+    path = checkpoint / "optimizers.safetensors"
+    stored = _read_tensors(path)
+    names = {id(p): name for name, p in model.named_parameters()}
+    own = {f"{player}/{names[id(p)]}" for player, o in optimizers.items() for g in o.param_groups for p in g["params"]}
+    if strange := {name.rpartition("/")[0] for name in stored} - own:
+        raise UserError(f"{path} is not of these players: none of them trains '{min(strange)}'")
+    for player, optimizer in optimizers.items():
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            prefix = f"{player}/{names[id(parameter)]}/"
+            state = {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
+            # Moments lie in memory as their parameter does (channels last), so that the fused step stays exact.
+            optimizer.state[parameter] = {
+                name: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape else t.to(parameter.device)
+                for name, t in state.items()
+            }
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters and buffers by name, each tensor once under its first name, contiguous."""
+    return {name: tensor.detach().contiguous() for name, tensor in _unique_state(model).items()}
+
+
+def _unique_state(model: nn.Module) -> dict[str, Tensor]:
+    seen: set[int] = set()
+    state = model.state_dict(keep_vars=True)
+    return {name: t for name, t in state.items() if id(t) not in seen and not seen.add(id(t))}  # type: ignore[func-returns-value]
+
+
+def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        f"{player}/{names[id(parameter)]}/{key}": value.detach().contiguous()
+        for player, optimizer in optimizers.items()
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        stored = load_file(path) if _is_text(path) else load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+    if (bad := not_finite(stored)) is not None:
+        raise _damaged(path, f"'{bad}' is not finite")
+    return stored
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    if _is_text(path):
+        save_file(tensors, path)
+    else:
+        path.write_bytes(save_bytes(tensors))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether safetensors, which wants UTF-8, can open a path; any bytes but 0 and / can be in one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that holds a NaN or an infinity."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    """The error for a file that cannot be used, with the checkpoint to turn to if the file is of another one."""
+    here = path.parent
+    others = [step for step in all_steps(here.parent) if step != here] if step_of(here.name) is not None else []
+    if not others:
+        return UserError(f"cannot use {path}: {reason}")
+    return UserError(
+        f"cannot use {path}: {reason}; there is also {others[-1].name}: use it by "
+        f"`unitkit translate {shlex.quote(str(others[-1]))} ...`, or delete {here} to resume from it"
+    )
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

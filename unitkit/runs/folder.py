@@ -1,0 +1,270 @@
+"""The run folder: what a training leaves, and the lock that keeps a second training out of it."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..data.files.bad import BadImage, from_json
+from ..system.errors import UserError, nearest
+from ..system.files import replacing
+from . import checkpoint
+
+# What a run writes beside run.json.
+WRITTEN = ("recipe.py", "checkpoints", "samples", "best", "stats.jsonl", "watched.jsonl", "metrics.json", "report.html")
+
+
+class RunFolder:
+    """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`, `best/`;
+    `bad_images.json` where there are any."""
+
+    BAD = "bad_images.json"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds. Raises `UserError` where there is no run."""
+        path = self.path / "run.json"
+        if not path.is_file():
+            near = sorted(p.parent.name for p in self.path.parent.glob("*/run.json"))
+            hint = nearest(self.path.name, near) if near else "A run folder is what `unitkit train` leaves."
+            raise UserError(f"{self.path} is not a run folder: it holds no run.json. {hint}")
+        record = checkpoint.read_json(path)
+        if missing := {"model", "seed", "precision", "batch", "world"} - record.keys():
+            raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
+        return record
+
+    def refuse_batch(self, batch: int, world: int) -> None:
+        """Raise `UserError` where `batch` on each of `world` processes is another number of images than the run's."""
+        record = self.record
+        whole = record["batch"] * record["world"]
+        if batch * world != whole:
+            fits = f"give batch={whole // world}" if whole % world == 0 else f"{whole} is no multiple of {world}"
+            raise UserError(
+                f"{self.path} is a run of {whole} images of each domain a step, {record['batch']} on each of "
+                f"{record['world']} processes; batch={batch} on {world} is another recipe, whose batch differs: "
+                f"{fits}, or resume as it began"
+            )
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best step's checkpoint, where the recipe watches metrics."""
+        return self.path / "best"
+
+    def bad_images(self) -> list[BadImage]:
+        """The images that the run's training could not decode. Raises `UserError` for a list that is damaged."""
+        path = self.path / self.BAD
+        return from_json(checkpoint.read_json(path), path) if path.is_file() else []
+
+    def keep_bad_images(self, value: Mapping[str, Any] | None) -> None:
+        """Write the list of bad images, or take an old one away. Raises `UserError` where the disk refuses."""
+        if value is not None:
+            self.write_json(self.BAD, value)
+        else:
+            (self.path / self.BAD).unlink(missing_ok=True)
+
+    def latest(self) -> Path:
+        """The newest checkpoint. Raises `UserError` where there is none yet."""
+        if found := checkpoint.latest(self.checkpoints):
+            return found
+        recipe = self.record.get("recipe", "a recipe")
+        raise UserError(f"{self.path}, a run of {recipe}, has no checkpoint yet: its training has not got that far")
+
+    def create(self, record: Mapping[str, Any], source: str | None) -> None:
+        """Make the folder for a new run. Raises `UserError` as `refuse_what_is_there` does."""
+        self.refuse_what_is_there(source)
+        try:
+            self.samples.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from error
+        if source is not None and not self._has(source):
+            with replacing(self.path / "recipe.py") as file:
+                file.write_text(source, "utf-8")
+        self.write_json("run.json", record)
+
+    def refuse_what_is_there(self, source: str | None) -> None:
+        """Raise `UserError` where a new run would meet a run, or files of the names that a run writes.
+
+        Other files may lie in the folder, and what a training leaves that was killed before it began: empty folders,
+        and the recipe's own text.
+        """
+        if os.path.lexists(self.path / "run.json"):
+            raise UserError(f"{self.path} already holds a run: continue it with --resume, or choose another --out")
+        for name in WRITTEN:
+            path = self.path / name
+            if os.path.lexists(path) and not _is_empty(path) and not (name == "recipe.py" and self._has(source)):
+                raise UserError(
+                    f"{self.path} holds {name} but no run.json: a new run would overwrite it, and there is no run to "
+                    "resume; choose another --out, or move it away"
+                )
+
+    def _has(self, source: str | None) -> bool:
+        """Whether `recipe.py` holds this text."""
+        path = self.path / "recipe.py"
+        return source is not None and path.is_file() and path.read_bytes() == source.encode("utf-8")
+
+    @property
+    def locked_before(self) -> bool:
+        """Whether a training is running here or has been."""
+        return (self.path / ".lock").exists()
+
+    def lock(self) -> int:
+        """Hold the folder until the process ends, however it ends. Raises `UserError` where another process has it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise UserError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise UserError(
+                f"another training is running in {self.path}; wait for it or choose another --out"
+            ) from None
+        return handle
+
+    def refuse_own(self, path: Path) -> None:
+        """Raise `UserError` for a file that the run itself writes, which a user names for something else."""
+        inside = self.path.resolve()
+        place = path.resolve()
+        if place.is_relative_to(inside) and place != inside:
+            first = place.relative_to(inside).parts[0]
+            if first in (*WRITTEN, "run.json", self.BAD):
+                raise UserError(f"{path} is the run's own {first}: choose another file")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses."""
+        with replacing(self.path / name) as file:
+            try:
+                file.write_text(json.dumps(value, indent=1), "utf-8")
+            except (TypeError, ValueError) as error:  # a note, say, or an argument of a part
+                raise UserError(f"cannot keep {self.path / name}: {error}; it holds JSON values only") from error
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What `metrics.json` holds: an entry for each checkpoint, data and seed that was measured, oldest first."""
+        path = self.path / "metrics.json"
+        found = checkpoint.read_json(path).get("evaluations") if path.exists() else []
+        if not isinstance(found, list):
+            raise UserError(f"{path} is damaged: it holds no list of evaluations; delete it and measure again")
+        return found
+
+    def add_evaluation(self, entry: Mapping[str, Any]) -> None:
+        """Keep an evaluation; one of the same checkpoint, data and seed gets its metrics added or renewed."""
+        with self._alone():
+            kept = self.evaluations()
+            for index, old in enumerate(kept):
+                if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
+                    metrics = dict(old["metrics"])
+                    for name, result in entry["metrics"].items():
+                        if "failed" not in result or "failed" in metrics.get(name, result):  # no figure is lost to it
+                            metrics[name] = result
+                    kept[index] = {**entry, "metrics": metrics}
+                    break
+            else:
+                kept.append(dict(entry))
+            self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within the block no other process adds an evaluation, which would be lost, or lose this one."""
+        try:
+            handle = os.open(self.path / "run.json", os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / 'run.json'}: {error.strerror}") from error
+        try:
+            with suppress(OSError):  # a disk without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def append_stats(self, row: Mapping[str, Any]) -> None:
+        """Add one line to `stats.jsonl`. Raises `UserError` where the disk refuses."""
+        self._append("stats.jsonl", row)
+
+    def append_watched(self, row: Mapping[str, Any]) -> None:
+        """Add one line to `watched.jsonl`: step, and the figures by metric. Raises `UserError` as above."""
+        self._append("watched.jsonl", row)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        path = self.path / name
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+    def stats(self) -> list[dict[str, Any]]:
+        """The rows of `stats.jsonl`; a last line that a kill cut short is left out."""
+        return self._rows("stats.jsonl")
+
+    def watched(self) -> list[dict[str, Any]]:
+        """The rows of `watched.jsonl`, likewise."""
+        return self._rows("watched.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
+        rows = []
+        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Forget the statistics of steps after `step`, which a resumed training writes again."""
+        for name in ("stats.jsonl", "watched.jsonl"):
+            if (self.path / name).exists():
+                rows = [row for row in self._rows(name) if row["step"] <= step]
+                with replacing(self.path / name) as file:
+                    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def fresh_folder(path: Path) -> Path:
+    """Make a new folder: `path`, or path-2, ... where that is taken. Raises `UserError` where the disk refuses."""
+    for number in itertools.count(1):
+        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            place.mkdir(parents=True)
+            return place
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot make the folder {place}: {error.strerror}") from error
+    raise AssertionError("there is always another number")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether this is a folder with nothing in it; hidden files do not count."""
+    try:
+        return all(name.startswith(".") for name in os.listdir(path))
+    except OSError:
+        return False
+
+
+def begun_in(record: Mapping[str, Any]) -> Path | None:
+    """The folder in which a run was begun, where it is still there and not the present one; else None."""
+    home = record.get("folder")
+    with suppress(OSError):
+        if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
+            return Path(home)
+    return None

@@ -1,0 +1,51 @@
+"""A run taken up again: its recipe as it was kept, what may be given anew, and what is not as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..data.domains import Data, datasets
+from ..data.folders.locations import from_here
+from ..recipe_file import RecipeFile, read_recipe_file
+from ..system.errors import UserError
+from .folder import RunFolder, begun_in
+
+
+def moved(given: Mapping[str, str]) -> dict[str, str]:
+    """Knobs that are given to a run that is there already, whose `data` are called as from anywhere."""
+    return {
+        name: from_here(value) if name == "data" and value not in datasets else value for name, value in given.items()
+    }
+
+
+def kept_recipe(folder: RunFolder) -> RecipeFile:
+    """The recipe file that a run keeps, under its first name. Raises `UserError` for a run made from Python.
+
+    It is built in the folder where the run began, if that is still there: there its relative paths lead to its data.
+    """
+    record = folder.record
+    if not (folder.path / "recipe.py").is_file():
+        raise UserError(f"{folder.path} holds no recipe.py: it was trained from Python, so continue it there")
+    if missing := {"recipe", "knobs"} - record.keys():
+        raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
+    kept = read_recipe_file(folder.path / "recipe.py", record.get("recipe_file"))
+    return replace(kept, name=record["recipe"], home=begun_in(record))
+
+
+def other_data(record: Mapping[str, Any], data: Data) -> str:
+    """A note where data are not those of a run's record; else nothing."""
+    if note := other_labels(record.get("labels", data.labels), data):
+        return note
+    if record.get("data", {}).get("fingerprint") != data.fingerprint():
+        return "the images differ from those that this run began with (in name, size or time of change)"
+    return ""
+
+
+def other_labels(labels: Mapping[str, str], data: Data) -> str:
+    """A note where data's domains are not called as they were; else nothing."""
+    if labels == data.labels:
+        return ""
+    was, now = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (labels, data.labels))
+    return f"the domains differ from those that this run began with: they were {was}, and are {now}"

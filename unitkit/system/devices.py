@@ -1,0 +1,69 @@
+"""Devices: which one a name means, what it can do, and memory that runs out on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from .errors import TrainingError, UserError, nearest
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name. Raises `UserError` for one that torch does not know or that is not here."""
+    _survive_forks()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, ValueError, OverflowError):
+        raise UserError(f"unknown device '{name}'. {nearest(name, ['auto', 'cpu', 'cuda', 'mps'])}") from None
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
+    return device
+
+
+@cache
+def _survive_forks() -> None:
+    """A process that is forked from one that computes has none of its OpenMP threads, and would wait for them for ever
+    in its first large operation; alone it computes all the same."""
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is slower than float32 here: a CPU for whose instructions oneDNN has no bfloat16 kernels."""
+    # No public query says this: torch.cpu.get_capabilities names instructions, not those that oneDNN can use for it.
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@contextmanager
+def enough_memory(device: torch.device, what: str) -> Iterator[None]:
+    """Within the block, memory that runs out raises `TrainingError`, which begins with `what`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On the CPU torch raises a plain RuntimeError: of Linux and macOS, or of Windows.
+        words = ("DefaultCPUAllocator", "not enough memory")
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in str(error) for w in words):
+            raise
+        way_out = "lower batch=, size= or width= (see `unitkit show`)"
+        raise TrainingError(f"{what}: the memory of {device} ran out; {way_out}") from None
+
+
+def device_name(device: torch.device) -> str:
+    """The device's model, with what of its instructions torch uses."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    if device.type != "cpu":
+        return f"{device.type} of {platform.machine()}"
+    model = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
