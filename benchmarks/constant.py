@@ -38,7 +38,9 @@ def main() -> None:
     ):
         sets = {"ab": np.broadcast_to(prediction, truth.shape), "b": truth}
         metric = metrics.pixel_accuracy("ab", "b")
-        found = metrics.score([metric], {key: ImageArray(each, key) for key, each in sets.items()})[metric.name]
+        found = metrics.evaluate_images([metric], {key: ImageArray(each, key) for key, each in sets.items()})[
+            metric.name
+        ]
         print(name, *(f"{figure} {value:.4f}" for figure, value in found["figures"].items()), sep="  ")
 
 

@@ -157,7 +157,7 @@ class TextbookStep:
             loss = cross_entropy(real_score, torch.ones_like(real_score))
             loss = loss + cross_entropy(fake_score, torch.zeros_like(fake_score))
             total = total + ADVERSARIAL * loss
-            losses[f"discriminator/judge({x}, {y}{x})"] = loss.detach()
+            losses[f"discriminator/gan_d({x}, {y}{x})"] = loss.detach()
         torch.autograd.backward(total)
         self.d_optimizer.step()
         return losses
@@ -175,7 +175,7 @@ class TextbookStep:
             terms = {
                 f"kl({x})": (2 * KL, mean.square().mean()),  # once in L_VAE, once in L_CC
                 f"l1({x}{x}, {x})": (LIKELIHOOD, l1_loss(model.decode(z, x), real)),
-                f"fool({x}{y})": (ADVERSARIAL, cross_entropy(score, torch.ones_like(score))),
+                f"gan_g({x}{y})": (ADVERSARIAL, cross_entropy(score, torch.ones_like(score))),
                 f"kl({x}{y})": (KL, mean_there.square().mean()),
                 f"l1({x}{y}{x}, {x})": (LIKELIHOOD, l1_loss(model.decode(z_there, x), real)),
             }
@@ -208,8 +208,8 @@ def make_recipe(data: unitkit.Data, o: argparse.Namespace) -> unitkit.Recipe:
         sharing=unitkit.sharing.spec("tie", encoder=1, generator=1),
     )
     players = [
-        unitkit.Player("discriminator", ["discriminators"], l_gan.judge),
-        unitkit.Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc),
+        unitkit.Player("discriminator", ["discriminators"], l_gan.d),
+        unitkit.Player("generator", ["encoders", "generators"], l_vae + l_gan.g + l_cc),
     ]
     return unitkit.Recipe(model=model, players=players, data=data, steps=1_000_000, batch=o.batch)
 

@@ -10,7 +10,7 @@ generator a: with nothing shared and no noise on the code, no weight serves both
 of the translators, and the order of turns.
 
 Different from the paper and its code:
-- Discriminators judge the newest translations only: no pool of the last 50.
+- Discriminators see the newest translations only: no pool of the last 50.
 - No identity loss, which the paper adds for paintings: it puts an image of b through the translator a -> b, and an
   image path cannot say that, because its letters say which encoder reads which image. (The path bb is another thing:
   encoder b, generator b.) So rows aa and bb of a sample grid join networks that were not trained to fit.
@@ -26,11 +26,11 @@ from unitkit import (
     Player,
     Recipe,
     attribute_success,
-    counterpart,
     discriminators,
     encoders,
     gan,
     generators,
+    ground_truth,
     l1,
     models,
     open_data,
@@ -75,24 +75,24 @@ def recipe(
     model = models.spec(
         "unit",
         channels=source.channels,
-        encoder=encoders.spec("residual", width=width, blocks=blocks - blocks // 2, norm=True, start="gaussian"),
-        generator=generators.spec("residual", width=width, blocks=blocks // 2, norm=True, start="gaussian"),
+        encoder=encoders.spec("residual", width=width, blocks=blocks - blocks // 2, norm=True, init="gaussian"),
+        generator=generators.spec("residual", width=width, blocks=blocks // 2, norm=True, init="gaussian"),
         discriminator=discriminators.spec("strided", width=width, layers=layers),
         sharing=sharing.spec("none"),
         noise=0,
     )
 
-    l_gan = gan("ab", "ba", weight=1, form="least-squares")
+    l_gan = gan("ab", "ba", weight=1, mode="least-squares")
     l_cycle = [cycle * l1("aba", "a"), cycle * l1("bab", "b")]
     # Where the true translation is not known, a classifier judges: an identity map has the best cycles.
-    judged = counterpart if source.truth else attribute_success
+    judged = ground_truth if source.truth else attribute_success
     adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=0, decay=0.5)
 
     return Recipe(
         model=model,
         players=[
-            Player("generator", ["encoders", "generators"], l_gan.fool + l_cycle, adam),
-            Player("discriminator", ["discriminators"], [0.5 * term for term in l_gan.judge], adam),
+            Player("generator", ["encoders", "generators"], l_gan.g + l_cycle, adam),
+            Player("discriminator", ["discriminators"], [0.5 * term for term in l_gan.d], adam),
         ],
         data=source,
         steps=steps,

@@ -12,20 +12,20 @@ from typing import Literal
 
 from unitkit import (
     Adam,
+    Affine,
     Player,
     Ramp,
     Recipe,
-    Warp,
     Watch,
     accuracy,
-    certainty,
     classify,
     digits,
     discriminators,
-    fool,
+    feature_matching,
+    gan_d,
+    gan_g,
     generators,
-    judge,
-    match,
+    infomax,
     models,
     sharing,
 )
@@ -39,7 +39,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
-    margin: bool = True,
+    padding: bool = True,
     size: int = 32,
     width: int = 16,
     latent: int = 100,
@@ -57,8 +57,8 @@ def recipe(
     judge_weight: float = 0.1,
     source_classes: float = 1.0,
     matching: float = 1e-3,
-    certainty_weight: float = 0.3,
-    warp: float = 1.0,
+    lambda_infomax: float = 0.3,
+    affine: float = 1.0,
 ) -> Recipe:
     """CoGAN on two domains of digits, with classes of the source alone.
 
@@ -68,7 +68,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
-        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
+        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels before the last convolution of a generator.
         latent: channels of the noise.
@@ -86,25 +86,25 @@ def recipe(
         judge_weight: weight of the GAN loss for the discriminators, beside what they classify.
         source_classes: weight of the classes of the source.
         matching: weight of the difference in features of the two images of one noise.
-        certainty_weight: weight of the target's images being of one class each, and of every class; 0 is the paper.
-        warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
+        lambda_infomax: weight of the target's images being of one class each, and of every class; 0 is the paper.
+        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
     images = digits(
-        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, padding=padding
     )
     model = models.spec(
         "cogan",
         channels=images.channels,
-        generator=generators.spec("conv32", width=width, start="kaiming"),
+        generator=generators.spec("conv32", width=width, init="kaiming"),
         discriminator=discriminators.spec("lenet", width=discriminator_width, classes=10, dropout=dropout),
         sharing=sharing.spec("tie", generator=shared, discriminator=discriminator_shared, twins=True),
         latent=latent,
     )
 
-    l_judge = [judge_weight * judge("a", "za"), judge_weight * judge("b", "zb")]
-    l_fool = [gan_weight * fool("za"), gan_weight * fool("zb")]
-    l_class = [source_classes * classify("a"), certainty_weight * certainty("b", balance=0.5, strength=Ramp(10))]
-    l_match = [matching * match("za", "zb", reduce="sum")]
+    l_gan_d = [judge_weight * gan_d("a", "za"), judge_weight * gan_d("b", "zb")]
+    l_gan_g = [gan_weight * gan_g("za"), gan_weight * gan_g("zb")]
+    l_class = [source_classes * classify("a"), lambda_infomax * infomax("b", balance=0.5, strength=Ramp(10))]
+    l_match = [matching * feature_matching("za", "zb", reduce="sum")]
 
     def adam(lr: float) -> Adam:
         return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
@@ -112,20 +112,20 @@ def recipe(
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_judge + l_class + l_match, adam(discriminator_lr)),
-            Player("generator", ["generators"], l_fool, adam(lr)),
+            Player("discriminator", ["discriminators"], l_gan_d + l_class + l_match, adam(discriminator_lr)),
+            Player("generator", ["generators"], l_gan_g, adam(lr)),
         ],
         data=images,
         steps=steps,
         batch=batch,
         flip=False,
-        warp=warp * Warp(turn=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
+        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )
 
 
 presets = {
-    # Only the terms that the paper has: no matching, no certainty.
-    "plain": {"matching": 0.0, "certainty_weight": 0.0},
+    # Only the terms that the paper has: no matching, no infomax.
+    "plain": {"matching": 0.0, "lambda_infomax": 0.0},
 }

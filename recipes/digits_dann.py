@@ -11,16 +11,16 @@ from typing import Literal
 
 from unitkit import (
     Adam,
+    Affine,
     Player,
     Ramp,
     Recipe,
-    Warp,
     Watch,
     accuracy,
-    certainty,
     classify,
     digits,
     discriminators,
+    infomax,
     models,
     reversal,
     sharing,
@@ -35,7 +35,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
-    margin: bool = True,
+    padding: bool = True,
     size: int = 32,
     width: int = 20,
     dropout: float = 0.5,
@@ -46,8 +46,8 @@ def recipe(
     weight_decay: float = 0.0,
     domain: float = 0.1,
     ramp: float = 10.0,
-    certainty_weight: float = 0.0,
-    warp: float = 1.0,
+    lambda_infomax: float = 0.0,
+    affine: float = 1.0,
 ) -> Recipe:
     """Domain-adversarial training of one network.
 
@@ -57,7 +57,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
-        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
+        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution; LeNet's is 20.
         dropout: before the last layer, and half of it before the one before.
@@ -68,11 +68,11 @@ def recipe(
         weight_decay: of Adam.
         domain: weight of the loss that tells the domains apart; at the paper's 1, Adam forgets the source's classes.
         ramp: how steeply the strength of the reversal grows from 0 to 1 over the training.
-        certainty_weight: weight of the target's images being of one class each, and of every class; 0 is the paper.
-        warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
+        lambda_infomax: weight of the target's images being of one class each, and of every class; 0 is the paper.
+        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
     images = digits(
-        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, padding=padding
     )
     model = models.spec(
         "classifier",
@@ -84,7 +84,7 @@ def recipe(
     terms = [
         classify("a"),
         domain * reversal("a", "b", strength=Ramp(ramp)),
-        certainty_weight * certainty("b", balance=0.5, strength=Ramp(ramp)),
+        lambda_infomax * infomax("b", balance=0.5, strength=Ramp(ramp)),
     ]
     return Recipe(
         model=model,
@@ -93,7 +93,7 @@ def recipe(
         steps=steps,
         batch=batch,
         flip=False,
-        warp=warp * Warp(turn=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
+        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )

@@ -12,9 +12,9 @@ from typing import Literal
 
 from unitkit import (
     Adam,
+    Affine,
     Player,
     Recipe,
-    Warp,
     Watch,
     accuracy,
     classify,
@@ -22,11 +22,11 @@ from unitkit import (
     digits,
     discriminators,
     encoders,
-    fool_ways,
     generators,
-    judge_ways,
     l2,
     models,
+    multiclass_gan_d,
+    multiclass_gan_g,
     total_variation,
 )
 from unitkit.data.digits import Look
@@ -39,7 +39,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
-    margin: bool = True,
+    padding: bool = True,
     size: int = 32,
     width: int = 16,
     features: int = 32,
@@ -58,7 +58,7 @@ def recipe(
     identity: float = 15.0,
     smooth: float = 0.0,
     translated_classes: float = 1.0,
-    warp: float = 1.0,
+    affine: float = 1.0,
 ) -> Recipe:
     """DTN from one domain of digits into another, with classes of the source alone.
 
@@ -68,7 +68,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
-        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
+        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels before the last convolution of the generator.
         features: channels after the first convolution of f.
@@ -87,22 +87,24 @@ def recipe(
         identity: weight of the target's images coming out as they went in, the paper's beta.
         smooth: weight of the total variation, the paper's gamma.
         translated_classes: weight of the classes of translated source images.
-        warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
+        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
     images = digits(
-        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, padding=padding
     )
     model = models.spec(
         "dtn",
         channels=images.channels,
         encoder=encoders.spec("lenet", width=features),
-        generator=generators.spec("conv32", width=width, start="kaiming"),
-        discriminator=discriminators.spec("lenet", width=discriminator_width, classes=10, ways=3, dropout=dropout),
+        generator=generators.spec("conv32", width=width, init="kaiming"),
+        discriminator=discriminators.spec(
+            "lenet", width=discriminator_width, classes=10, gan_classes=3, dropout=dropout
+        ),
     )
 
     l_f = [classify("a")]
-    l_judge = [judge_weight * judge_ways("ab", "bb", "b"), translated_classes * classify("ab")]
-    l_fool = [gan_weight * fool_ways("ab", way=2), gan_weight * fool_ways("bb", way=2)]
+    l_gan_d = [judge_weight * multiclass_gan_d("ab", "bb", "b"), translated_classes * classify("ab")]
+    l_gan_g = [gan_weight * multiclass_gan_g("ab", target=2), gan_weight * multiclass_gan_g("bb", target=2)]
     l_const = [constant * constancy("a", "ab")]
     l_tid = [identity * l2("bb", "b")]
     l_tv = [smooth * total_variation("ab"), smooth * total_variation("bb")]
@@ -114,14 +116,14 @@ def recipe(
         model=model,
         players=[
             Player("features", ["encoders", "classifiers"], l_f, adam(lr), until=pretrain),
-            Player("discriminator", ["discriminators"], l_judge, adam(discriminator_lr), since=pretrain),
-            Player("generator", ["generators"], l_fool + l_const + l_tid + l_tv, adam(lr), since=pretrain),
+            Player("discriminator", ["discriminators"], l_gan_d, adam(discriminator_lr), since=pretrain),
+            Player("generator", ["generators"], l_gan_g + l_const + l_tid + l_tv, adam(lr), since=pretrain),
         ],
         data=images,
         steps=steps,
         batch=batch,
         flip=False,
-        warp=warp * Warp(turn=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
+        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a"), accuracy("ab")],
         # accuracy(a) stands still once f is fixed: translations of the source choose the best step.
         watch=Watch([accuracy("ab"), accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),

@@ -8,7 +8,7 @@ Nothing of the target is used in training. `accuracy(b)` is what every method mu
 
 from typing import Literal
 
-from unitkit import Adam, Player, Recipe, Warp, Watch, accuracy, classify, digits, discriminators, models, sharing
+from unitkit import Adam, Affine, Player, Recipe, Watch, accuracy, classify, digits, discriminators, models, sharing
 from unitkit.data.digits import Look
 
 
@@ -18,7 +18,7 @@ def recipe(
     source: Look = "rendered",
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
-    margin: bool = True,
+    padding: bool = True,
     size: int = 32,
     width: int = 20,
     dropout: float = 0.5,
@@ -27,7 +27,7 @@ def recipe(
     lr: float = 1e-3,
     decay: float = 0.5,
     weight_decay: float = 0.0,
-    warp: float = 1.0,
+    affine: float = 1.0,
 ) -> Recipe:
     """A classifier trained on the source alone.
 
@@ -36,7 +36,7 @@ def recipe(
         source: the domain whose classes the training sees: mnist, usps, svhn, rendered or printed.
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
-        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
+        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution; LeNet's is 20.
         dropout: before the last layer, and half of it before the one before.
@@ -45,9 +45,9 @@ def recipe(
         lr: learning rate.
         decay: the share of the steps, at the end, in which learning rates fall to 0.
         weight_decay: of Adam.
-        warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
+        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
-    images = digits(size=size, source=source, target=target, folder=data, protocol=protocol, margin=margin)
+    images = digits(size=size, source=source, target=target, folder=data, protocol=protocol, padding=padding)
     model = models.spec(
         "classifier",
         channels=images.channels,
@@ -62,7 +62,7 @@ def recipe(
         steps=steps,
         batch=batch,
         flip=False,
-        warp=warp * Warp(turn=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
+        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )

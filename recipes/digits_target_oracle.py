@@ -9,7 +9,7 @@ method without them should pass.
 
 from typing import Literal
 
-from unitkit import Adam, Player, Recipe, Warp, Watch, accuracy, classify, digits, discriminators, models, sharing
+from unitkit import Adam, Affine, Player, Recipe, Watch, accuracy, classify, digits, discriminators, models, sharing
 from unitkit.data.digits import Look
 
 
@@ -18,7 +18,7 @@ def recipe(
     data: str | None = None,
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
-    margin: bool = True,
+    padding: bool = True,
     size: int = 32,
     width: int = 20,
     dropout: float = 0.5,
@@ -27,7 +27,7 @@ def recipe(
     lr: float = 1e-3,
     decay: float = 0.5,
     weight_decay: float = 0.0,
-    warp: float = 1.0,
+    affine: float = 1.0,
 ) -> Recipe:
     """A classifier trained on the target with its classes.
 
@@ -35,7 +35,7 @@ def recipe(
         data: folder with the files of mnist, usps or svhn; none takes them from the cache, or downloads them there.
         target: the domain: mnist, usps, svhn, rendered or printed.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
-        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
+        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution; LeNet's is 20.
         dropout: before the last layer, and half of it before the one before.
@@ -44,9 +44,9 @@ def recipe(
         lr: learning rate.
         decay: the share of the steps, at the end, in which learning rates fall to 0.
         weight_decay: of Adam.
-        warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
+        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
-    images = digits(size=size, source=target, target=target, folder=data, protocol=protocol, margin=margin)
+    images = digits(size=size, source=target, target=target, folder=data, protocol=protocol, padding=padding)
     model = models.spec(
         "classifier",
         channels=images.channels,
@@ -61,7 +61,7 @@ def recipe(
         steps=steps,
         batch=batch,
         flip=False,
-        warp=warp * Warp(turn=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
+        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )

@@ -12,27 +12,27 @@ from typing import Literal
 
 from unitkit import (
     Adam,
+    Affine,
     Player,
     Ramp,
     Recipe,
-    Warp,
     Watch,
     accuracy,
-    certainty,
     classify,
     cycle,
     digits,
     discriminators,
     encoders,
+    feature_matching,
     gan,
     generators,
-    match,
+    infomax,
     models,
     sharing,
     vae,
 )
 from unitkit.data.digits import Look
-from unitkit.losses import Form
+from unitkit.losses import Mode
 
 
 def recipe(
@@ -42,7 +42,7 @@ def recipe(
     target: Look = "printed",
     protocol: Literal["full", "sampled"] = "full",
     invert: bool = False,
-    margin: bool = True,
+    padding: bool = True,
     size: int = 32,
     width: int = 6,
     blocks: int = 2,
@@ -66,9 +66,9 @@ def recipe(
     source_classes: float = 1.0,
     translated_classes: float = 1.0,
     matching: float = 1e-3,
-    certainty_weight: float = 0.3,
-    form: Form = "least-squares",
-    warp: float = 1.0,
+    lambda_infomax: float = 0.3,
+    mode: Mode = "least-squares",
+    affine: float = 1.0,
 ) -> Recipe:
     """UNIT between two domains of digits, with classes of the source alone.
 
@@ -78,7 +78,7 @@ def recipe(
         target: the domain without classes.
         protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
         invert: give the target's training images twice, also inverted, as the released code does for mnist.
-        margin: give images of usps the empty margin that mnist's have, so that digits are of one size in both.
+        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
         size: side of the images; these networks take 32.
         width: channels after the first convolution of encoders and generators.
         blocks: residual blocks of an encoder, and of a generator.
@@ -102,14 +102,14 @@ def recipe(
         source_classes: weight of the classes of real source images.
         translated_classes: weight of the classes of translated source images; 0 is the paper.
         matching: weight of the difference in features of the two images of one code.
-        certainty_weight: weight of the target's images being of one class each, and of every class; 0 is the paper.
-        form: of the GAN loss: non-saturating, saturating, least-squares or hinge.
-        warp: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
+        lambda_infomax: weight of the target's images being of one class each, and of every class; 0 is the paper.
+        mode: of the GAN loss: non-saturating, saturating, least-squares or hinge.
+        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
     """
     images = digits(
-        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, margin=margin
+        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, padding=padding
     )
-    tower = {"width": width, "blocks": blocks, "norm": True, "start": "kaiming"}
+    tower = {"width": width, "blocks": blocks, "norm": True, "init": "kaiming"}
     model = models.spec(
         "unit",
         channels=images.channels,
@@ -127,15 +127,15 @@ def recipe(
     )
 
     l_vae = vae("a", "b", kl=kl, likelihood=reconstruction)
-    l_judge = gan("ab", "ba", weight=judge_weight, form=form).judge
-    l_fool = gan("ab", "ba", weight=gan_weight, form=form).fool
+    l_gan_d = gan("ab", "ba", weight=judge_weight, mode=mode).d
+    l_gan_g = gan("ab", "ba", weight=gan_weight, mode=mode).g
     l_cc = cycle("aba", "bab", kl=kl if cycle_weight else 0, likelihood=cycle_weight)
     l_class = [
         source_classes * classify("a"),
         translated_classes * classify("ab"),
-        certainty_weight * certainty("b", balance=0.5, strength=Ramp(10)),
+        lambda_infomax * infomax("b", balance=0.5, strength=Ramp(10)),
     ]
-    l_match = [matching * match(*pair, reduce="sum") for pair in (("ab", "aa"), ("ba", "bb"))]
+    l_match = [matching * feature_matching(*pair, reduce="sum") for pair in (("ab", "aa"), ("ba", "bb"))]
 
     def adam(lr: float) -> Adam:
         return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, decay=decay)
@@ -143,20 +143,20 @@ def recipe(
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_judge + l_class + l_match, adam(discriminator_lr)),
-            Player("generator", ["encoders", "generators"], l_vae + l_fool + l_cc, adam(lr)),
+            Player("discriminator", ["discriminators"], l_gan_d + l_class + l_match, adam(discriminator_lr)),
+            Player("generator", ["encoders", "generators"], l_vae + l_gan_g + l_cc, adam(lr)),
         ],
         data=images,
         steps=steps,
         batch=batch,
         flip=False,
-        warp=warp * Warp(turn=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
+        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a"), accuracy("ab")],
         watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
     )
 
 
 presets = {
-    # Only the terms that the paper has: no classes of translations, no certainty.
-    "plain": {"translated_classes": 0.0, "certainty_weight": 0.0},
+    # Only the terms that the paper has: no classes of translations, no infomax.
+    "plain": {"translated_classes": 0.0, "lambda_infomax": 0.0},
 }

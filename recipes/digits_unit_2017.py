@@ -17,12 +17,12 @@ from unitkit import (
     digits,
     discriminators,
     encoders,
-    fool,
+    feature_matching,
+    gan_d,
+    gan_g,
     generators,
-    judge,
     kl,
     l2,
-    match,
     models,
     sharing,
 )
@@ -83,17 +83,17 @@ def recipe(
 
     l_kl = [kl_weight * kl(domain, reduce="sum") for domain in ("a", "b")]
     l_reconstruction = [reconstruction * pixels * l2(path, path[0]) for path in ("aa", "bb")]
-    l_judge = [gan_weight * judge("a", "ba", "aa"), gan_weight * judge("b", "ab", "bb")]
-    l_fool = [0.5 * gan_weight * fool(path) for path in ("ba", "aa", "ab", "bb")]
+    l_gan_d = [gan_weight * gan_d("a", "ba", "aa"), gan_weight * gan_d("b", "ab", "bb")]
+    l_gan_g = [0.5 * gan_weight * gan_g(path) for path in ("ba", "aa", "ab", "bb")]
     l_class = [source_classes * classify("a")]
-    l_match = [matching * match(*pair, reduce="sum") for pair in (("ab", "aa"), ("ba", "bb"))]
+    l_match = [matching * feature_matching(*pair, reduce="sum") for pair in (("ab", "aa"), ("ba", "bb"))]
 
     adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_judge + l_class + l_match, adam),
-            Player("generator", ["encoders", "generators"], l_kl + l_reconstruction + l_fool, adam),
+            Player("discriminator", ["discriminators"], l_gan_d + l_class + l_match, adam),
+            Player("generator", ["encoders", "generators"], l_kl + l_reconstruction + l_gan_g, adam),
         ],
         data=images,
         steps=steps,

@@ -16,20 +16,20 @@ from unitkit import (
     Recipe,
     UserError,
     attribute_success,
-    counterpart,
     cycle,
     discriminators,
     diversity,
     encoders,
     gan,
     generators,
+    ground_truth,
     models,
     open_data,
     psnr,
     sharing,
     vae,
 )
-from unitkit.losses import Form
+from unitkit.losses import Mode
 
 
 def recipe(
@@ -59,8 +59,8 @@ def recipe(
     kl: float = 0.01,
     likelihood: float = 10.0,
     adversarial: float = 0.5,
-    form: Form = "least-squares",
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    mode: Mode = "least-squares",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
     flip: bool = True,
     crop: int = 0,
 ) -> Recipe:
@@ -69,7 +69,7 @@ def recipe(
     Args:
         data: a data source such as portraits, a folder with two labels, or two locations with a comma between.
         labels: the two domains, a first, such as neutral,smiling; needed where the data hold more.
-        channels: 1 makes all images grey, 3 all of them RGB; without it a domain of grey pictures has 1.
+        channels: 1 makes all images grey, 3 all of them RGB; without it a domain of grey images has 1.
         size: side of the images, or height and width as 48x64.
         width: channels after the first convolution of encoders and discriminators.
         blocks: residual blocks of an encoder, and of a generator.
@@ -92,8 +92,8 @@ def recipe(
         kl: weight of the posteriors against N(0, I), the paper's lambda 1 and 3.
         likelihood: weight of reconstructions and cycles, the paper's lambda 2 and 4.
         adversarial: weight of the GAN loss, the paper's lambda 0.
-        form: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
-        start: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
+        mode: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
+        init: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
         flip: mirror each training image with probability 1/2.
         crop: shift each training image by up to this many pixels in all.
     """
@@ -102,7 +102,7 @@ def recipe(
         raise UserError(
             f"one encoder cannot read grey and colour ({source.channels}): give channels=3 or one_encoder=no"
         )
-    tower = {"width": width, "blocks": blocks, "norm": norm, "dropout": dropout, "start": start}
+    tower = {"width": width, "blocks": blocks, "norm": norm, "dropout": dropout, "init": init}
     depth = {"front": 2, "back": layers - 2} if discriminator == "coupled" else {"layers": layers}
 
     model = models.spec(
@@ -110,7 +110,7 @@ def recipe(
         channels=source.channels,
         encoder=encoders.spec("residual", **tower, downs=downs),
         generator=generators.spec("residual", **tower, ups=downs, kernel=kernel),
-        discriminator=discriminators.spec(discriminator, width=discriminator_width or width, start=start, **depth),
+        discriminator=discriminators.spec(discriminator, width=discriminator_width or width, init=init, **depth),
         sharing=sharing.spec(
             "tie",
             encoder=1 + downs + blocks if one_encoder else shared,
@@ -120,10 +120,10 @@ def recipe(
     )
 
     l_vae = vae("a", "b", kl=kl, likelihood=likelihood)
-    l_gan = gan("ab", "ba", weight=adversarial, form=form)
+    l_gan = gan("ab", "ba", weight=adversarial, mode=mode)
     l_cc = cycle("aba", "bab", kl=kl, likelihood=likelihood)
 
-    judged = [counterpart(path) for path in ("ab", "ba")]
+    judged = [ground_truth(path) for path in ("ab", "ba")]
     if not source.truth:  # a classifier judges: reconstructions and cycles alone are best of an identity map
         judged = [*map(attribute_success, ("ab", "ba")), *map(diversity, ("ab", "ba"))]
 
@@ -133,8 +133,8 @@ def recipe(
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_gan.judge, adam(discriminator_lr or lr)),
-            Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam(lr)),
+            Player("discriminator", ["discriminators"], l_gan.d, adam(discriminator_lr or lr)),
+            Player("generator", ["encoders", "generators"], l_vae + l_gan.g + l_cc, adam(lr)),
         ],
         data=source,
         steps=steps,
@@ -164,8 +164,8 @@ released = {
     "kl": 0.1,
     "likelihood": 100.0,
     "adversarial": 10.0,
-    "form": "non-saturating",
-    "start": "gaussian",
+    "mode": "non-saturating",
+    "init": "gaussian",
 }
 presets = {
     # Photographs of faces, 64 pixels: discriminators that see the whole face, and less weight on likeness.

@@ -1,4 +1,4 @@
-"""UNIT on maps: aerial pictures (a) <-> street maps (b), trained unpaired and scored against the true counterparts.
+"""UNIT on maps: aerial images (a) <-> street maps (b), trained unpaired and scored against the ground truth.
 
 unitkit train recipes/unit_maps.py
 unitkit train recipes/unit_maps.py data=FOLDER         # FOLDER/{train,val}/{satellite,map}/, equal names are pairs
@@ -27,7 +27,7 @@ from unitkit import (
     sharing,
     vae,
 )
-from unitkit.losses import Form
+from unitkit.losses import Mode
 
 
 def recipe(
@@ -53,16 +53,16 @@ def recipe(
     l0: float = 1.0,
     l1: float = 0.01,
     l2: float = 10.0,
-    form: Form = "least-squares",
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    mode: Mode = "least-squares",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
     flip: bool = True,
     crop: int = 0,
 ) -> Recipe:
-    """UNIT between aerial pictures and street maps.
+    """UNIT between aerial images and street maps.
 
     Args:
         data: terrain (rendered), or aligned data: a folder whose held-out images of equal names are one place.
-        labels: the two domains, the aerial pictures first.
+        labels: the two domains, the aerial images first.
         size: side of the images, or height and width as 48x64.
         width: channels after the first convolution of encoders and, where not said otherwise, discriminators.
         blocks: residual blocks of an encoder, and of a generator.
@@ -82,26 +82,26 @@ def recipe(
         l0: weight of the GAN loss, the paper's lambda 0.
         l1: weight of the posteriors against N(0, I), the paper's lambda 1, and 3 in the cycle.
         l2: weight of the reconstructions, the paper's lambda 2, and 4 in the cycle.
-        form: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
-        start: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
+        mode: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
+        init: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
         flip: mirror each training image with probability 1/2.
         crop: shift each training image by up to this many pixels in all.
     """
     source = open_data(data, size=size, domains=2, labels=labels, aligned=True)
     blocks_shared = shared if constraint in ("both", "sharing") else 0
     cycle_weight = 1.0 if constraint in ("both", "cycle") else 0.0
-    tower = {"width": width, "blocks": blocks, "norm": norm, "start": start}
+    tower = {"width": width, "blocks": blocks, "norm": norm, "init": init}
     model = models.spec(
         "unit",
         channels=source.channels,
         encoder=encoders.spec("residual", **tower, downs=downs),
         generator=generators.spec("residual", **tower, ups=downs, kernel=kernel),
-        discriminator=discriminators.spec("strided", width=discriminator_width or width, start=start, layers=layers),
+        discriminator=discriminators.spec("strided", width=discriminator_width or width, init=init, layers=layers),
         sharing=sharing.spec("tie", encoder=blocks_shared, generator=blocks_shared),
     )
 
     l_vae = vae("a", "b", kl=l1, likelihood=l2)
-    l_gan = gan("ab", "ba", weight=l0, form=form)
+    l_gan = gan("ab", "ba", weight=l0, mode=mode)
     l_cc = cycle("aba", "bab", kl=cycle_weight * l1, likelihood=cycle_weight * l2)
 
     def adam(lr: float) -> Adam:
@@ -110,8 +110,8 @@ def recipe(
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_gan.judge, adam(discriminator_lr or lr)),
-            Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam(lr)),
+            Player("discriminator", ["discriminators"], l_gan.d, adam(discriminator_lr or lr)),
+            Player("generator", ["encoders", "generators"], l_vae + l_gan.g + l_cc, adam(lr)),
         ],
         data=source,
         steps=steps,

@@ -17,20 +17,20 @@ from unitkit import (
     Player,
     Recipe,
     attribute_success,
-    counterpart,
     cycle,
     discriminators,
     diversity,
     encoders,
     gan,
     generators,
+    ground_truth,
     models,
     open_data,
     psnr,
     sharing,
     vae,
 )
-from unitkit.losses import Form
+from unitkit.losses import Mode
 
 
 def recipe(
@@ -55,8 +55,8 @@ def recipe(
     kl: float = 0.01,
     likelihood: float = 10.0,
     adversarial: float = 0.5,
-    form: Form = "least-squares",
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    mode: Mode = "least-squares",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
     flip: bool = True,
     crop: int = 0,
 ) -> Recipe:
@@ -83,8 +83,8 @@ def recipe(
         kl: weight of the posteriors against N(0, I); the paper has 0.1.
         likelihood: weight of reconstructions and cycles; the paper has 100.
         adversarial: weight of the GAN loss; the paper has 10.
-        form: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
-        start: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
+        mode: of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge.
+        init: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
         flip: mirror each training image with probability 1/2.
         crop: shift each training image by up to this many pixels.
     """
@@ -96,17 +96,17 @@ def recipe(
     model = models.spec(
         "unit",
         channels=source.channels,
-        encoder=encoders.spec("residual", width=width, blocks=blocks, downs=downs, start=start),
-        generator=generators.spec("residual", width=width, blocks=blocks, ups=downs, kernel=kernel, start=start),
-        discriminator=discriminators.spec("strided", width=width, layers=layers, start=start),
+        encoder=encoders.spec("residual", width=width, blocks=blocks, downs=downs, init=init),
+        generator=generators.spec("residual", width=width, blocks=blocks, ups=downs, kernel=kernel, init=init),
+        discriminator=discriminators.spec("strided", width=width, layers=layers, init=init),
         sharing=sharing.spec("tie", encoder=1 + downs + blocks if one_encoder else shared, generator=shared),
     )
 
     l_vae = vae(*letters, kl=kl, likelihood=likelihood)
-    l_gan = gan(*translations, weight=adversarial, form=form)
+    l_gan = gan(*translations, weight=adversarial, mode=mode)
     l_cc = cycle(*cycles, kl=kl, likelihood=likelihood)
 
-    judged = [counterpart(path) for path in translations]
+    judged = [ground_truth(path) for path in translations]
     if not source.truth:  # a classifier judges: reconstructions and cycles alone are best of an identity map
         judged = [*map(attribute_success, translations), *map(diversity, translations)]
 
@@ -116,8 +116,8 @@ def recipe(
     return Recipe(
         model=model,
         players=[
-            Player("discriminator", ["discriminators"], l_gan.judge, adam(discriminator_lr)),
-            Player("generator", ["encoders", "generators"], l_vae + l_gan.fool + l_cc, adam(lr)),
+            Player("discriminator", ["discriminators"], l_gan.d, adam(discriminator_lr)),
+            Player("generator", ["encoders", "generators"], l_vae + l_gan.g + l_cc, adam(lr)),
         ],
         data=source,
         steps=steps,

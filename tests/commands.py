@@ -145,7 +145,7 @@ def start(
 
 
 def run(log: Path, *words: object, **options: Any) -> Answer:
-    """`start`, and wait for the end."""
+    """`init`, and wait for the end."""
     return start(log, *words, **options).wait()
 
 

@@ -38,7 +38,7 @@ def images(array: np.ndarray) -> ImageArray:
 
 def figures(metric: metrics.Metric, **sets: np.ndarray) -> dict[str, float]:
     """What a metric finds on plain sets."""
-    found: dict[str, float] = metrics.score([metric], {name: images(array) for name, array in sets.items()})[
+    found: dict[str, float] = metrics.evaluate_images([metric], {name: images(array) for name, array in sets.items()})[
         metric.name
     ]["figures"]
     return found

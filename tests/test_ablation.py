@@ -197,10 +197,10 @@ def test_a_cell_measured_anew_on_a_few_images_keeps_its_figure(tiny: Path, tmp_p
     (cell,) = ablation.cells
     before = ablation.figure(cell)
     run, metric = out / cell.folder, "psnr(aa, a)"
-    for words in (("--most", 1), ("--metrics", metric), ("--most", 1)):
+    for words in (("--max-images", 1), ("--metrics", metric), ("--max-images", 1)):
         assert unitkit("evaluate", run, *words, "--device", "cpu").status == 0
     # As a newcomer in the folder would type it: a checkpoint by a relative path is still that step, and not the best.
     step = os.path.relpath(run / "checkpoints" / "step-00000002")
-    assert unitkit("evaluate", step, "--most", 2, "--device", "cpu").status == 0
+    assert unitkit("evaluate", step, "--max-images", 2, "--device", "cpu").status == 0
     assert {entry["checkpoint"] for entry in ablation.run(cell).evaluations()} == {"step-00000002"}
     assert ablation.figure(cell) == before is not None and ablation.done(cell)

@@ -153,17 +153,17 @@ def test_values_with_commas_are_explained(tiny: Path, tmp_path: Path) -> None:
         ("pixel_accuracy", ("pixel_accuracy(ab, b)", "")),
         ("pixel_accuracy.euclidean", ("pixel_accuracy(ab, b)", "euclidean")),
         ("pixel_accuracy(ab,b).euclidean", ("pixel_accuracy(ab, b)", "euclidean")),
-        ("counterpart(ab).all.translation.psnr", ("counterpart(ab)", "all.translation.psnr")),
+        ("ground_truth(ab).all.translation.psnr", ("ground_truth(ab)", "all.translation.psnr")),
         ("psnr(aa, a)", ("psnr(aa, a)", "")),
     ],
 )
 def test_the_main_metric(wanted: str | None, found: tuple[str, str]) -> None:
-    assert choose_metric(wanted, ["pixel_accuracy(ab, b)", "psnr(aa, a)", "psnr(bb, b)", "counterpart(ab)"]) == found
+    assert choose_metric(wanted, ["pixel_accuracy(ab, b)", "psnr(aa, a)", "psnr(bb, b)", "ground_truth(ab)"]) == found
 
 
 @pytest.mark.parametrize("figure", ["", "p.s.n.r", "of (all), 50 %", "a/b=c", "ψ.l1", "x)."])
 def test_names_of_metrics_and_figures_are_data(figure: str) -> None:
-    names = ["frechet(ab, b, weights=/a/b.c(d).pth)", "frechet(ab, b)", "counterpart(ab)"]
+    names = ["frechet(ab, b, weights=/a/b.c(d).pth)", "frechet(ab, b)", "ground_truth(ab)"]
     for name in names:
         found = choose_metric(f"{name}.{figure}" if figure else name, names)
         assert found == (name, figure.replace(" ", ""))

@@ -260,7 +260,7 @@ class Page(HTMLParser):
         if tag == "tr":
             self.rows.append(0)
         for name, value in attrs:
-            if name in ("src", "href", "xlink:href") and not (value or "").startswith(("data:", "#")):
+            if name in ("src", "href", "xweights:href") and not (value or "").startswith(("data:", "#")):
                 self.loads.append(value or "")
         if tag == "img":
             self.rows[-1] += 1
@@ -270,15 +270,15 @@ def test_the_page_is_one_file_and_escapes_labels(grid: Path) -> None:
     text = (grid / "ablation.html").read_text("utf-8")
     page = Page()
     page.feed(text)
-    assert not page.loads and not page.tags & {"script", "link", "iframe", "i", "b"} and "svg" in page.tags
+    assert not page.loads and not page.tags & {"script", "weights", "iframe", "i", "b"} and "svg" in page.tags
     assert "<!DOCTYPE svg" not in text and "name=a|&lt;i&gt;b" in text and "it &lt;b&gt;broke" in text
-    assert [count for count in page.rows if count] == [8, 8, 8]  # input, counterpart, six settings; three pictures
+    assert [count for count in page.rows if count] == [8, 8, 8]  # input, ground_truth, six settings; three pictures
 
 
 def test_pictures_are_of_the_first_seed_that_is_done(grid: Path) -> None:
     heads = [head for head, _ in strip(read_findings(grid)).columns]
     assert (
-        heads[:2] == ["input", "true counterpart"] and heads[2] == "shared=2, name=zebra (seed 0)" and len(heads) == 8
+        heads[:2] == ["input", "true ground_truth"] and heads[2] == "shared=2, name=zebra (seed 0)" and len(heads) == 8
     )
 
 
@@ -287,7 +287,7 @@ def test_a_model_that_cannot_be_loaded_leaves_a_note(cell: Path, tmp_path: Path)
     (out / "shared=0" / "seed-0" / "checkpoints" / "step-00000002" / "model.safetensors").write_bytes(b"rubbish")
     write_ablation_report(out)
     found = strip(read_findings(out))
-    assert [head for head, _ in found.columns] == ["input", "true counterpart", "shared=1 (seed 0)"]
+    assert [head for head, _ in found.columns] == ["input", "true ground_truth", "shared=1 (seed 0)"]
     assert len(found.notes) == 1 and found.notes[0].startswith("shared=0 (seed 0) is left out of the pictures: cannot")
     assert "left out of the pictures" in (out / "ablation.html").read_text()
 

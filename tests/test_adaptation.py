@@ -1,4 +1,4 @@
-"""Domain adaptation: each loss against its formula, models without encoders, phases and ramps, accuracy, warps."""
+"""Domain adaptation: each loss against its formula, models without encoders, phases and ramps, accuracy, affine."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from torch.nn.functional import softplus
 
 from unitkit import (
     Adam,
+    Affine,
     Player,
     Ramp,
     Recipe,
     Trainer,
-    Warp,
     Watch,
     accuracy,
-    certainty,
     classify,
     constancy,
     digits,
     discriminators,
     encoders,
-    fool,
-    fool_ways,
+    feature_matching,
+    gan_d,
+    gan_g,
     generators,
-    judge,
-    judge_ways,
+    infomax,
     l2,
-    match,
     metrics,
     models,
-    pull,
+    multiclass_gan_d,
+    multiclass_gan_g,
     reversal,
     sharing,
     total_variation,
+    weight_distance,
 )
 from unitkit.check import check
 from unitkit.losses import Classes, Features, Posterior, Term, reverse
@@ -109,16 +109,16 @@ def test_each_loss_is_its_formula() -> None:
     right = -np.mean([math.log(p[i, c]) for i, c in enumerate(truth.tolist())])
     assert classify.function(Classes(logits, truth)).item() == pytest.approx(right)
     each = np.mean([_entropy(row) for row in p])
-    unsure = certainty.function(Classes(logits, None), balance=0.5, strength=0.2).item()
+    unsure = infomax.function(Classes(logits, None), balance=0.5, strength=0.2).item()
     assert unsure == pytest.approx(0.2 * (each - 0.5 * _entropy(p.mean(axis=0))))
-    sure = certainty.function(Classes(1e4 * torch.eye(3), None))  # each certain, all classes equal: -log 3
+    sure = infomax.function(Classes(1e4 * torch.eye(3), None))  # each certain, all classes equal: -log 3
     assert sure.item() == pytest.approx(-math.log(3))
 
     x, y = random(2, 5), random(2, 5, seed=1)
     one, other = (Features(each, lambda top: (top,)) for each in (x, y))
-    assert match.function(one, other).item() == pytest.approx(((x - y) ** 2).mean().item())
-    assert match.function(one, other, norm="l1").item() == pytest.approx((x - y).abs().mean().item())
-    assert match.function(one, other, reduce="sum").item() == pytest.approx(((x - y) ** 2).sum().item() / 2)
+    assert feature_matching.function(one, other).item() == pytest.approx(((x - y) ** 2).mean().item())
+    assert feature_matching.function(one, other, norm="l1").item() == pytest.approx((x - y).abs().mean().item())
+    assert feature_matching.function(one, other, reduce="sum").item() == pytest.approx(((x - y) ** 2).sum().item() / 2)
 
     codes = [Posterior(random(2, 3, 1, 1, seed=s), None, random(2, 3, 1, 1, seed=s + 5)) for s in (0, 1)]
     assert constancy.function(*codes).item() == pytest.approx((codes[0].mean - codes[1].mean).square().mean().item())
@@ -138,8 +138,8 @@ def test_each_loss_is_its_formula() -> None:
 
     maps = [(random(2, 3, 2, 2, seed=s),) for s in range(3)]
     logs = [m[0].log_softmax(dim=1) for m in maps]
-    assert judge_ways.function(*maps).item() == pytest.approx(-sum(logs[way][:, way].mean().item() for way in range(3)))
-    assert fool_ways.function(maps[0], way=2).item() == pytest.approx(-logs[0][:, 2].mean().item())
+    assert multiclass_gan_d.function(*maps).item() == pytest.approx(-sum(logs[i][:, i].mean().item() for i in range(3)))
+    assert multiclass_gan_g.function(maps[0], target=2).item() == pytest.approx(-logs[0][:, 2].mean().item())
 
 
 # Recipes without classes, wrong readings
@@ -181,7 +181,7 @@ def test_classes_of_the_target_cannot_be_read() -> None:
         from unitkit import open_data
 
         portraits = open_data("portraits", size=32)
-        recipe = classifier([certainty("a")], evaluate=[accuracy("a")])
+        recipe = classifier([infomax("a")], evaluate=[accuracy("a")])
         wide = models.spec("classifier", **{**recipe.model.arguments, "channels": portraits.channels})
         check(replace(recipe, model=wide, data=portraits))
 
@@ -189,7 +189,7 @@ def test_classes_of_the_target_cannot_be_read() -> None:
 def test_heads_that_do_not_fit_the_terms_are_refused() -> None:
     recipe = classifier([classify("a")])
     few_classes = discriminators.spec("lenet", width=4, classes=5)
-    with pytest.raises(UserError, match=r"'class:a' tells 5 classes, and the data have 10"):
+    with pytest.raises(UserError, match=r"'class:a' has 5 classes, and the data have 10"):
         check(
             replace(recipe, model=models.spec("classifier", **{**recipe.model.arguments, "discriminator": few_classes}))
         )
@@ -220,7 +220,7 @@ def cogan(shared: int = 2) -> Any:
     return models.spec(
         "cogan",
         channels={"a": 1, "b": 3},
-        generator=generators.spec("conv32", width=4, start="kaiming"),
+        generator=generators.spec("conv32", width=4, init="kaiming"),
         discriminator=discriminators.spec("lenet", width=4, classes=10),
         sharing=sharing.spec("tie", generator=shared, discriminator=2),
         latent=8,
@@ -264,16 +264,23 @@ def dtn(steps: int = 8) -> Recipe:
             "dtn",
             channels=images.channels,
             encoder=encoders.spec("lenet", width=4, code=8),
-            generator=generators.spec("conv32", width=4, start="kaiming"),
-            discriminator=discriminators.spec("lenet", width=4, classes=10, ways=3),
+            generator=generators.spec("conv32", width=4, init="kaiming"),
+            discriminator=discriminators.spec("lenet", width=4, classes=10, gan_classes=3),
         ),
         players=[
             Player("features", ["encoders", "classifiers"], [classify("a")], Adam(lr=1e-2), until=0.5),
             Player(
-                "discriminator", ["discriminators"], [judge_ways("ab", "bb", "b"), classify("ab")], Adam(), since=0.5
+                "discriminator",
+                ["discriminators"],
+                [multiclass_gan_d("ab", "bb", "b"), classify("ab")],
+                Adam(),
+                since=0.5,
             ),
             Player(
-                "generator", ["generators"], [fool_ways("ab", way=2), constancy("a", "ab"), l2("bb", "b")], since=0.5
+                "generator",
+                ["generators"],
+                [multiclass_gan_g("ab", target=2), constancy("a", "ab"), l2("bb", "b")],
+                since=0.5,
             ),
         ],
         data=images,
@@ -331,7 +338,7 @@ def test_dtn_has_one_feature_function_and_translates_into_one_domain() -> None:
     torch.testing.assert_close(readings["class:a"].logits, model.classifiers["a"](f))
     torch.testing.assert_close(readings["ab"], model.generators["b"](f))
     torch.testing.assert_close(readings["code:ab"].mean, model.encoders["a"](readings["ab"]))
-    assert torch.equal(readings["class:ab"].truth, batch["label:a"]) and readings["score:ab"][0].shape == (2, 3, 1, 1)
+    assert torch.equal(readings["class:ab"].actual, batch["label:a"]) and readings["score:ab"][0].shape == (2, 3, 1, 1)
     with pytest.raises(UserError, match="there is no domain 'c' to translate into"):
         models.spec("dtn", **{**dtn().model.arguments, "into": "c"}).build()
     with pytest.raises(UserError, match="one encoder sees all domains, so they need the same channels"):
@@ -457,29 +464,29 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_a_warp_moves_images_as_it_says() -> None:
     images = torch.rand(4, 1, 12, 16)
-    torch.testing.assert_close(Warp()(images, generator()), images, atol=1e-5, rtol=0)
-    assert Warp(shear=0.1) and not Warp() and not 0 * Warp(turn=20)
-    assert torch.equal(Warp(turn=20)(images, generator()), Warp(turn=20)(images, generator()))
-    assert not torch.equal(Warp(turn=20)(images, generator()), Warp(turn=20)(images, generator(1)))
-    assert 0.5 * Warp(turn=20, scale=0.5, shift=0.1) == Warp(turn=10, scale=0.25, shift=0.05)
+    torch.testing.assert_close(Affine()(images, generator()), images, atol=1e-5, rtol=0)
+    assert Affine(shear=0.1) and not Affine() and not 0 * Affine(rotate=20)
+    assert torch.equal(Affine(rotate=20)(images, generator()), Affine(rotate=20)(images, generator()))
+    assert not torch.equal(Affine(rotate=20)(images, generator()), Affine(rotate=20)(images, generator(1)))
+    assert 0.5 * Affine(rotate=20, scale=0.5, shift=0.1) == Affine(rotate=10, scale=0.25, shift=0.05)
 
     # A disc keeps its shape under a turn of an image that is not square; it grows and shrinks with the scale.
     y, x = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(80) - 39.5, indexing="ij")
     disc = ((x**2 + y**2) < 15**2).float().expand(8, 1, -1, -1)
     area = disc[0].sum()
-    turned = Warp(turn=180)(disc, generator())
+    turned = Affine(rotate=180)(disc, generator())
     assert (turned - disc).abs().mean() < 0.02
-    sizes = Warp(scale=0.3)(disc, generator()).sum(dim=(1, 2, 3)) / area
+    sizes = Affine(scale=0.3)(disc, generator()).sum(dim=(1, 2, 3)) / area
     assert sizes.min() < 0.8 and sizes.max() > 1.1 and sizes.min() > 0.7**2 * 0.97 and sizes.max() < 1.3**2 * 1.03
-    stretched = Warp(stretch=0.3)(disc, generator())
+    stretched = Affine(stretch=0.3)(disc, generator())
     torch.testing.assert_close(stretched.sum(dim=(1, 2, 3)) / area, torch.ones(8), atol=0.03, rtol=0)
-    shifted = Warp(shift=0.1)(disc, generator())
+    shifted = Affine(shift=0.1)(disc, generator())
     centres = (shifted * x).sum(dim=(1, 2, 3)) / shifted.sum(dim=(1, 2, 3))
     assert centres.abs().max() <= 8.01 and centres.std() > 1
 
-    for wrong in ({"turn": 181}, {"scale": 1.0}, {"shift": -0.1}):
-        with pytest.raises(UserError, match=r"a warp needs turn in \[0, 180\]"):
-            Warp(**wrong)
+    for wrong in ({"rotate": 181}, {"scale": 1.0}, {"shift": -0.1}):
+        with pytest.raises(UserError, match=r"an affine transform needs rotate in \[0, 180\]"):
+            Affine(**wrong)
 
 
 def test_reading_kinds_that_hang_together() -> None:
@@ -489,8 +496,8 @@ def test_reading_kinds_that_hang_together() -> None:
     readings = model.readings(model.images(batch, ["a"]), ["feature:a", "score:a"])
     top, head = readings["feature:a"]
     assert torch.equal(head(top)[0], readings["score:a"][0])
-    terms: list[Callable[..., Term]] = [judge, fool, pull]
-    assert [term("a").reads[0].partition(":")[0] for term in terms] == ["score", "score", "link"]
+    terms: list[Callable[..., Term]] = [gan_d, gan_g, weight_distance]
+    assert [term("a").reads[0].partition(":")[0] for term in terms] == ["score", "score", "weights"]
 
 
 def test_features_that_are_matched_differ_by_their_images_alone() -> None:

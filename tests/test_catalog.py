@@ -78,6 +78,6 @@ def test_words_and_brackets_reach_the_screen() -> None:
         "  gan(*paths)\n",
         "    size (int | tuple[int, int])\n",
         "    width=64 (int >= 1)\n",
-        "    form='non-saturating' ('non-saturating' | 'saturating' | 'least-squares' | 'hinge')\n",
+        "    mode='non-saturating' ('non-saturating' | 'saturating' | 'least-squares' | 'hinge')\n",
     ):
         assert text in printed, text

@@ -122,7 +122,7 @@ def test_the_line_of_a_recipe_named_from_here(tmp_path: Path, monkeypatch: pytes
         ('["discriminators"]', '["discriminator"]', ["'discriminator'", "Did you mean 'discriminators'?"]),
         ('["discriminators"]', '["encoders"]', ["trained by two players"]),
         ('Player("discriminator"', 'Player("generator"', ["different names"]),
-        ("l_gan.judge, adam", "[], adam", ["'discriminator' has no terms"]),
+        ("l_gan.d, adam", "[], adam", ["'discriminator' has no terms"]),
         ('psnr("aa", "a")', 'psnr("ax", "a")', ["'ax'"]),
         ('psnr("aa", "a")', 'psnr("aa", "")', ["''"]),
         ("adam = Adam(lr=lr", "adam = Adam(lr=-lr", ["lr above 0"]),
@@ -141,9 +141,9 @@ def test_a_recipe_whose_parts_do_not_fit(tmp_path: Path, old: str, new: str, say
 
 
 def test_a_metric_that_needs_counterparts_which_the_data_do_not_know(tmp_path: Path) -> None:
-    recipe = changed(tmp_path, 'evaluate=[psnr("aa", "a")]', 'evaluate=[counterpart("ab")]')
-    recipe.write_text(recipe.read_text().replace("psnr,", "counterpart,"))
-    refused(tmp_path, recipe, f"data={photos(tmp_path / 'data')}", says=["counterpart(ab)", "aligned"])
+    recipe = changed(tmp_path, 'evaluate=[psnr("aa", "a")]', 'evaluate=[ground_truth("ab")]')
+    recipe.write_text(recipe.read_text().replace("psnr,", "ground_truth,"))
+    refused(tmp_path, recipe, f"data={photos(tmp_path / 'data')}", says=["ground_truth(ab)", "aligned"])
 
 
 # Knobs and options
@@ -297,7 +297,7 @@ def test_a_run_folder_whose_name_is_markup(tmp_path: Path) -> None:
     assert unitkit("train", "--resume", "--out", folder, "steps=3").status == 0
     answer = unitkit("translate", folder, "ab", folder / "samples/step-00000002.png", folder / "[bold].png")
     assert answer.status == 0, answer.err
-    assert f"1 picture in {folder}/[bold].png" in answer.out
+    assert f"1 image in {folder}/[bold].png" in answer.out
 
 
 def test_options_reach_the_run(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ OUTSIDE = """
 import torch
 from unitkit import encoders, losses
 from unitkit.encoders import residual
-from unitkit.towers import Tower
+from unitkit.networks.tower import Tower
 
 @encoders.register
 def mirrored(in_channels: int, *, width: int = 4) -> Tower:
@@ -414,7 +414,7 @@ def test_the_bar_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
     assert "…" not in text
     assert re.search(r"12/12 0:\d\d:\d\d left 0:\d\d:\d\d +[\d.]+ images/s", text), text
-    assert re.search(r"^judge [\d.]+  kl [\d.]+", text, re.MULTILINE), text
+    assert re.search(r"^gan_d [\d.]+  kl [\d.]+", text, re.MULTILINE), text
     bar: list[int] = []
     steps = iter(range(1, 4))
 

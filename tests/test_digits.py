@@ -156,7 +156,7 @@ def refused(*words: object, **options: Any) -> str:
 
 def only(folder: Path, name: str, **options: Any) -> Data:
     """The dataset as the source and as the target, at its own size, pixel by pixel as in its files."""
-    options = {"margin": False, "size": SIDES[name], **options}
+    options = {"padding": False, "size": SIDES[name], **options}
     return digits(source=name, target=name, folder=str(folder), **options)  # type: ignore[arg-type]
 
 
@@ -171,7 +171,7 @@ def need(*folders: str) -> str:
 
 
 @pytest.mark.parametrize("inner", [True, False], ids=["in a folder of its name", "in the folder itself"])
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("mode", WRITERS)
 def test_every_format_reads_back_equal(tmp_path: Path, form: str, inner: bool) -> None:
     name, write = WRITERS[form]
     place = tmp_path / name if inner else tmp_path
@@ -195,7 +195,7 @@ def test_every_format_reads_back_equal(tmp_path: Path, form: str, inner: bool) -
     assert facts["a"]["test_split"] == "official" and not any("/" in file for file in facts["a"]["files"])
 
 
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("mode", WRITERS)
 def test_without_a_test_split_a_tenth_is_held_out(tmp_path: Path, form: str) -> None:
     name, write = WRITERS[form]
     images, classes = some(name, 60)
@@ -211,7 +211,7 @@ def test_without_a_test_split_a_tenth_is_held_out(tmp_path: Path, form: str) -> 
     assert data.domains["b"].train_classes is None
 
 
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("mode", WRITERS)
 def test_damaged_files_are_named(tmp_path: Path, form: str) -> None:
     name, write = WRITERS[form]
     write(tmp_path, some(name, 30), some(name, 10))
@@ -226,7 +226,7 @@ def test_damaged_files_are_named(tmp_path: Path, form: str) -> None:
     only(tmp_path, name)
 
 
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("mode", WRITERS)
 def test_labels_must_be_as_many_as_images_and_digits(tmp_path: Path, form: str) -> None:
     name, write = WRITERS[form]
     images, classes = some(name, 30)
@@ -334,7 +334,7 @@ def test_noise_in_the_targets_labels_changes_nothing(tmp_path: Path) -> None:
         assert labels.name not in clean.facts["domains"]["b"]["files"]
 
 
-@pytest.mark.parametrize("form", ["usps.npz", "h5", "bz2"])
+@pytest.mark.parametrize("mode", ["usps.npz", "h5", "bz2"])
 def test_a_permutation_of_the_targets_labels_changes_nothing(tmp_path: Path, form: str) -> None:
     write = WRITERS[form][1]
     train, test = some("usps", 50), some("usps", 20)
@@ -372,9 +372,10 @@ def test_images_of_usps_get_the_margin_of_mnist(tmp_path: Path) -> None:
         for images, split in (domain.train, train), (domain.test, test):
             np.testing.assert_array_equal(stack(images), np.pad(split[0], ((0, 0), (3, 3), (3, 3))))
     assert framed.domains["a"].train.name(3) == only(tmp_path, "usps").domains["a"].train.name(3)
-    assert framed.name == "digits usps -> usps, full, usps with margin"
+    assert framed.name == "digits usps -> usps, full, usps with padding"
     assert (
-        framed.facts["domains"]["b"]["margin"] and framed.fingerprint() != only(tmp_path, "usps", size=22).fingerprint()
+        framed.facts["domains"]["b"]["padding"]
+        and framed.fingerprint() != only(tmp_path, "usps", size=22).fingerprint()
     )
 
 
@@ -578,7 +579,7 @@ def test_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         }
         monkeypatch.setattr(dataset, "split_list", listed)
     for name, (train, test) in splits.items():
-        data = digits(source=name, target=name, size=SIDES[name], margin=False)  # type: ignore[arg-type]
+        data = digits(source=name, target=name, size=SIDES[name], padding=False)  # type: ignore[arg-type]
         np.testing.assert_array_equal(stack(data.domains["a"].train), train[0])
         np.testing.assert_array_equal(data.domains["b"].test_classes, test[1])
     assert sorted(path.name for path in cache.iterdir()) == sorted(SIDES)
@@ -604,7 +605,7 @@ def test_real_counts_classes_and_checksums() -> None:
     assert [len(split) for split in (a.train, a.test, b.train, b.test)] == [60000, 10000, 7291, 2007]
     assert histogram(a.train_classes) == MNIST_TRAIN and histogram(a.test_classes) == MNIST_TEST
     assert histogram(b.test_classes) == USPS_TEST and b.train_classes is None
-    assert data.name == "digits mnist -> usps, full, usps with margin" and data.channels == {"a": 1, "b": 1}
+    assert data.name == "digits mnist -> usps, full, usps with padding" and data.channels == {"a": 1, "b": 1}
     facts = data.facts["domains"]
     assert facts["a"]["checksum"] == "published" and facts["b"]["checksum"] == "unverified"
     assert len(facts["a"]["files"]) == 4 and facts["b"]["files"] == ["usps.npz"]

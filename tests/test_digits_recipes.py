@@ -139,7 +139,7 @@ SHORT: dict[str, tuple[dict[str, Any], float]] = {
 def test_a_short_run_on_drawn_digits_beats_chance(name: str, tmp_path: Path) -> None:
     """Two sets of one look: what is shown is that all parts of a recipe learn, not that its domains come together."""
     knobs, margin = SHORT[name]
-    recipe = load_recipe(RECIPES / f"{name}.py", **knobs, batch=32, warp=0, dropout=0.0, lr=3e-3)
+    recipe = load_recipe(RECIPES / f"{name}.py", **knobs, batch=32, affine=0, dropout=0.0, lr=3e-3)
     images = digits(source="printed", target="printed", n=600, n_test=200)  # a hundred steps suffice
     grey = {**recipe.model.arguments, "channels": images.channels}
     recipe = replace(recipe, data=images, model=replace(recipe.model, arguments=grey), watch=None)
@@ -164,7 +164,7 @@ def test_digits_of_another_size_or_place_are_refused_in_one_line(name: str, tmp_
 def test_source_only_on_real_digits_lies_between_chance_and_the_oracle(tmp_path: Path) -> None:
     def figure(name: str, **knobs: Any) -> float:
         recipe = load_recipe(
-            RECIPES / f"{name}.py", data=str(SHARED), target="usps", width=8, steps=80, margin=False, **knobs
+            RECIPES / f"{name}.py", data=str(SHARED), target="usps", width=8, steps=80, padding=False, **knobs
         )
         trainer = Trainer(replace(recipe, watch=None), tmp_path / name)
         assert trainer.fit()

@@ -85,26 +85,26 @@ def reference(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture(scope="module")
-def ours(inception: Path) -> metrics.measure.Results:
+def ours(inception: Path) -> metrics.evaluation.Results:
     wanted = [metrics.fid("ab", "b", weights=str(inception)), metrics.kid("ab", "b", weights=str(inception))]
-    found = metrics.score(wanted, {name: images(array) for name, array in SETS.items()})
+    found = metrics.evaluate_images(wanted, {name: images(array) for name, array in SETS.items()})
     return {name.partition("(")[0]: result for name, result in found.items()}
 
 
-def test_fid_is_torch_fidelitys(ours: metrics.measure.Results, reference: dict[str, float]) -> None:
+def test_fid_is_torch_fidelitys(ours: metrics.evaluation.Results, reference: dict[str, float]) -> None:
     expected = reference["frechet_inception_distance"]
     assert expected > 1  # the features are alive, so that the comparison means something
     assert ours["fid"]["figures"]["fid"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_kid_is_torch_fidelitys(ours: metrics.measure.Results, reference: dict[str, float]) -> None:
+def test_kid_is_torch_fidelitys(ours: metrics.evaluation.Results, reference: dict[str, float]) -> None:
     found, expected = ours["kid"]["figures"], reference["kernel_inception_distance_mean"]
     assert abs(expected) > 1e-6
     assert found["kid"] == pytest.approx(expected, rel=1e-3)
     assert found["sd"] == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-3)
 
 
-def test_fid_carries_its_protocol(ours: metrics.measure.Results, inception: Path) -> None:
+def test_fid_carries_its_protocol(ours: metrics.evaluation.Results, inception: Path) -> None:
     import hashlib
 
     fid, kid = ours["fid"], ours["kid"]
@@ -151,11 +151,11 @@ def plain_features(offset: float = 0) -> Features:
     return Features(lambda pixels: pixels.flatten(1).float() + offset, {"published": True})
 
 
-def stream(meter: Gaussians | Kernels, size: int, **sets: np.ndarray) -> metrics.Outcome:
+def stream(accumulator: Gaussians | Kernels, size: int, **sets: np.ndarray) -> metrics.Result:
     for name, array in sets.items():
         for start in range(0, len(array), size):
-            meter.update({name: array[start : start + size]})
-    return meter.outcome({name: len(array) for name, array in sets.items()})
+            accumulator.update({name: array[start : start + size]})
+    return accumulator.result({name: len(array) for name, array in sets.items()})
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
@@ -168,25 +168,25 @@ def test_the_frechet_distance_streams(size: int) -> None:
 
 
 def test_the_frechet_distance_takes_no_more_memory_for_more_pictures() -> None:
-    meter = Gaussians(("ab", "b"), plain_features(), "cpu", "frechet")
+    accumulator = Gaussians(("ab", "b"), plain_features(), "cpu", "frechet")
     sizes = []
     for _ in range(3):
-        meter.update({"ab": pictures(5, 0, 4)})
-        sizes.append(sum(tensor.numel() for tensor in meter.sums["ab"]))
+        accumulator.update({"ab": pictures(5, 0, 4)})
+        sizes.append(sum(tensor.numel() for tensor in accumulator.sums["ab"]))
     assert sizes == [48 + 48 * 48] * 3
 
 
 def test_a_set_against_itself_is_counted_once() -> None:
     array = pictures(9, 0, 4)
-    meter = Kernels(("b", "b"), plain_features(), "cpu", "kernel")
-    found = stream(meter, 4, b=array)
+    accumulator = Kernels(("b", "b"), plain_features(), "cpu", "kernel")
+    found = stream(accumulator, 4, b=array)
     vectors = array.reshape(9, -1).astype(np.float32)
     assert found.figures["kernel"] == pytest.approx(kernel_distance(*[vectors.astype(float)] * 2), rel=1e-9)
 
 
-@pytest.mark.parametrize("meter", [Gaussians, Kernels])
-def test_two_pictures_are_enough(meter: Any) -> None:
-    begun = meter(("ab", "b"), plain_features(), "cpu", "frechet")
+@pytest.mark.parametrize("accumulator", [Gaussians, Kernels])
+def test_two_pictures_are_enough(accumulator: Any) -> None:
+    begun = accumulator(("ab", "b"), plain_features(), "cpu", "frechet")
     found = stream(begun, 4, ab=pictures(4, 0, 4), b=pictures(2, 1, 4))
     assert all(map(math.isfinite, found.figures.values()))
 
@@ -197,7 +197,7 @@ def test_one_picture_is_too_few(word: str) -> None:
     with pytest.raises(UserError, match="at least 2 images of 'b', and there is 1"):
         metric.check_count({"ab": 4, "b": 1})
     with pytest.raises(UserError, match="at least 2 images of 'ab'"):  # before weights are looked for
-        metrics.score([metric], {"ab": images(pictures(1, 0)), "b": images(pictures(3, 0))})
+        metrics.evaluate_images([metric], {"ab": images(pictures(1, 0)), "b": images(pictures(3, 0))})
 
 
 def test_the_frechet_distance_of_known_gaussians() -> None:

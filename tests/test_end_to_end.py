@@ -18,6 +18,6 @@ def test_short_training_beats_the_copy_where_glasses_must_change(tmp_path: Path)
     # What the bounds leave out: a copy; a training without the GAN (14.0 dB in `ab`); the best Gaussian blur of the
     # input, which fills in glasses a little (14.4 in `ab`, 16.1 in `ba`). The default reached 15.1 and 16.7.
     for path, margin in ("ab", 0.0), ("ba", 1.9):
-        found = results[f"counterpart({path})"]["figures"]
+        found = results[f"ground_truth({path})"]["figures"]
         assert found["changing.translation.psnr"] > found["changing.input.psnr"] + margin, (path, found)
         assert found["rest.translation.psnr"] > 20, (path, found)

@@ -60,7 +60,7 @@ def test_metrics_are_printed_kept_and_added_to_those_before(folder: Path, tmp_pa
     assert "ssim" in (folder / "report.html").read_text()
     assert unitkit("evaluate", folder, "--metrics", "l1(aba,a)").status == 0
     assert entries(folder)[0]["metrics"]["l1(aba, a)"] == saved["metrics"]["l1(aba, a)"]  # the same again
-    for other in ("--most", 2), ("--seed", 1):
+    for other in ("--max-images", 2), ("--seed", 1):
         assert unitkit("evaluate", folder, *other).status == 0
     assert [(each["images"], each["seed"]) for each in entries(folder)] == [("all", 0), (2, 0), ("all", 1)]
 
@@ -112,7 +112,7 @@ def test_other_data_are_measured_on_their_own_test_split(folder: Path, tmp_path:
     assert second["metrics"]["psnr(aa, a)"]["n"] == {"aa": 3, "a": 3}
 
 
-@pytest.mark.parametrize("metric", ["pixel_accuracy(ab, b)", "counterpart(ab)", "l1(ba, a)"])
+@pytest.mark.parametrize("metric", ["pixel_accuracy(ab, b)", "ground_truth(ab)", "l1(ba, a)"])
 def test_data_that_are_not_aligned_know_no_truth(folder: Path, tmp_path: Path, metric: str) -> None:
     before = files(folder)
     answer = unitkit("evaluate", folder, "--data", domains(tmp_path / "other"), "--metrics", metric)
@@ -129,7 +129,7 @@ def test_a_checkpoint_is_measured_by_its_own_step(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("where", ["unitkit.metrics.measure:_Measured.update", "unitkit.runs.folder:json.dumps"])
+@pytest.mark.parametrize("where", ["unitkit.metrics.evaluation:_Evaluated.update", "unitkit.runs.folder:json.dumps"])
 def test_an_evaluation_that_is_cut_off_leaves_what_was_there(
     folder: Path, tmp_path: Path, number: signal.Signals, where: str
 ) -> None:
@@ -184,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_measuring(
         raise AssertionError("measured")
 
     monkeypatch.setattr("unitkit.commands.evaluate.evaluation", measured)
-    monkeypatch.setattr("unitkit.commands.evaluate.score", measured)
+    monkeypatch.setattr("unitkit.commands.evaluate.evaluate_images", measured)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     one_line(unitkit("evaluate", folder, "--save", tmp_path / place), "cannot write")
@@ -300,7 +300,7 @@ def test_the_best_is_kept_beside_the_last(whole: Path, tmp_path: Path) -> None:
     assert (whole / "checkpoints" / "step-00000012").is_dir()
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
     for place, name in (folder / "best", f"best/step-{best:08d}"), (folder, "step-00000012"):
-        assert unitkit("evaluate", place, "--most", 3).status == 0
+        assert unitkit("evaluate", place, "--max-images", 3).status == 0
         entry = entries(folder)[-1]
         assert entry["checkpoint"] == name
         step = entry["metrics"]["psnr(aa, a)"]["figures"]["psnr"]
@@ -350,14 +350,14 @@ def test_patience_ends_a_training_early_and_for_good(watched: Path, tmp_path: Pa
 def test_a_watch_sees_the_same_images_each_time(tiny: Path, tmp_path: Path) -> None:
     seen: list[np.ndarray] = []
 
-    class Meter:
+    class Accumulator:
         def update(self, images: Mapping[str, np.ndarray]) -> None:
             seen.append(images["b"])
 
-        def outcome(self, n: Mapping[str, int]) -> metrics.Outcome:
-            return metrics.Outcome({"seen": 1.0})
+        def result(self, n: Mapping[str, int]) -> metrics.Result:
+            return metrics.Result({"seen": 1.0})
 
-    metric = metrics.Metric("seen(b)", ("b",), lambda setting: Meter(), True)
+    metric = metrics.Metric("seen(b)", ("b",), lambda context: Accumulator(), True)
     recipe = replace(load_recipe(tiny, steps=4), watch=Watch([metric], every=1, images=2))
     Trainer(recipe, tmp_path / "run", device="cpu").fit()
     test = recipe.data.domains["b"].test

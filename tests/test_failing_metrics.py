@@ -20,16 +20,16 @@ from sets import images, pictures
 from unitkit import Recipe, UserError, load_recipe, metrics
 from unitkit.ablation.statistics import compare, mean_sd
 from unitkit.check import check
-from unitkit.metrics import Metric, Outcome
+from unitkit.metrics import Metric, Result
 from unitkit.metrics.metric import named, registry
 from unitkit.recipe import Watch
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.report import tables
 
 FAILING = """
-from unitkit.metrics import Metric, Outcome
+from unitkit.metrics import Metric, Result
 
-class Meter:
+class Accumulator:
     def __init__(self, where):
         self.where = where
         self.at("begin")
@@ -38,13 +38,13 @@ class Meter:
             raise RuntimeError(f"lost in {where}")
     def update(self, images):
         self.at("update")
-    def outcome(self, n):
+    def result(self, n):
         self.at("outcome")
-        return Outcome({"odd. figure": float(self.where)})
+        return Result({"odd. figure": float(self.where)})
 
 def odd(path: str, *, where: str) -> Metric:
     "A metric that fails, or gives what is no finite number."
-    return Metric(f"odd({path}, {where})", (path,), lambda setting: Meter(where), higher=True)
+    return Metric(f"odd({path}, {where})", (path,), lambda context: Accumulator(where), higher=True)
 
 """
 WHERE = ("begin", "update", "outcome")
@@ -133,7 +133,9 @@ def test_too_few_images_are_refused_before_the_training(tiny: Path, fewest: int)
     with pytest.raises(UserError, match=said):
         check(replace(recipe, watch=Watch([greedy(fewest)], images=0)))
     with pytest.raises(UserError, match=said):
-        metrics.score([greedy(fewest)], {"ab": images(pictures(fewest - 1, 0)), "b": images(pictures(fewest + 1, 0))})
+        metrics.evaluate_images(
+            [greedy(fewest)], {"ab": images(pictures(fewest - 1, 0)), "b": images(pictures(fewest + 1, 0))}
+        )
 
 
 def test_a_watch_and_an_evaluation_of_few_images(trained: Path, tiny: Path) -> None:
@@ -142,7 +144,7 @@ def test_a_watch_and_an_evaluation_of_few_images(trained: Path, tiny: Path) -> N
     with pytest.raises(UserError, match="at least 4 images of 'ab', and there are 3"):
         check(replace(recipe, watch=Watch([greedy(4)], images=3)))
     for word in "fid", "kid", "frechet", "kernel":  # whose weights are not needed to be told
-        answer = unitkit("evaluate", trained, "--metrics", f"{word}(ab, b)", "--most", 1)
+        answer = unitkit("evaluate", trained, "--metrics", f"{word}(ab, b)", "--max-images", 1)
         one_line(answer, f"the metric {word}(ab, b", "at least 2 images of 'ab', and there is 1")
     with pytest.raises(UserError, match="at least 2 images of 'ab', and there is 1"):
         check(replace(fewer(recipe, 1), evaluate=[metrics.fid("ab", "b")]))
@@ -180,18 +182,18 @@ def test_no_two_settings_of_a_metric_share_a_name(word: str) -> None:
 def test_figures_of_any_name_are_shown() -> None:
     """Nothing is read out of a name: dots, brackets, commas, quotes and markup come through as they are."""
 
-    class Meter:
+    class Accumulator:
         def update(self, images: Mapping[str, Any]) -> None: ...
 
-        def outcome(self, n: Mapping[str, int]) -> Outcome:
-            return Outcome({"a.b(c), [d]": 0.25, "": 1.0, "l1": 2.0})
+        def result(self, n: Mapping[str, int]) -> Result:
+            return Result({"a.b(c), [d]": 0.25, "": 1.0, "l1": 2.0})
 
     metric = Metric(
-        "counterpart(ab).x, [/b]", ("ab",), lambda setting: Meter(), higher=True, units={"a.b(c), [d]": "%"}
+        "ground_truth(ab).x, [/b]", ("ab",), lambda context: Accumulator(), higher=True, units={"a.b(c), [d]": "%"}
     )
-    results = metrics.score([metric], {"ab": images(pictures(2, 0))})
+    results = metrics.evaluate_images([metric], {"ab": images(pictures(2, 0))})
     ((_, _, ((title, figures, better, n, _),)),) = tables(results)
-    assert (title, better, n) == ("counterpart(ab).x, [/b]", "higher", "2")
+    assert (title, better, n) == ("ground_truth(ab).x, [/b]", "higher", "2")
     assert figures == "a.b(c), [d] 25.0 %,  1, l1 2"
 
 
@@ -206,17 +208,17 @@ def test_a_title_is_in_the_fields_words() -> None:
 
 
 def metric_of(figures: Any, *, change: bool = False, protocol: Any = None, name: str = "odd(ab)") -> Metric:
-    class Meter:
+    class Accumulator:
         def update(self, images: Mapping[str, Any]) -> None:
             if change:
                 images["ab"][...] = 0
 
-        def outcome(self, n: Mapping[str, int]) -> Outcome:
+        def result(self, n: Mapping[str, int]) -> Result:
             if figures is SystemExit:
                 raise SystemExit(3)
-            return Outcome(figures, protocol or {})
+            return Result(figures, protocol or {})
 
-    return Metric(name, ("ab",), lambda setting: Meter(), higher=True)
+    return Metric(name, ("ab",), lambda context: Accumulator(), higher=True)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def metric_of(figures: Any, *, change: bool = False, protocol: Any = None, name:
 )
 def test_a_figure_of_any_kind_of_number_is_a_float(value: Any) -> None:
     metric = metric_of({"x": value}, protocol={"seen": value, "where": Path("x"), 3: None})
-    result = metrics.score([metric], {"ab": images(pictures(2, 0))})["odd(ab)"]
+    result = metrics.evaluate_images([metric], {"ab": images(pictures(2, 0))})["odd(ab)"]
     assert result["figures"] == {"x": 0.5} and type(result["figures"]["x"]) is float
     json.loads(json.dumps(result))
 
@@ -232,7 +234,7 @@ def test_a_figure_of_any_kind_of_number_is_a_float(value: Any) -> None:
 @pytest.mark.parametrize("figures", [{"x": None}, {"x": "0.5"}, {"x": [1.0, 2.0]}, {"x": 1j}, None, 3, SystemExit])
 def test_a_figure_that_is_no_number_is_a_failure(figures: Any) -> None:
     both = [metric_of(figures), metric_of({"y": 1.0}, name="good(ab)")]
-    found = metrics.score(both, {"ab": images(pictures(2, 0))})
+    found = metrics.evaluate_images(both, {"ab": images(pictures(2, 0))})
     assert found["odd(ab)"]["figures"] == {} and found["odd(ab)"]["failed"]
     assert found["good(ab)"]["figures"] == {"y": 1.0}
     json.loads(json.dumps(found))
@@ -241,8 +243,8 @@ def test_a_figure_that_is_no_number_is_a_failure(figures: Any) -> None:
 def test_a_metric_cannot_change_what_others_see() -> None:
     array = pictures(3, 0)
     sets = {"ab": images(array), "b": images(pictures(3, 1))}
-    alone = metrics.score([metrics.l1("ab", "b")], sets)
-    beside = metrics.score([metric_of({"x": 0.0}, change=True), metrics.l1("ab", "b")], sets)
+    alone = metrics.evaluate_images([metrics.l1("ab", "b")], sets)
+    beside = metrics.evaluate_images([metric_of({"x": 0.0}, change=True), metrics.l1("ab", "b")], sets)
     assert beside["l1(ab, b)"]["figures"] == alone["l1(ab, b)"]["figures"] and array.any()
 
 

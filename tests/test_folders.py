@@ -180,7 +180,7 @@ def test_labels_pair_whatever_their_case(tmp_path: Path) -> None:
         fill(tmp_path / "test" / other, 2)
     assert counts(open_data(str(tmp_path), size=8)) == {"Cat": (3, 2), "caf\u00e9": (3, 2)}
     (tmp_path / "test" / "cat").rename(tmp_path / "test" / "cats")
-    refused(tmp_path, "Train/Cat", "no counterpart", "Did you mean 'cats'?")
+    refused(tmp_path, "Train/Cat", "no ground_truth", "Did you mean 'cats'?")
     fill(tmp_path / "test" / "CAT")
     fill(tmp_path / "test" / "cAt")
     refused(tmp_path, "'CAT' and 'cAt'", "case")

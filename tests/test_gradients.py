@@ -28,7 +28,7 @@ def small(path: Path, batch: int | None = None, **knobs: Any) -> Recipe:
     digits = path.stem.startswith("digits")
     taken = {k: v for k, v in SMALL.items() if k in file.knobs and not (digits and k == "size")}
     recipe = file.build(file.values(None, taken | knobs))
-    recipe = replace(recipe, data=few(recipe, digits), warp=None, flip=False)
+    recipe = replace(recipe, data=few(recipe, digits), affine=None, flip=False)
     return replace(recipe, batch=min(recipe.batch, 8) if batch is None else batch)
 
 

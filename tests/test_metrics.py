@@ -24,7 +24,7 @@ from unitkit.data import Data
 from unitkit.data.domains import make_domains
 from unitkit.data.folders.plain import plain_images
 from unitkit.data.tensors import at_once
-from unitkit.metrics import Setting, evaluation, parse_metrics
+from unitkit.metrics import Context, evaluation, parse_metrics
 from unitkit.metrics.attribute import _seen, train_classifier
 
 # Pixels
@@ -80,7 +80,7 @@ def test_sets_are_streamed_to_the_figures_of_the_whole() -> None:
     two = near(one, 1)
     error = one.astype(float) - two
     assert len(one) > 2 * at_once((32, 32))
-    found = metrics.score(
+    found = metrics.evaluate_images(
         [metrics.psnr("ab", "b"), metrics.l1("ab", "b"), metrics.pixel_accuracy("ab", "b")],
         {"ab": images(one), "b": images(two)},
     )
@@ -97,9 +97,9 @@ def test_counterpart_splits_what_must_change_from_the_rest() -> None:
     translation = truth.copy()
     translation[..., 3] = 80
     translation[..., 0] = 10
-    meter = metrics.counterpart("ab").begin(Setting())
-    meter.update({"a": source, "ab": translation, "truth:ab": truth})
-    found = meter.outcome({"ab": 1}).figures
+    accumulator = metrics.ground_truth("ab").begin(Context())
+    accumulator.update({"a": source, "ab": translation, "truth:ab": truth})
+    found = accumulator.result({"ab": 1}).figures
     assert found["changing.share"] == 0.5
     assert (found["changing.translation.l1"], found["rest.translation.l1"]) == (10, 5)
     assert (found["changing.input.l1"], found["rest.input.l1"], found["all.input.l1"]) == (100, 0, 50)
@@ -155,26 +155,26 @@ def test_a_run_is_measured_as_its_pictures_are() -> None:
 def test_a_part_of_the_split_is_spread_over_it_and_always_the_same() -> None:
     data, seen = night_and_day(2, 10), []
 
-    class Meter:
+    class Accumulator:
         def update(self, images: Mapping[str, np.ndarray]) -> None:
             seen.append(images["a"])
 
-        def outcome(self, n: Mapping[str, int]) -> metrics.Outcome:
-            return metrics.Outcome({"seen": float(n["a"])})
+        def result(self, n: Mapping[str, int]) -> metrics.Result:
+            return metrics.Result({"seen": float(n["a"])})
 
-    metric = metrics.Metric("seen(a)", ("a",), lambda setting: Meter(), True)
+    metric = metrics.Metric("seen(a)", ("a",), lambda context: Accumulator(), True)
     for _ in range(2):
-        found = metrics.evaluate(Model({}), data, [metric], most=4, batch=2)
+        found = metrics.evaluate(Model({}), data, [metric], max_images=4, batch=2)
         assert found["seen(a)"]["n"] == {"a": 4}
     expected = np.stack([data.domains["a"].test.load(i) for i in (0, 2, 5, 7)])
     assert np.array_equal(np.concatenate(seen), np.concatenate([expected, expected]))
-    assert metrics.evaluate(Model({}), data, [metric], most=99)["seen(a)"]["n"] == {"a": 10}
+    assert metrics.evaluate(Model({}), data, [metric], max_images=99)["seen(a)"]["n"] == {"a": 10}
 
 
 def test_measuring_in_batches_is_measuring_at_once(trained: Path) -> None:
     recipe = load_recipe(trained / "recipe.py")
     model = kit.load(trained, device="cpu").model
-    wanted = parse_metrics("psnr, ssim(aa,a), pixel_accuracy(ab,b), counterpart(ba), l1(bab,b)", "ab")
+    wanted = parse_metrics("psnr, ssim(aa,a), pixel_accuracy(ab,b), ground_truth(ba), l1(bab,b)", "ab")
     one, all_at_once = (metrics.evaluate(model, recipe.data, wanted, batch=batch) for batch in (1, 4))
     for name, result in one.items():
         assert result["n"] == all_at_once[name]["n"]
@@ -222,9 +222,9 @@ def test_diversity_wants_samples_that_differ(trained: Path) -> None:
 
 def test_diversity_is_the_mean_over_pairs_of_samples() -> None:
     flat = {f"sample{k}:ab": np.full((2, 3, 4, 4), value, np.uint8) for k, value in enumerate((0, 10, 40))}
-    meter = metrics.diversity("ab", samples=3).begin(Setting())
-    meter.update(flat)
-    assert meter.outcome({}).figures == {"diversity": pytest.approx((10 + 40 + 30) / 3)}
+    accumulator = metrics.diversity("ab", samples=3).begin(Context())
+    accumulator.update(flat)
+    assert accumulator.result({}).figures == {"diversity": pytest.approx((10 + 40 + 30) / 3)}
 
 
 # Classifiers
@@ -349,7 +349,7 @@ def test_rows_of_an_array_are_not_paired_with_files(tmp_path: Path) -> None:
     sets = {"ab": plain_images(str(tmp_path / "set.npz")), "b": plain_images(str(tmp_path / "files"))}
     for order in sets, dict(reversed(sets.items())):
         with pytest.raises(UserError, match=r"psnr\(ab, b\) compares images one by one, and the rows of an array, ab"):
-            metrics.score([metrics.psnr("ab", "b")], order)
+            metrics.evaluate_images([metrics.psnr("ab", "b")], order)
 
 
 def test_rows_of_aligned_arrays_pair_by_their_number(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch.distributions import Laplace, Normal, kl_divergence
 
 from unitkit import discriminators, encoders, generators, models, open_data, sharing
 from unitkit.check import Checked, check
-from unitkit.losses import FORMS, Posterior, Term, fool, judge, kl, l1, l2
+from unitkit.losses import MODES, Posterior, Term, gan_d, gan_g, kl, l1, l2
 from unitkit.losses.bundles import cycle, gan, vae
 from unitkit.networks.tower import Tower, run_together
 from unitkit.recipe import Player, Recipe
@@ -74,27 +74,27 @@ def textbook_gauss(image: Tensor, x: Tensor) -> Tensor:
     return -2 * log_p.mean() - math.log(2 * math.pi)
 
 
-def textbook_judge(real: tuple[Tensor, ...], fakes: list[tuple[Tensor, ...]], form: str) -> Tensor:
+def textbook_judge(real: tuple[Tensor, ...], fakes: list[tuple[Tensor, ...]], mode: str) -> Tensor:
     """What D minimises, the logits being maps at several scales, whose losses are summed."""
     value = torch.zeros((), dtype=torch.float64)
     for scale, on_real in enumerate(real):
-        if form == "least-squares":
+        if mode == "least-squares":
             value = value + ((on_real - 1) ** 2).mean()
-        elif form == "hinge":
+        elif mode == "hinge":
             value = value + torch.clamp(1 - on_real, min=0).mean()
         else:
             value = value - torch.log(torch.sigmoid(on_real)).mean()
         for fake in fakes:
-            if form == "least-squares":
+            if mode == "least-squares":
                 value = value + (fake[scale] ** 2).mean() / len(fakes)
-            elif form == "hinge":
+            elif mode == "hinge":
                 value = value + torch.clamp(1 + fake[scale], min=0).mean() / len(fakes)
             else:
                 value = value - torch.log(1 - torch.sigmoid(fake[scale])).mean() / len(fakes)
     return value
 
 
-def textbook_fool(fake: tuple[Tensor, ...], form: str) -> Tensor:
+def textbook_fool(fake: tuple[Tensor, ...], mode: str) -> Tensor:
     """What E and G minimise."""
     losses: dict[str, Callable[[Tensor], Tensor]] = {
         "non-saturating": lambda s: -torch.log(torch.sigmoid(s)).mean(),
@@ -102,14 +102,14 @@ def textbook_fool(fake: tuple[Tensor, ...], form: str) -> Tensor:
         "least-squares": lambda s: ((s - 1) ** 2).mean(),
         "hinge": lambda s: -s.mean(),
     }
-    return torch.stack([losses[form](scale) for scale in fake]).sum()
+    return torch.stack([losses[mode](scale) for scale in fake]).sum()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scales", [((3, 5),), ((8, 6), (4, 3), (2, 1))], ids=["one scale", "three scales"])
 @pytest.mark.parametrize("on", ["mean", "sample"])
 @pytest.mark.parametrize("learned", [False, True], ids=["fixed variance", "learned variance"])
-def test_the_objective_is_the_papers(form: Any, scales: tuple[tuple[int, int], ...], on: Any, learned: bool) -> None:
+def test_the_objective_is_the_papers(mode: Any, scales: tuple[tuple[int, int], ...], on: Any, learned: bool) -> None:
     a, b, aa, bb, ab, ba, aba, bab = (random(2, 3, 4, 6) for _ in range(8))
     q1, q2, q2_of_ab, q1_of_ba = (posterior(learned) for _ in range(4))
     d1, d2, d2_of_ab, d1_of_ba = (scores(*scales) for _ in range(4))
@@ -122,16 +122,16 @@ def test_the_objective_is_the_papers(form: Any, scales: tuple[tuple[int, int], .
     vae_2 = l1_ * textbook_kl(q2, on) + l2_ * textbook_laplace(bb, b)
     cc_1 = l3 * textbook_kl(q1, on) + l3 * textbook_kl(q2_of_ab, on) + l4 * textbook_laplace(aba, a)
     cc_2 = l3 * textbook_kl(q2, on) + l3 * textbook_kl(q1_of_ba, on) + l4 * textbook_laplace(bab, b)
-    fooled = l0 * textbook_fool(d2_of_ab, form) + l0 * textbook_fool(d1_of_ba, form)
-    judged = l0 * textbook_judge(d1, [d1_of_ba], form) + l0 * textbook_judge(d2, [d2_of_ab], form)
+    fooled = l0 * textbook_fool(d2_of_ab, mode) + l0 * textbook_fool(d1_of_ba, mode)
+    judged = l0 * textbook_judge(d1, [d1_of_ba], mode) + l0 * textbook_judge(d2, [d2_of_ab], mode)
 
     l_vae = vae("a", "b", kl=l1_, likelihood=l2_, on=on)
     l_cc = cycle("aba", "bab", kl=l3, likelihood=l4, on=on)
-    l_gan = gan("ab", "ba", weight=l0, form=form)
+    l_gan = gan("ab", "ba", weight=l0, mode=mode)
     assert close(total(l_vae, readings), vae_1 + vae_2)
     assert close(total(l_cc, readings), cc_1 + cc_2)
-    assert close(total(l_gan.judge, readings), judged)
-    assert close(total(l_vae + l_gan.fool + l_cc, readings), vae_1 + vae_2 + fooled + cc_1 + cc_2)
+    assert close(total(l_gan.d, readings), judged)
+    assert close(total(l_vae + l_gan.g + l_cc, readings), vae_1 + vae_2 + fooled + cc_1 + cc_2)
 
 
 def test_weights_default_to_the_papers() -> None:
@@ -143,7 +143,7 @@ def test_the_saturating_form_is_the_minimax_game() -> None:
     """One value V: D minimises -V, and E and G minimise the part of V that hangs on them."""
     real, fake = scores((4, 4)), scores((4, 4))
     value = torch.log(torch.sigmoid(real[0])).mean() + torch.log(1 - torch.sigmoid(fake[0])).mean()
-    (judged,), (fooled,) = gan("ab", weight=1, form="saturating")
+    (judged,), (fooled,) = gan("ab", weight=1, mode="saturating")
     readings = {"score:b": real, "score:ab": fake}
     assert close(judged(readings), -value)
     assert close(fooled(readings), value - torch.log(torch.sigmoid(real[0])).mean())
@@ -164,23 +164,21 @@ def test_a_gaussian_likelihood_is_l2() -> None:
     assert close(term({"a": x, "aa": image}), textbook_gauss(image, x))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_translations_into_one_domain_count_together_as_much_as_the_real(form: Any) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_translations_into_one_domain_count_together_as_much_as_the_real(mode: Any) -> None:
     real, ab, cb, ca = (scores((4, 3), (2, 2)) for _ in range(4))
-    game = gan("ab", "cb", "ca", form=form)
-    assert [term.paths for term in game.judge] == [("b", "ab", "cb"), ("a", "ca")]
+    game = gan("ab", "cb", "ca", mode=mode)
+    assert [term.paths for term in game.d] == [("b", "ab", "cb"), ("a", "ca")]
     readings = {"score:a": real, "score:b": real, "score:ab": ab, "score:cb": cb, "score:ca": ca}
-    assert close(game.judge[0](readings), textbook_judge(real, [ab, cb], form))
-    assert close(
-        total(game.fool, readings), 10 * torch.stack([textbook_fool(each, form) for each in (ab, cb, ca)]).sum()
-    )
+    assert close(game.d[0](readings), textbook_judge(real, [ab, cb], mode))
+    assert close(total(game.g, readings), 10 * torch.stack([textbook_fool(each, mode) for each in (ab, cb, ca)]).sum())
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_losses_stay_finite_where_a_probability_underflows(form: Any) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_losses_stay_finite_where_a_probability_underflows(mode: Any) -> None:
     sure = (torch.full((1, 1, 2, 2), 1e4),)
     for readings in ({"score:a": sure, "score:ba": sure}, {"score:a": (-sure[0],), "score:ba": (-sure[0],)}):
-        assert judge("a", "ba", form=form)(readings).isfinite() and fool("ba", form=form)(readings).isfinite()
+        assert gan_d("a", "ba", mode=mode)(readings).isfinite() and gan_g("ba", mode=mode)(readings).isfinite()
 
 
 # A model with noise, by hand
@@ -210,8 +208,8 @@ def test_a_step_is_the_textbooks(strategy: str) -> None:
     model = built(unit(sharing.spec(strategy, **arguments)))
     batch = {"a": random(2, 3, 16, 24), "b": random(2, 1, 16, 24)}
     l_vae, l_gan, l_cc = vae("a", "b"), gan("ab", "ba"), cycle("aba", "bab")
-    generator = l_vae + l_gan.fool + l_cc
-    names = [name for term in (*generator, *l_gan.judge) for name in term.reads]
+    generator = l_vae + l_gan.g + l_cc
+    names = [name for term in (*generator, *l_gan.d) for name in term.reads]
     torch.manual_seed(7)
     readings = model.readings(model.images(batch, names), names)
 
@@ -238,7 +236,7 @@ def test_a_step_is_the_textbooks(strategy: str) -> None:
     expected = cost(x1, x11, mu1, x121, mu12, d2(x12)) + cost(x2, x22, mu2, x212, mu21, d1(x21))
     judged = textbook_judge(d1(x1), [d1(x21)], "non-saturating") + textbook_judge(d2(x2), [d2(x12)], "non-saturating")
     assert close(total(generator, readings), expected)
-    assert close(total(l_gan.judge, readings), 10 * judged)
+    assert close(total(l_gan.d, readings), 10 * judged)
 
     parameters = [*model.encoders.parameters(), *model.generators.parameters()]
     ours = torch.autograd.grad(total(generator, readings), parameters)
@@ -343,8 +341,8 @@ def recipe(players: list[Player], **arguments: Any) -> Recipe:
 
 def players(**changed: Any) -> list[Player]:
     game = gan("ab", "ba")
-    terms = vae("a", "b") + game.fool + cycle("aba", "bab", **changed)
-    return [Player("discriminator", ["discriminators"], game.judge), Player("g", ["encoders", "generators"], terms)]
+    terms = vae("a", "b") + game.g + cycle("aba", "bab", **changed)
+    return [Player("discriminator", ["discriminators"], game.d), Player("g", ["encoders", "generators"], terms)]
 
 
 @pytest.fixture
@@ -384,10 +382,10 @@ def test_a_term_of_weight_0_costs_nothing() -> None:
 
 def test_a_player_whose_terms_all_weigh_0_sits_out() -> None:
     game = gan("ab", weight=0)
-    checked = check(recipe([Player("d", ["discriminators"], game.judge), Player("g", ["encoders"], vae("a"))]))
+    checked = check(recipe([Player("d", ["discriminators"], game.d), Player("g", ["encoders"], vae("a"))]))
     assert [player.name for player in checked.players] == ["g"] and "score:a" not in checked.readings
     with pytest.raises(UserError, match="every term of every player has weight 0"):
-        check(recipe([Player("d", ["discriminators"], game.judge)]))
+        check(recipe([Player("d", ["discriminators"], game.d)]))
 
 
 def weights(checked: Checked, player: int) -> dict[str, float]:
@@ -398,7 +396,7 @@ def test_a_term_that_two_bundles_ask_for_is_computed_once() -> None:
     """The KL of a real image is in L_VAE and in L_CC: its weights add up."""
     found = weights(check(recipe(players())), 1)
     assert found["kl(a)"] == pytest.approx(0.2) and found["kl(ab)"] == pytest.approx(0.1)
-    assert Counter(name.partition("(")[0] for name in found) == {"kl": 4, "l1": 4, "fool": 2}
+    assert Counter(name.partition("(")[0] for name in found) == {"kl": 4, "l1": 4, "gan_g": 2}
 
 
 # The algebra of terms
@@ -412,7 +410,7 @@ def test_terms_multiply_and_name_themselves() -> None:
     assert close(term({"aba": x, "a": y}), (x - y).abs().mean())  # the weight stays outside
     assert kl("ab", on="sample").reads == ("code:ab",) and kl("ab", on="sample").name == "kl(ab, on=sample)"
     assert kl("ab", on="mean").name == "kl(ab)"  # a default goes unsaid
-    assert judge("b", "ab", form="hinge").reads == ("score:b", "score:ab")
+    assert gan_d("b", "ab", mode="hinge").reads == ("score:b", "score:ab")
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "2", None])
@@ -422,12 +420,12 @@ def test_a_weight_is_a_number_of_at_least_0(weight: Any) -> None:
 
 
 def test_nonsense_in_terms_is_refused() -> None:
-    with pytest.raises(UserError, match=r"takes no argument 'frm'\. Did you mean 'form'"):
-        fool("ab", frm="hinge")
-    with pytest.raises(UserError, match="wants form to be one of non-saturating"):
-        fool("ab", form="hing")
-    with pytest.raises(UserError, match=r"unknown form of the GAN loss 'hing'\. Did you mean 'hinge'"):
-        gan("ab", form="hing")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"takes no argument 'mod'\. Did you mean 'mode'"):
+        gan_g("ab", mod="hinge")
+    with pytest.raises(UserError, match="wants mode to be one of non-saturating"):
+        gan_g("ab", mode="hing")
+    with pytest.raises(UserError, match=r"unknown mode of the GAN loss 'hing'\. Did you mean 'hinge'"):
+        gan("ab", mode="hing")  # type: ignore[arg-type]
     for path in ("ab", "aa", "abc", "a"):
         with pytest.raises(UserError, match="a cycle ends where it began, such as 'aba'"):
             cycle(path)
@@ -470,7 +468,7 @@ def test_three_domains_of_mixed_channels() -> None:
     model = built(unit(channels={"a": 3, "b": 1, "c": 3}))
     batch = {letter: random(2, channels, 16, 16) for letter, channels in model.channels.items()}
     paths = [x + y for x in "abc" for y in "abc" if x != y]
-    terms = [*vae(*"abc"), *gan(*paths).fool, *cycle(*(path + path[0] for path in paths)), 5 * l1("abca", "a")]
+    terms = [*vae(*"abc"), *gan(*paths).g, *cycle(*(path + path[0] for path in paths)), 5 * l1("abca", "a")]
     names = [name for term in terms for name in term.reads]
     torch.manual_seed(7)
     readings = model.readings(model.images(batch, names), names)

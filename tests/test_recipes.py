@@ -90,14 +90,14 @@ def test_cyclegan_minimises_the_objective_of_its_paper(tmp_path: Path) -> None:
     judge_a, judge_b = start.discriminators["a"], start.discriminators["b"]
     fake_a, fake_b = to_a(b), to_b(a)
     expected = {
-        "generator/fool(ab, form=least-squares)": ((judge_b(fake_b) - 1) ** 2).mean(),
-        "generator/fool(ba, form=least-squares)": ((judge_a(fake_a) - 1) ** 2).mean(),
+        "generator/gan_g(ab, mode=least-squares)": ((judge_b(fake_b) - 1) ** 2).mean(),
+        "generator/gan_g(ba, mode=least-squares)": ((judge_a(fake_a) - 1) ** 2).mean(),
         "generator/l1(aba, a)": (to_a(fake_b) - a).abs().mean(),
         "generator/l1(bab, b)": (to_b(fake_a) - b).abs().mean(),
-        "discriminator/judge(a, ba, form=least-squares)": (
+        "discriminator/gan_d(a, ba, mode=least-squares)": (
             ((judge_a(a) - 1) ** 2).mean() + (judge_a(fake_a.detach()) ** 2).mean()
         ),
-        "discriminator/judge(b, ab, form=least-squares)": (
+        "discriminator/gan_d(b, ab, mode=least-squares)": (
             ((judge_b(b) - 1) ** 2).mean() + (judge_b(fake_b.detach()) ** 2).mean()
         ),
     }
@@ -106,7 +106,7 @@ def test_cyclegan_minimises_the_objective_of_its_paper(tmp_path: Path) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value.detach(), rtol=1e-4, atol=1e-6)
 
-    weights = {"fool": 1.0, "l1": 10.0, "judge": 0.5}
+    weights = {"gan_g": 1.0, "l1": 10.0, "gan_d": 0.5}
     for player, parts in ("generator", ("encoders", "generators")), ("discriminator", ("discriminators",)):
         terms = (weights[re.split(r"[/(]", k)[1]] * v for k, v in expected.items() if k.startswith(player))
         own = [p for part in parts for p in getattr(start, part).parameters()]
@@ -131,8 +131,8 @@ def test_unit_three_translates_between_every_two_domains() -> None:
         pairs = [x + y for x in letters for y in letters if x != y]
         assert len(pairs) == count
         generator = terms["generator"]
-        assert {name for name in generator if name.startswith("fool")} == {
-            f"fool({pair}, form=least-squares)" for pair in pairs
+        assert {name for name in generator if name.startswith("gan_g")} == {
+            f"gan_g({pair}, mode=least-squares)" for pair in pairs
         }
         assert {name for name in generator if name.startswith("l1")} == {
             *(f"l1({x}{x}, {x})" for x in letters),
@@ -141,6 +141,6 @@ def test_unit_three_translates_between_every_two_domains() -> None:
         # The KL of a real image: once in L_VAE, and once in each cycle that starts from it.
         assert generator["kl(a)"] == pytest.approx(0.01 * domains) and generator["kl(ab)"] == pytest.approx(0.01)
         assert {name.count(",") - 1 for name in terms["discriminator"]} == {domains - 1}
-        counterparts = {metric.name for metric in recipe.evaluate if metric.name.startswith("counterpart")}
-        assert counterparts == {f"counterpart({pair})" for pair in pairs}
+        counterparts = {metric.name for metric in recipe.evaluate if metric.name.startswith("ground_truth")}
+        assert counterparts == {f"ground_truth({pair})" for pair in pairs}
     assert " ".join(rows_of(list("abc"))) == "a aa ab aba ac aca b bb ba bab bc bcb c cc ca cac cb cbc"

@@ -168,14 +168,14 @@ def test_one_file_short_is_no_checkpoint(folder: Path, tmp_path: Path) -> None:
     assert checkpoints(folder) == ["step-00000009", "step-00000012"]
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+@pytest.mark.parametrize("kind", ["file", "weights", "folder"])
 def test_what_stands_at_the_name_of_a_checkpoint_is_set_aside(tmp_path: Path, kind: str) -> None:
     ours = trainer(tmp_path / "run", steps=1)
     place = tmp_path / "run/checkpoints/step-00000001"
     (tmp_path / "theirs").mkdir()
     if kind == "file":
         place.write_text("mine")
-    elif kind == "link":
+    elif kind == "weights":
         place.symlink_to(tmp_path / "theirs")
     else:
         place.mkdir()
@@ -183,7 +183,7 @@ def test_what_stands_at_the_name_of_a_checkpoint_is_set_aside(tmp_path: Path, ki
     ours.fit()
     assert checkpoints(tmp_path / "run") == ["step-00000001"] and not place.is_symlink()
     aside = place.with_name("step-00000001.aside-1")
-    assert aside.is_symlink() if kind == "link" else (aside if kind == "file" else aside / "note.txt").read_text()
+    assert aside.is_symlink() if kind == "weights" else (aside if kind == "file" else aside / "note.txt").read_text()
 
 
 def test_a_step_of_another_history_is_replaced(tmp_path: Path) -> None:

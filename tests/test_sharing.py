@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from unitkit import discriminators, encoders, generators, models, open_data, sharing
 from unitkit.check import check
-from unitkit.losses import pull
+from unitkit.losses import weight_distance
 from unitkit.losses.bundles import cycle, gan, vae
 from unitkit.recipe import Player, Recipe
 from unitkit.registry import Spec
@@ -52,8 +52,8 @@ def test_tied_gradient_is_the_sum_over_two_untied_copies() -> None:
     tied = built(unit(sharing.spec("tie", encoder=2, generator=2, discriminator=2))).double()
     untied = built(unit(sharing.spec("none")), seed=1).double()
     untied.load_state_dict(tied.state_dict())  # which names a tied weight once for each domain
-    game = gan("ab", "ba", weight=10, form="least-squares")
-    terms = [*vae("a", "b"), *game.judge, *game.fool, *cycle("aba", "bab")]
+    game = gan("ab", "ba", weight=10, mode="least-squares")
+    terms = [*vae("a", "b"), *game.d, *game.g, *cycle("aba", "bab")]
     names = [name for term in terms for name in term.reads]
     batch = {letter: torch.rand(2, 3, 16, 24, dtype=torch.float64) * 2 - 1 for letter in "ab"}
     for model in (tied, untied):
@@ -134,18 +134,18 @@ def test_more_stages_than_there_are(strategy: str, part: str) -> None:
 
 def test_soft_sharing_keeps_weights_apart_and_pull_draws_them_together() -> None:
     model = built(unit(sharing.spec("soft", encoder=2, generator=1, discriminator=2)))
-    assert {part: len(pairs) for part, pairs in model.links.items()} == {
+    assert {part: len(pairs) for part, pairs in model.soft_pairs.items()} == {
         "encoders": 2,
         "generators": 1,
         "discriminators": 2,
     }
     assert not any(any(shared(model, part)) for part in TOWERS)
-    for (one, other), index in zip(model.links["encoders"], (3, 4), strict=True):
+    for (one, other), index in zip(model.soft_pairs["encoders"], (3, 4), strict=True):
         assert one is model.encoders["a"].stages[index] and other is model.encoders["b"].stages[index]
 
-    term = pull("encoders")
-    assert term.reads == ("link:encoders",)
-    links = model.links["encoders"]
+    term = weight_distance("encoders")
+    assert term.reads == ("weights:encoders",)
+    links = model.soft_pairs["encoders"]
     pairs = [pair for one, other in links for pair in zip(one.parameters(), other.parameters(), strict=True)]
     value = term(model.readings({}, term.reads))
     difference = torch.cat([(p - q).flatten() for p, q in pairs])
@@ -163,31 +163,35 @@ def test_soft_sharing_keeps_weights_apart_and_pull_draws_them_together() -> None
 def test_soft_sharing_of_three_domains_links_each_to_the_first() -> None:
     model = built(unit(sharing.spec("soft", generator=1), dict.fromkeys("abc", 3)))
     first, second, third = (model.generators[letter].stages[0] for letter in "abc")
-    assert model.links == {"generators": [(first, second), (first, third)]}
+    assert model.soft_pairs == {"generators": [(first, second), (first, third)]}
 
 
 def recipe(strategy: Spec, *more: Any) -> Recipe:
     game = gan("ab", "ba")
     data = open_data("portraits", size=16)
     players = [
-        Player("discriminator", ["discriminators"], game.judge),
-        Player("generator", ["encoders", "generators"], [*vae("a", "b"), *game.fool, *more]),
+        Player("discriminator", ["discriminators"], game.d),
+        Player("generator", ["encoders", "generators"], [*vae("a", "b"), *game.g, *more]),
     ]
     return Recipe(unit(strategy), players, data, steps=1)
 
 
 def test_soft_sharing_that_nothing_pulls_is_refused() -> None:
     soft = sharing.spec("soft", encoder=1, generator=1)
-    with pytest.raises(UserError, match=r"links the generators, .* add weight \* pull\('generators'\)"):
-        check(recipe(soft, 10 * pull("encoders")))
-    with pytest.raises(UserError, match="links the encoders"):
-        check(recipe(soft, 0 * pull("encoders"), 10 * pull("generators")))
-    check(recipe(soft, 10 * pull("encoders"), 10 * pull("generators")))
+    with pytest.raises(
+        UserError, match=r"pairs stages of the generators, .* add weight \* weight_distance\('generators'\)"
+    ):
+        check(recipe(soft, 10 * weight_distance("encoders")))
+    with pytest.raises(UserError, match="pairs stages of the encoders"):
+        check(recipe(soft, 0 * weight_distance("encoders"), 10 * weight_distance("generators")))
+    check(recipe(soft, 10 * weight_distance("encoders"), 10 * weight_distance("generators")))
 
 
 def test_a_pull_without_soft_sharing_is_refused() -> None:
-    with pytest.raises(UserError, match="'link:encoders' needs soft sharing of the encoders; linked parts here: none"):
-        check(recipe(sharing.spec("tie", encoder=1), 10 * pull("encoders")))
+    with pytest.raises(
+        UserError, match="'weights:encoders' needs soft sharing of the encoders; linked parts here: none"
+    ):
+        check(recipe(sharing.spec("tie", encoder=1), 10 * weight_distance("encoders")))
 
 
 # Tied weights in a file

@@ -334,8 +334,8 @@ def fault(what: str, step: int) -> Iterator[None]:
 
 def faulty_recipe(**knobs: Any) -> kit.Recipe:
     recipe = tiny_recipe(**knobs)
-    judge, generator = recipe.players
-    return replace(recipe, players=[judge, replace(generator, terms=[*generator.terms, 2 * faulty("ab")])])
+    gan_d, generator = recipe.players
+    return replace(recipe, players=[gan_d, replace(generator, terms=[*generator.terms, 2 * faulty("ab")])])
 
 
 @pytest.mark.parametrize("what", ["value", "gradient"])
@@ -381,8 +381,8 @@ from dataclasses import replace
 
 def recipe(*, steps: int = 9):
     made = tiny(steps=steps)
-    judge, generator = made.players
-    return replace(made, players=[judge, replace(generator, terms=[*generator.terms, 2 * faulty("ab")])])
+    gan_d, generator = made.players
+    return replace(made, players=[gan_d, replace(generator, terms=[*generator.terms, 2 * faulty("ab")])])
 """
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import unitkit as kit
 from unitkit import UserError, discriminators, encoders, generators, models, sharing
-from unitkit.commands.translate import jobs, save_picture
+from unitkit.commands.translate import jobs, save_image
 from unitkit.translate import TILE, Translator
 
 
@@ -147,7 +147,7 @@ def test_pictures_that_exif_turns(translator: Translator, tmp_path: Path) -> Non
     assert same(translator.translate(tmp_path / "turned.png", "ab"), expected)
     with Image.open(tmp_path / "turned.png") as opened:
         assert same(translator.translate(opened, "ab"), expected)
-    save_picture(expected, tmp_path / "out.jpg")
+    save_image(expected, tmp_path / "out.jpg")
     assert Image.open(tmp_path / "out.jpg").getexif().get(0x0112) is None  # upright pixels, and no turn noted
 
 
@@ -262,20 +262,20 @@ def test_an_output_folder_inside_the_input_folder(tmp_path: Path) -> None:
     Image.fromarray(noise(4, 4)).save(tmp_path / "x.png")
     for _ in range(2):  # the second call finds the first one's output there
         assert jobs(tmp_path, tmp_path / "out") == [(tmp_path / "x.png", tmp_path / "out/x.png")]
-        save_picture(Image.fromarray(noise(4, 4)), tmp_path / "out/x.png")
+        save_image(Image.fromarray(noise(4, 4)), tmp_path / "out/x.png")
 
 
 def test_an_input_that_is_the_output_by_another_name(tmp_path: Path) -> None:
     Image.fromarray(noise(4, 4)).save(tmp_path / "x.png")
-    (tmp_path / "link").symlink_to(tmp_path)
-    for target in tmp_path / "link", tmp_path / "link/x.png", tmp_path / "link/link":
+    (tmp_path / "weights").symlink_to(tmp_path)
+    for target in tmp_path / "weights", tmp_path / "link/x.png", tmp_path / "link/link":
         with pytest.raises(UserError, match="is the input"):
             jobs(tmp_path / "x.png", target)
 
 
 def test_a_disk_that_is_full_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Image.fromarray(noise(4, 4))
-    save_picture(picture, tmp_path / "x.png")
+    save_image(picture, tmp_path / "x.png")
     before = (tmp_path / "x.png").read_bytes()
 
     def full(self: Image.Image, file: Any, **options: Any) -> None:
@@ -284,16 +284,16 @@ def test_a_disk_that_is_full_leaves_the_old_picture(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(UserError, match=r"cannot write .*x.png: No space left on device"):
-        save_picture(picture, tmp_path / "x.png")
+        save_image(picture, tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_a_picture_that_its_format_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*wide\.webp"):
-        save_picture(Image.new("L", (17_000, 1)), tmp_path / "wide.webp")
+        save_image(Image.new("L", (17_000, 1)), tmp_path / "wide.webp")
     with pytest.raises(UserError, match=r"cannot write .*wide\.jpg"):
-        save_picture(Image.new("L", (66_000, 1)), tmp_path / "wide.jpg")
+        save_image(Image.new("L", (66_000, 1)), tmp_path / "wide.jpg")
     assert not list(tmp_path.iterdir())
 
 

@@ -34,7 +34,7 @@ def recipe(
     augment: bool = True,
 ) -> Recipe:
     source = portraits(size=size, n=13, n_test=4) if data == "portraits" else open_data(data, size=size, domains=2)
-    l_gan = gan("ab", "ba", weight=1, form="least-squares")
+    l_gan = gan("ab", "ba", weight=1, mode="least-squares")
     adam = Adam(lr=lr, decay=decay)
     return Recipe(
         model=models.spec(
@@ -47,8 +47,8 @@ def recipe(
             noise=noise,
         ),
         players=[
-            Player("discriminator", ["discriminators"], l_gan.judge, adam),
-            Player("generator", ["encoders", "generators"], [*vae("a", "b"), *l_gan.fool, *cycle("aba", "bab")], adam),
+            Player("discriminator", ["discriminators"], l_gan.d, adam),
+            Player("generator", ["encoders", "generators"], [*vae("a", "b"), *l_gan.g, *cycle("aba", "bab")], adam),
         ],
         data=source,
         steps=steps,

@@ -56,11 +56,12 @@ class Checked:
                     raise UserError(f"the {part} are trained by two players, '{other}' and '{player.name}'")
         if recipe.data.channels != self.model.channels:
             raise UserError(f"the model's channels are {self.model.channels}, the data's {recipe.data.channels}")
-        pulled = {path for p in self.players for term in p.terms if term.loss.kind == "link" for path in term.paths}
-        if unpulled := set(self.model.links) - pulled:
+        pulled = {path for p in self.players for term in p.terms if term.loss.kind == "weights" for path in term.paths}
+        if unpulled := set(self.model.soft_pairs) - pulled:
             part = min(unpulled)
             raise UserError(
-                f"soft sharing links the {part}, and no term draws them together: add weight * pull('{part}')"
+                f"soft sharing pairs stages of the {part}, and no term draws them together: add "
+                f"weight * weight_distance('{part}')"
             )
         for player in self.players:
             if not any(player.moves(step / recipe.steps) for step in range(recipe.steps)):
@@ -85,14 +86,14 @@ class Checked:
                     )
                 if name.startswith("truth:") and recipe.data.truth is None:
                     raise UserError(
-                        f"the metric {metric.name} needs the true counterpart of an image, and the data "
+                        f"the metric {metric.name} needs the ground truth of an image, and the data "
                         f"'{recipe.data.name}' do not know it: leave the metric out, or give aligned data"
                     )
             metric.check_size(recipe.data.size)
             metric.ready()
         self.readings = self._rehearse()
         for name, value in self.readings.items():
-            if name.startswith("class:") and value.truth is not None:
+            if name.startswith("class:") and value.actual is not None:
                 _check_head(name, value.logits.shape[1], recipe.data)
 
     @property
@@ -116,7 +117,7 @@ class Checked:
                 )
         for term in (term for player in self.players for term in player.terms):
             try:
-                value = term(readings) if term.loss.kind != "link" else torch.zeros(())
+                value = term(readings) if term.loss.kind != "weights" else torch.zeros(())
             except (UserError, RuntimeError, ValueError, TypeError) as error:
                 raise UserError(f"the term {term.name} cannot be computed: {_first_line(error)}") from error
             if not isinstance(value, torch.Tensor) or value.shape != ():
@@ -189,10 +190,12 @@ def _check_classes(data: Data, metric: str, letter: str) -> None:
         )
 
 
-def _check_head(reading: str, told: int, data: Data) -> None:
+def _check_head(reading: str, predicted: int, data: Data) -> None:
     known = data.domains[reading.removeprefix("class:")[0]].train_classes
-    if known is not None and known.max() >= told:
-        raise UserError(f"'{reading}' tells {told} classes, and the data have {known.max() + 1}: give the head as many")
+    if known is not None and known.max() >= predicted:
+        raise UserError(
+            f"'{reading}' has {predicted} classes, and the data have {known.max() + 1}: give the head as many"
+        )
 
 
 def _effective(player: Player, model: Any) -> Player:

@@ -104,11 +104,11 @@ def translate(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Carry pictures of any size along a trained model's image path."""
+    """Translate images of any size along a trained model's image path."""
     from rich.console import Console
     from rich.markup import escape
 
-    from .commands.translate import jobs, save_picture
+    from .commands.translate import jobs, save_image
     from .data.files.decode import probe
     from .data.files.short_jpeg import short_note
     from .recipe_file import import_parts
@@ -120,14 +120,14 @@ def translate(
         import_parts(parts)
     translator = load(run, device=device)
     translator.check(path)
-    for before, _ in work:  # every header, before the first picture takes its time
+    for before, _ in work:  # every header, before the first image takes its time
         probe(before)
     with _bar() as bar:
         for before, after in bar.track(work, description=escape(f"{path}: {translator.route(path)}")):
-            save_picture(translator.translate(before, path), after)
+            save_image(translator.translate(before, path), after)
     if translator.short:
         notes.append(short_note(translator.short))
-    done = f"{len(work)} {'picture' if len(work) == 1 else 'pictures'} in {target}"
+    done = f"{len(work)} {'image' if len(work) == 1 else 'images'} in {target}"
     console = Console(soft_wrap=True, emoji=False)
     for line in [*(f"note: {note}" for note in notes), done]:
         console.print(line, markup=False, highlight=False)
@@ -148,7 +148,7 @@ def evaluate(
         typer.Option(metavar="PATH=FOLDER", help="In place of a run: a set of images, for each path that is read."),
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side to bring --images to.", show_default=False)] = None,
-    most: Annotated[int, typer.Option(min=0, help="Held-out images of each domain at most; 0: all.")] = 0,
+    max_images: Annotated[int, typer.Option(min=0, help="Held-out images of each domain at most; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of latent samples and classifiers.")] = 0,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.", show_default=False)
@@ -162,7 +162,7 @@ def evaluate(
     if (run is None) == (images is None):
         raise UserError("name what to measure: a run folder, or --images PATH=FOLDER for each set")
     if run is not None:
-        evaluate_run(run, data, metrics, device, seed, most, save)
+        evaluate_run(run, data, metrics, device, seed, max_images, save)
     else:
         evaluate_sets(images or [], metrics, size, device, save)
 

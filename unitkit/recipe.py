@@ -11,7 +11,7 @@ from .registry import Spec
 from .system.errors import UserError
 
 if TYPE_CHECKING:
-    from .data import Data, Warp
+    from .data import Affine, Data
     from .metrics import Metric
 
 
@@ -112,7 +112,7 @@ class Recipe:
         batch: images of each domain in a step, on each rank.
         flip: mirror each training image left to right with probability 1/2.
         crop: shift each training image by up to this many pixels (images are decoded that much larger).
-        warp: turn, scale and shift each training image at random.
+        affine: rotate, scale and shift each training image at random.
         evaluate: metrics of the finished model on the held-out split.
         sample_every: steps between two sample grids.
         watch: metrics during training.
@@ -125,7 +125,7 @@ class Recipe:
     batch: int = 1
     flip: bool = True
     crop: int = 0
-    warp: Warp | None = None
+    affine: Affine | None = None
     evaluate: Sequence[Metric] = field(default_factory=tuple)
     sample_every: int = 500
     watch: Watch | None = None

@@ -1,8 +1,8 @@
 """Weight-sharing strategies: what makes the towers of different domains share stages.
 
 A strategy is called as `part(towers, **arguments)`, `towers` being a dict from "encoders", "generators" and
-"discriminators" to the towers of the domains in order. It ties stages in place, and returns the links that the loss
-`pull` draws together: for each part, the pairs of stages.
+"discriminators" to the towers of the domains in order. It ties stages in place, and returns the pairs that the loss
+`weight_distance` draws together: for each part, the pairs of stages.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .registry import Registry
 from .system.errors import UserError
 
 Towers: TypeAlias = Mapping[str, Sequence[Tower]]
-Links: TypeAlias = dict[str, list[tuple[nn.Module, nn.Module]]]
+Pairs: TypeAlias = dict[str, list[tuple[nn.Module, nn.Module]]]
 
 registry = Registry("sharing")
 register, spec = registry.register, registry.spec
 
 
 @register
-def none(towers: Towers) -> Links:
+def none(towers: Towers) -> Pairs:
     """No sharing: every domain has towers of its own."""
     return {}
 
@@ -33,7 +33,7 @@ def none(towers: Towers) -> Links:
 @register
 def tie(
     towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0, twins: bool = False
-) -> Links:
+) -> Pairs:
     """Hard sharing: one set of weights for the stages nearest the latent space, and for the discriminators' last.
 
     Args:
@@ -56,20 +56,20 @@ def tie(
 
 
 @register
-def soft(towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0) -> Links:
-    """Soft sharing: the stages that `tie` would tie keep their own weights; the loss `pull` draws them together.
+def soft(towers: Towers, *, encoder: Count = 0, generator: Count = 0, discriminator: Count = 0) -> Pairs:
+    """Soft sharing: the stages that `tie` would tie keep their own weights, drawn together by `weight_distance`.
 
     Raises:
         UserError: as in `tie`.
     """
-    links: Links = {}
+    pairs: Pairs = {}
     for part, first, i, other, j in _same_stages(towers, encoder, generator, discriminator):
-        links.setdefault(part, []).append((first.stages[i], other.stages[j]))
-    return links
+        pairs.setdefault(part, []).append((first.stages[i], other.stages[j]))
+    return pairs
 
 
 @register
-def all(towers: Towers) -> Links:
+def all(towers: Towers) -> Pairs:
     """One tower of each part for all domains, whose images must then have the same number of channels.
 
     Raises:

@@ -22,7 +22,7 @@ from .data.batches import Batches
 from .data.files.check import Progress
 from .kernels.placement import plan
 from .losses import non_finite_gradient
-from .metrics import evaluation
+from .metrics import evaluate_with_protocol
 from .networks.nested import detached, full_precision
 from .recipe import Player, Recipe
 from .runs import checkpoint
@@ -142,7 +142,7 @@ class Trainer:
             device=self.device,
             flip=recipe.flip,
             crop=recipe.crop,
-            warp=recipe.warp,
+            affine=recipe.affine,
             rank=dist.rank(),
             world=dist.world(),
             bad=self.images.bad,
@@ -354,7 +354,7 @@ class Trainer:
 
         def measure(data: Data) -> dict[str, Any]:
             name = checkpoint.step_name(self.done)
-            return evaluation(
+            return evaluate_with_protocol(
                 self.model, data, self.recipe.evaluate, checkpoint=name, step=self.done, device=self.device
             )
 

@@ -1,4 +1,4 @@
-"""A trained model in use: pictures of any size along an image path."""
+"""A trained model in use: images of any size along an image path."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load(run: str | Path, *, device: str = "auto") -> Translator:
 
 
 class Translator:
-    """Carries pictures along image paths. Raises `UserError` for a model whose weights are not finite.
+    """Translates images along image paths. Raises `UserError` for a model whose weights are not finite.
 
     Attributes:
         model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
@@ -61,28 +61,28 @@ class Translator:
             raise UserError(f"'{path}' is not a translation: give an image path such as 'ab'")
         self.model.check(path)
         if path[0] not in self.labels:
-            raise UserError(f"'{path}' begins with noise: there is no picture to translate along it")
+            raise UserError(f"'{path}' begins with noise: there is no image to translate along it")
 
     def route(self, path: str) -> str:
         """The labels on the way: "neutral -> smiling"."""
         return " -> ".join(self.labels[letter] for letter in path)
 
-    def translate(self, picture: str | Path | Image.Image | np.ndarray, path: str) -> Image.Image:
-        """One picture of domain `path[0]` carried along `path`; the result has its height and width.
+    def translate(self, image: str | Path | Image.Image | np.ndarray, path: str) -> Image.Image:
+        """One image of domain `path[0]` translated along `path`; the result has its height and width.
 
-        Pictures whose sides the strides do not divide are padded by their edge and cropped back. Pictures larger
+        Images whose sides the strides do not divide are padded by their edge and cropped back. Images larger
         than 512x512 are translated in overlapping tiles of that size, blended linearly: the network's memory does
-        not grow with the picture, which itself takes about 32 bytes a pixel. (Instance norm then sees each tile by
-        itself.) Networks of one fixed size get the picture at that size, and the result is brought back.
+        not grow with the image, which itself takes about 32 bytes a pixel. (Instance norm then sees each tile by
+        itself.) Networks of one fixed size get the image at that size, and the result is brought back.
 
         Args:
-            picture: a file, a PIL image, or uint8 (H, W) or (H, W, C), C being 1, 3 or 4.
+            image: a file, a PIL image, or uint8 (H, W) or (H, W, C), C being 1, 3 or 4.
 
         Raises:
-            UserError: an unknown path, or a picture that cannot be read.
+            UserError: an unknown path, or an image that cannot be read.
         """
         self.check(path)
-        pixels = _pixels(picture, self.model.channels[path[0]], self.short)
+        pixels = _pixels(image, self.model.channels[path[0]], self.short)
         if self.model.size:
             return self._at_fixed_size(pixels, path)
         height, width = pixels.shape[1:]
@@ -109,30 +109,30 @@ class Translator:
         return to_uint8(self.model(images, path))[0, :, :height, :width]
 
     def _at_fixed_size(self, pixels: np.ndarray, path: str) -> Image.Image:
-        picture = to_image(pixels)
+        image = to_image(pixels)
         height, width = self.model.size
-        small = to_array(picture.resize((width, height), Image.Resampling.BICUBIC))
-        return to_image(self._network(small, path)).resize(picture.size, Image.Resampling.BICUBIC)
+        small = to_array(image.resize((width, height), Image.Resampling.BICUBIC))
+        return to_image(self._network(small, path)).resize(image.size, Image.Resampling.BICUBIC)
 
 
-def _pixels(picture: str | Path | Image.Image | np.ndarray, channels: int, short: list[Path]) -> np.ndarray:
+def _pixels(image: str | Path | Image.Image | np.ndarray, channels: int, short: list[Path]) -> np.ndarray:
     """uint8 (channels, H, W) from a file, a PIL image or an array."""
-    if isinstance(picture, str | Path):
-        probe(Path(picture))
-        return decode(Path(picture), channels, None, short)
-    if isinstance(picture, np.ndarray):
-        shape = picture.shape if picture.ndim == 3 else (*picture.shape, 1)
-        if picture.dtype != np.uint8 or not picture.size or len(shape) != 3 or shape[2] not in (1, 3, 4):
+    if isinstance(image, str | Path):
+        probe(Path(image))
+        return decode(Path(image), channels, None, short)
+    if isinstance(image, np.ndarray):
+        shape = image.shape if image.ndim == 3 else (*image.shape, 1)
+        if image.dtype != np.uint8 or not image.size or len(shape) != 3 or shape[2] not in (1, 3, 4):
             raise UserError(
-                f"an array of {picture.dtype} {list(picture.shape)} is no picture: give uint8 (H, W) or (H, W, C), "
+                f"an array of {image.dtype} {list(image.shape)} is no image: give uint8 (H, W) or (H, W, C), "
                 f"C being 1, 3 or 4"
             )
-        picture = Image.fromarray(picture.reshape(shape[:2]) if shape[2] == 1 else picture)
-    return to_array(upright(picture, channels, "given"))
+        image = Image.fromarray(image.reshape(shape[:2]) if shape[2] == 1 else image)
+    return to_array(upright(image, channels, "given"))
 
 
 def _corners(height: int, width: int, stride: int) -> Iterator[tuple[int, int]]:
-    """The corners of overlapping tiles that cover the picture, as few as can be, about evenly spread."""
+    """The corners of overlapping tiles that cover the image, as few as can be, about evenly spread."""
     for top in _starts(height, stride):
         for left in _starts(width, stride):
             yield top, left

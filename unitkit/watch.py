@@ -39,7 +39,7 @@ class Watcher:
 
     def measure(self, step: int, model: Any, data: Data, device: torch.device) -> bool:
         """Measure, keep the figures, and say whether this step is the best so far."""
-        found = evaluate(model, data, self.watch.metrics, device=device, most=self.watch.images)
+        found = evaluate(model, data, self.watch.metrics, device=device, max_images=self.watch.images)
         row = {"step": step, **{name: result["figures"] for name, result in found.items()}}
         self.run.append_watched(row)
         self.rows.append(row)

@@ -20,7 +20,7 @@ from .grid import Cell, Grid, label
 
 
 class Figure(NamedTuple):
-    """A figure of a metric: ("counterpart(ab)", "changing.translation.psnr"). Both are names, which may hold anything.
+    """A figure of a metric: ("ground_truth(ab)", "changing.translation.psnr"). Both are names, which may hold anything.
 
     `name` is "" for the metric's first figure, as long as no cell has told what it is called.
     """
@@ -193,8 +193,8 @@ def figures_of(entry: Mapping[str, Any]) -> dict[Figure, float]:
 def choose_metric(wanted: str | None, names: Sequence[str]) -> Figure:
     """The figure that `wanted` means: a metric of the recipe, or its word alone, and behind a dot one of its figures.
 
-    Such as "psnr(aa, a)", "psnr", "counterpart(ab).changing.translation.psnr". Which figures a metric has is known once
-    it has measured.
+    Such as "psnr(aa, a)", "psnr", "ground_truth(ab).changing.translation.psnr". Which figures a metric has is known
+    once it has measured.
 
     Raises:
         UserError: a metric that the recipe does not have, or a word that means several.

@@ -1,4 +1,4 @@
-"""The same held-out pictures translated by every setting of an ablation, side by side."""
+"""The same held-out images translated by every setting of an ablation, side by side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATH = "ab"
 
 @dataclass(frozen=True)
 class Translated:
-    """Held-out pictures of one cell, each uint8 (C, H, W): the inputs, their counterparts if known, translations."""
+    """Held-out images of one cell, each uint8 (C, H, W): the inputs, their counterparts if known, translations."""
 
     data: str
     inputs: list[np.ndarray]
@@ -39,14 +39,14 @@ class Translated:
 
 @dataclass
 class Strip:
-    """What is shown side by side: columns of pictures under their heads, and what there is to say about them."""
+    """What is shown side by side: columns of images under their heads, and what there is to say about them."""
 
     columns: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def strip(findings: Findings) -> Strip:
-    """The first held-out pictures of domain a, their true counterparts, and their translations by every setting.
+    """The first held-out images of domain a, their ground truth, and their translations by every setting.
 
     A setting shows its first seed that is done. One whose model cannot be loaded is left out, and a note says so.
     """
@@ -62,23 +62,23 @@ def strip(findings: Findings) -> Strip:
             ours = _translated(findings.ablation.run(each.cell).latest())
         except Exception as error:  # the code of a recipe may raise anything, and the tables must not be lost by it
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            found.notes.append(f"{name} is left out of the pictures: {reason}")
+            found.notes.append(f"{name} is left out of the images: {reason}")
             continue
         if reference is None:
             reference = ours
             found.columns.append(("input", ours.inputs))
             if ours.truths:
-                found.columns.append(("true counterpart", ours.truths))
+                found.columns.append(("ground truth", ours.truths))
         elif not _same_inputs(ours, reference):
             found.notes.append(
-                f"{name} translates other pictures than the input column shows: those of its own data, {ours.data}."
+                f"{name} translates other images than the input column shows: those of its own data, {ours.data}."
             )
         found.columns.append((name, ours.outputs))
     return found
 
 
 def _same_inputs(ours: Translated, others: Translated) -> bool:
-    """Whether two cells were given the same pictures, at whatever size each takes them."""
+    """Whether two cells were given the same images, at whatever size each takes them."""
     pairs = list(zip(ours.inputs, others.inputs, strict=False))
     if any(mine.shape != theirs.shape for mine, theirs in pairs):
         return ours.data == others.data
@@ -101,7 +101,7 @@ def _translated(checkpoint: Path) -> Translated:
 
 
 def strip_html(shown: Strip, width: int = 128) -> str:
-    """The strip as a table, a row for each picture; wide ones scroll, and pictures are drawn pixel by pixel."""
+    """The strip as a table, a row for each image; wide ones scroll, and images are drawn pixel by pixel."""
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in shown.notes)
     if not shown.columns:
         return notes
@@ -111,13 +111,13 @@ def strip_html(shown: Strip, width: int = 128) -> str:
         f"<th {cell};max-width:{width}px;overflow-wrap:anywhere'>{html.escape(head)}</th>" for head, _ in shown.columns
     )
     rows = [
-        "<tr>" + "".join(f"<td {cell}'><img {frame} src='{_address(p)}' alt=''></td>" for p in pictures) + "</tr>"
-        for pictures in zip(*(pictures for _, pictures in shown.columns), strict=False)
+        "<tr>" + "".join(f"<td {cell}'><img {frame} src='{_address(p)}' alt=''></td>" for p in images) + "</tr>"
+        for images in zip(*(images for _, images in shown.columns), strict=False)
     ]
     return f"<div style='overflow-x:auto'><table><tr>{heads}</tr>{''.join(rows)}</table></div>{notes}"
 
 
-def _address(picture: np.ndarray) -> str:
+def _address(image: np.ndarray) -> str:
     file = io.BytesIO()
-    to_image(picture).save(file, format="PNG")
+    to_image(image).save(file, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -54,9 +54,9 @@ def write_ablation_report(out: Path) -> None:
     for each, note in zip(tables, notes, strict=True):
         if each[2]:
             parts.append(table(*each) + f"<p>{html.escape(note)}</p>")
-    pictures = strip_html(strip(findings))
-    if pictures:
-        parts.append(f"<h2>The same held-out pictures, translated by every setting</h2>{pictures}")
+    images = strip_html(strip(findings))
+    if images:
+        parts.append(f"<h2>The same held-out images, translated by every setting</h2>{images}")
     parts.append(table("Protocol", ["what", "value"], [list(each) for each in protocol]))
     with replacing(out / "ablation.html") as file:
         file.write_text(document(title, parts), "utf-8", "backslashreplace")

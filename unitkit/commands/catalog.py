@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 # Each kind of part, and the module or package that registers it.
 HOMES = {
     "encoder": "encoders",
@@ -20,7 +20,7 @@ HOMES = {
     "metric": "metrics",
     "model": "models",
 }
-BUNDLES = "objective.py"  # its public functions make terms of several losses, and are shown among these
+BUNDLES = "bundles.py"  # its public functions make terms of several losses, and are shown among these
 CALLED = ("loss", "metric")  # with image paths, by the user; models wire the positional parameters of other parts
 
 
@@ -56,14 +56,14 @@ def entries(kind: str) -> list[Entry]:
     """The parts of one kind that the package itself registers, by name; under "loss" the bundles of terms too."""
     home = PACKAGE / HOMES[kind]
     # Parsing takes most of the time, and most files of `data` register nothing.
-    files = [f for f in home.glob("*.py") if "register" in f.read_text("utf-8")] if home.is_dir() else [home]
+    files = [f for f in home.rglob("*.py") if "register" in f.read_text("utf-8")] if home.is_dir() else [home]
     if kind == "loss":
-        files.append(PACKAGE / BUNDLES)
+        files.append(home / BUNDLES)
     return sorted((e for file in files for e in _parts(kind, file)), key=lambda entry: entry.name)
 
 
 def _parts(kind: str, file: Path) -> Iterator[Entry]:
-    aliases = _aliases(PACKAGE / "registry.py") | _aliases(PACKAGE / "losses" / "adversarial.py") | _aliases(file)
+    aliases = _aliases(PACKAGE / "annotations.py") | _aliases(PACKAGE / "losses" / "adversarial.py") | _aliases(file)
     for node in _parsed(file).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue

@@ -17,8 +17,8 @@ from ..data.domains import in_channels
 from ..data.files.bad import BadImages, refuse_unreadable
 from ..data.folders.plain import plain_images
 from ..data.sources import Images
-from ..metrics import Metric, evaluation, parse_metrics, score
-from ..metrics.record import PACKAGES
+from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
+from ..metrics.protocol import PACKAGES
 from ..registry import Spec
 from ..runs.checkpoint import all_steps, load_model, load_step
 from ..runs.folder import RunFolder
@@ -32,7 +32,7 @@ from ..system.output import print_notes
 
 
 def evaluate_run(
-    run: Path, data: str | None, metrics: str | None, device: str, seed: int, most: int, save: Path | None
+    run: Path, data: str | None, metrics: str | None, device: str, seed: int, max_images: int, save: Path | None
 ) -> None:
     """Measure a run (its last step) or one of its checkpoints, print the tables, and keep the figures.
 
@@ -62,12 +62,12 @@ def evaluate_run(
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
     for metric in chosen:
-        metric.check_held_out(recipe.data.held_out(most))
+        metric.check_held_out(recipe.data.held_out(max_images))
     recipe = replace(recipe, model=Spec.from_json(description["model"]), data=in_channels(recipe.data, model.channels))
     check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
-        found = evaluation(
+        found = evaluate_with_protocol(
             model.to(place),
             recipe.data,
             chosen,
@@ -75,7 +75,7 @@ def evaluate_run(
             step=load_step(checkpoint),
             device=place,
             seed=seed,
-            most=most,
+            max_images=max_images,
         )
     print_metrics(console, found)
     labels = description["labels"]
@@ -119,7 +119,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     print_notes(console, notes)
     with console.status("measuring"), enough_memory(place, "measuring"):
-        results = score(chosen, images, device=place)
+        results = evaluate_images(chosen, images, device=place)
     sizes = {tuple(each.size) for each in images.values()}
     found: dict[str, Any] = {
         "sets": {

@@ -143,7 +143,7 @@ def activation_bytes(checked: Checked) -> int:
         reads = [name for term in player.terms for name in term.reads]
         with _saved(model) as turn:
             readings = model.readings(images, reads)
-            _ = [term(readings) for term in player.terms if term.loss.kind != "link"]
+            _ = [term(readings) for term in player.terms if term.loss.kind != "weights"]
         largest = max(largest, sum(turn.values()))
     return sum(shared.values()) + largest
 

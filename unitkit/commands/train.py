@@ -215,7 +215,7 @@ def _fit(trainer: Trainer, console: Console) -> bool:
 
 
 def summary(losses: Mapping[str, float]) -> str:
-    """The terms of a step in short: the mean of each kind of loss, `judge 0.48  kl 1.2  l1 0.09`."""
+    """The terms of a step in short: the mean of each kind of loss, `gan_d 0.48  kl 1.2  l1 0.09`."""
     kinds: dict[str, list[float]] = {}
     for name, value in losses.items():
         kinds.setdefault(re.sub(r"^.*/|\(.*$", "", name), []).append(value)
@@ -242,7 +242,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
     best, watch = checkpoint.latest(trainer.run.best), trainer.recipe.watch
     lines = [
         *([f"  best       {best} (by {watch.metrics[0].name})"] if watch and best else []),
-        f"  pictures   {grid}",
+        f"  images   {grid}",
         f"  report     {out / 'report.html'}",
         *(["next:"] if commands else []),
     ]

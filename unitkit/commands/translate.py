@@ -54,10 +54,10 @@ def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None)
     return found
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture by its suffix, whole or not at all. Raises `UserError` where the disk refuses."""
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write an image by its suffix, whole or not at all. Raises `UserError` where the disk refuses."""
     try:
         with replacing(path) as file:
-            picture.save(file, quality=95)
-    except ValueError as error:  # a format that holds no picture of this size
+            image.save(file, quality=95)
+    except ValueError as error:  # a format that holds no image of this size
         raise UserError(f"cannot write {path}: {error}") from error

@@ -1,6 +1,6 @@
 """Training data: where images come from, how they are kept, and the batches that a training step sees."""
 
-from .affine import Warp
+from .affine import Affine
 from .digits import digits
 from .domains import Data, Domain, open_data
 from .domains import datasets as registry
@@ -8,4 +8,4 @@ from .drawn import rendered  # noqa: F401 (registers its data sources)
 
 register, spec = registry.register, registry.spec
 
-__all__ = ["Data", "Domain", "Warp", "digits", "open_data", "register", "registry", "spec"]
+__all__ = ["Affine", "Data", "Domain", "digits", "open_data", "register", "registry", "spec"]

@@ -1,4 +1,4 @@
-"""Augmentation by small turns, changes of scale and shape, and shifts."""
+"""Augmentation by small rotations, changes of scale and shape, and shifts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..system.errors import UserError
 
 
 @dataclass(frozen=True)
-class Warp:
-    """Each training image turned, scaled, stretched, sheared and shifted, by amounts drawn evenly around none.
+class Affine:
+    """Each training image rotated, scaled, stretched, sheared and shifted, by amounts drawn evenly around none.
 
     Args:
-        turn: at most this many degrees.
+        rotate: at most this many degrees.
         scale: at most this share larger or smaller, in [0, 1).
         stretch: wider and lower, or narrower and higher, by at most the factor exp(stretch) on each axis.
         shear: at most this share of a row's distance from the middle, sideways.
         shift: at most this share of the side, along each axis.
     """
 
-    turn: float = 0.0
+    rotate: float = 0.0
     scale: float = 0.0
     stretch: float = 0.0
     shear: float = 0.0
@@ -32,15 +32,15 @@ class Warp:
 
     def __post_init__(self) -> None:
         shares = all(0 <= share < 1 for share in (self.scale, self.stretch, self.shear, self.shift))
-        if not (0 <= self.turn <= 180 and shares):
-            raise UserError(f"a warp needs turn in [0, 180] and the other amounts in [0, 1), not {self}")
+        if not (0 <= self.rotate <= 180 and shares):
+            raise UserError(f"an affine transform needs rotate in [0, 180] and the other amounts in [0, 1), not {self}")
 
     def __bool__(self) -> bool:
         """Whether it moves anything."""
         return any(getattr(self, field.name) for field in fields(self))
 
-    def __mul__(self, factor: float) -> Warp:
-        return Warp(*(factor * getattr(self, field.name) for field in fields(self)))
+    def __mul__(self, factor: float) -> Affine:
+        return Affine(*(factor * getattr(self, field.name) for field in fields(self)))
 
     __rmul__ = __mul__
 
@@ -48,7 +48,7 @@ class Warp:
         """Images (N, C, H, W) warped, bilinear; what comes in from outside is the border's colour."""
         count = len(images)
         angle, size, stretch, shear, across, down = torch.rand(6, count, generator=generator) * 2 - 1
-        angle, size, stretch = angle * math.radians(self.turn), 1 + size * self.scale, (stretch * self.stretch).exp()
+        angle, size, stretch = angle * math.radians(self.rotate), 1 + size * self.scale, (stretch * self.stretch).exp()
         wide, high = size * stretch, size / stretch
         height, width = images.shape[2:]
         # In coordinates of [-1, 1] along each axis, where a turn of an image that is not square must be stretched.

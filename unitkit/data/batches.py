@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..system.errors import UserError
-from .affine import Warp
+from .affine import Affine
 from .cache import Decoded, memory_limit
 from .domains import Data
 from .files.bad import BadImage, BadImages
@@ -24,7 +24,7 @@ class Batches:
 
     `batch` is the number of images per domain on this rank. `flip` mirrors each image with probability 1/2. With `crop`
     images are decoded `crop` pixels higher and wider than `data.size`, and a random window of the size is cut from
-    each; `warp` comes last. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free).
+    each; `affine` comes last. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free).
     `rank` of `world` says which slice of the global batch is this one's. `bad` are images known as bad, whose places
     others take; `skip` is told of each that is found when a step needs it, which then ends nothing. Raises `UserError`
     for a `batch` below 1 or a `crop` below 0.
@@ -38,7 +38,7 @@ class Batches:
         device: torch.device | str = "cpu",
         flip: bool = True,
         crop: int = 0,
-        warp: Warp | None = None,
+        affine: Affine | None = None,
         rank: int = 0,
         world: int = 1,
         limit_bytes: int | None = None,
@@ -49,7 +49,7 @@ class Batches:
         if batch < 1 or crop < 0:
             raise UserError(f"batch={batch} and crop={crop} are not possible: expected batch 1 or more, crop 0 or more")
         self.data, self.batch_size, self.seed, self.device = data, batch, seed, torch.device(device)
-        self.flip, self.crop, self.warp, self.rank, self.world = flip, crop, warp, rank, world
+        self.flip, self.crop, self.affine, self.rank, self.world = flip, crop, affine, rank, world
         self.memory_format = memory_format
         self.bad, self.skip = BadImages(data) if bad is None else bad, skip
         self.share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
@@ -127,6 +127,6 @@ class Batches:
             pixels = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1)
             pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)
-        if not self.warp:
+        if not self.affine:
             return to_tensor(images, self.device, self.memory_format)
-        return self.warp(to_tensor(images, self.device), generator).contiguous(memory_format=self.memory_format)
+        return self.affine(to_tensor(images, self.device), generator).contiguous(memory_format=self.memory_format)

@@ -77,12 +77,12 @@ class Data:
         counts = {k: len(self.whole.domains[k].test) - len(domain.test) for k, domain in self.domains.items()}
         return counts if any(counts.values()) else {}
 
-    def held_out(self, most: int = 0) -> dict[str, int]:
-        """How many held-out images a measurement takes, by the letter that a path begins with; `most` at most where it
-        is not 0. Paths from noise, `z`, take as many as the largest domain."""
+    def held_out(self, max_images: int = 0) -> dict[str, int]:
+        """How many held-out images an evaluation takes, by the letter that a path begins with; `max_images` at most
+        where it is not 0. Paths from noise, `z`, take as many as the largest domain."""
         counts = {letter: len(domain.test) for letter, domain in self.domains.items()}
         counts["z"] = max(counts.values())
-        return {letter: min(n, most or n) for letter, n in counts.items()}
+        return {letter: min(n, max_images or n) for letter, n in counts.items()}
 
     def fingerprint(self) -> str:
         """A short hash that changes when a domain's label or images do, whether some are left out as bad or not."""
@@ -154,7 +154,7 @@ def open_data(
         given = {key: value for key, value in given.items() if value is not None}
         opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
         if aligned and opened.truth is None:
-            raise UserError(f"the data source '{data}' is not aligned: it knows no true counterparts")
+            raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
         return opened
     if not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())

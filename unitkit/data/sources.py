@@ -132,8 +132,8 @@ class ImageArray:
         return f"{self.label}[{self.rows[i]}]"
 
     def load(self, i: int) -> np.ndarray:
-        picture = to_image(self.array[self.rows[i]]).convert("L" if self.channels == 1 else "RGB")
-        return to_array(fit(picture, self.size))
+        image = to_image(self.array[self.rows[i]]).convert("L" if self.channels == 1 else "RGB")
+        return to_array(fit(image, self.size))
 
     def fingerprint(self) -> str:
         return digest(self.array.shape, self.array[self.rows])

@@ -1,4 +1,4 @@
-"""Between pictures as stored, uint8 (N, C, H, W), and images as networks see them, float32 in [-1, 1]."""
+"""Between images as stored, uint8 (N, C, H, W), and images as networks see them, float32 in [-1, 1]."""
 
 from __future__ import annotations
 

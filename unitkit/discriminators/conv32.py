@@ -19,7 +19,7 @@ def conv32(
     *,
     width: Positive = 64,
     classes: Positive | None = None,
-    start: Literal["gaussian", "kaiming"] = "gaussian",
+    init: Literal["gaussian", "kaiming"] = "gaussian",
 ) -> Tower:
     """The discriminator for 32x32 digits: (conv 5x5, ReLU, max-pool, dropout) four times, then its heads.
 
@@ -28,7 +28,7 @@ def conv32(
     Args:
         width: channels after the first layer, doubling with each.
         classes: number of classes of a second head on the same features (10 for digits); None for no such head.
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = []
     channels = in_channels
@@ -41,4 +41,4 @@ def conv32(
         )
         channels = out
     stages.append(Heads(channels * 2 * 2, classes))
-    return initialise(Tower(stages, channels=1, size=(32, 32), classes=classes), start)
+    return initialise(Tower(stages, channels=1, size=(32, 32), classes=classes), init)

@@ -19,9 +19,9 @@ def lenet(
     *,
     width: Positive = 20,
     classes: Positive | None = None,
-    ways: Positive = 1,
+    gan_classes: Positive = 1,
     dropout: Share = 0.5,
-    start: Literal["gaussian", "kaiming", "uniform"] = "uniform",
+    init: Literal["gaussian", "kaiming", "uniform"] = "uniform",
 ) -> Tower:
     """The discriminator for 32x32 digits of CoGAN: (conv 5x5, ReLU, max-pool) twice, a hidden layer, then its heads.
 
@@ -30,9 +30,9 @@ def lenet(
     Args:
         width: channels after the first layer.
         classes: number of classes of a second head on the same features (10 for digits); None for no such head.
-        ways: outputs of the first head: 1 for real or generated, 3 for a ternary discriminator.
+        gan_classes: outputs of the first head: 1 for real or generated, 3 for a ternary discriminator.
         dropout: in the heads, behind the top features; half of it before the hidden layer.
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     middle, hidden = width * 5 // 2, width * 25
 
@@ -44,6 +44,6 @@ def lenet(
         nn.Sequential(*conv(in_channels, width)),
         nn.Sequential(*conv(width, middle), nn.Dropout(dropout / 2)),
         nn.Sequential(nn.Flatten(), nn.Linear(middle * 25, hidden), nn.ReLU(inplace=True)),
-        Heads(hidden, classes, ways, dropout),
+        Heads(hidden, classes, gan_classes, dropout),
     ]
-    return initialise(Tower(stages, channels=ways, size=(32, 32), classes=classes), start)
+    return initialise(Tower(stages, channels=gan_classes, size=(32, 32), classes=classes), init)

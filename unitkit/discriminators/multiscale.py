@@ -50,7 +50,7 @@ def multiscale(
     width: Positive = 64,
     layers: Positive = 4,
     scales: Positive = 3,
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """A plain discriminator on each scale of an image pyramid; the losses of the scales add up.
 
@@ -61,8 +61,8 @@ def multiscale(
         width: channels after the first layer of each scale, doubling with each layer.
         layers: strided convolutions on each scale.
         scales: the image, its half, its quarter, ...
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     per_scale = [strided_stages(in_channels, width, layers) for _ in range(scales)]
     stages: list[nn.Module] = [Pyramid(scales), *(PerScale(modules) for modules in zip(*per_scale, strict=True))]
-    return initialise(Tower(stages, channels=1), start)
+    return initialise(Tower(stages, channels=1), init)

@@ -25,16 +25,16 @@ def strided_stages(in_channels: int, width: int, layers: int, *, first_kernel: i
 
 @registry.register
 def strided(
-    in_channels: int, *, width: Positive = 64, layers: Positive = 6, start: Literal["gaussian", "kaiming"] = "kaiming"
+    in_channels: int, *, width: Positive = 64, layers: Positive = 6, init: Literal["gaussian", "kaiming"] = "kaiming"
 ) -> Tower:
     """The plain discriminator: convs 3x3 of stride 2 and a 1x1 head. Stages: layers + 1.
 
     Args:
         width: channels after the first layer, doubling with each.
         layers: strided convolutions, the depth that the poster's ablation varies from 3 to 6.
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
-    return initialise(Tower(strided_stages(in_channels, width, layers), channels=1), start)
+    return initialise(Tower(strided_stages(in_channels, width, layers), channels=1), init)
 
 
 @registry.register
@@ -44,11 +44,11 @@ def coupled(
     width: Positive = 64,
     front: Positive = 2,
     back: Positive = 4,
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The coupled layout: a front that stays private and a back that domains share. Stages: front + back + 1.
 
     The front opens with a conv 7x7. Couple the backs with the strategy `tie(discriminator=back + 1)`; in the
     released code (CelebA) front is 2 and back is 4.
     """
-    return initialise(Tower(strided_stages(in_channels, width, front + back, first_kernel=7), channels=1), start)
+    return initialise(Tower(strided_stages(in_channels, width, front + back, first_kernel=7), channels=1), init)

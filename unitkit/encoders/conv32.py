@@ -30,7 +30,7 @@ def conv32(
     *,
     width: Positive = 96,
     coordinates: bool = False,
-    start: Literal["gaussian", "kaiming"] = "gaussian",
+    init: Literal["gaussian", "kaiming"] = "gaussian",
 ) -> Tower:
     """The encoder for 32x32 digits: four convolutions down to 1x1, batch norm, a Gaussian with learned variance.
 
@@ -39,7 +39,7 @@ def conv32(
     Args:
         width: channels after the first convolution; the latent has 8 * width.
         coordinates: append an x, y coordinate map to the image.
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     # (in, out, kernel, stride, padding): 32 -> 16 -> 8 -> 1 -> 1
     layers = [
@@ -55,4 +55,4 @@ def conv32(
     if coordinates:
         stages[0] = nn.Sequential(Coordinates(), stages[0])
     stages.append(Gaussian(width * 8))
-    return initialise(Tower(stages, channels=width * 8, stride=32, size=(32, 32)), start)
+    return initialise(Tower(stages, channels=width * 8, stride=32, size=(32, 32)), init)

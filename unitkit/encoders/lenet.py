@@ -18,7 +18,7 @@ def lenet(
     *,
     width: Positive = 32,
     code: Positive = 128,
-    start: Literal["gaussian", "kaiming", "uniform"] = "uniform",
+    init: Literal["gaussian", "kaiming", "uniform"] = "uniform",
 ) -> Tower:
     """The feature function for 32x32 digits: (conv 5x5, ReLU, max-pool) twice, and a ReLU layer of `code` features.
 
@@ -28,7 +28,7 @@ def lenet(
     Args:
         width: channels after the first layer, doubled by the second.
         code: channels of the code.
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     # 32 -> 28 -> 14 -> 10 -> 5 -> 1: the last convolution covers its whole input.
     stages: list[nn.Module] = [
@@ -36,4 +36,4 @@ def lenet(
         nn.Sequential(nn.Conv2d(width, width * 2, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
         nn.Sequential(nn.Conv2d(width * 2, code, 5), nn.ReLU(inplace=True)),
     ]
-    return initialise(Tower(stages, channels=code, stride=32, size=(32, 32)), start)
+    return initialise(Tower(stages, channels=code, stride=32, size=(32, 32)), init)

@@ -22,7 +22,7 @@ def residual(
     downs: Count = 2,
     norm: bool = False,
     dropout: Share = 0.0,
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The encoder of UNIT: conv 7x7, strided convs that double the width, residual blocks; variance fixed at 1.
 
@@ -34,7 +34,7 @@ def residual(
         norm: instance norm and ReLU after every conv but the first (the cats and dogs variant of the 2017 code),
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = [
         nn.Sequential(nn.Conv2d(in_channels, width, 7, padding=3), nn.LeakyReLU(0.01, inplace=True))
@@ -45,4 +45,4 @@ def residual(
         stages.append(nn.Sequential(nn.Conv2d(channels, channels * 2, 3, stride=2, padding=1), *after))
         channels *= 2
     stages += [Residual(channels, dropout=dropout) for _ in range(blocks)]
-    return initialise(Tower(stages, channels=channels, stride=2**downs), start)
+    return initialise(Tower(stages, channels=channels, stride=2**downs), init)

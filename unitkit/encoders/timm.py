@@ -34,7 +34,7 @@ def timm(
     width: Positive = 256,
     blocks: Count = 4,
     weights: str | None = None,
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """A timm backbone's feature stages, a 1x1 convolution to `width` channels, residual blocks; variance fixed at 1.
 
@@ -66,4 +66,4 @@ def timm(
         channels=width,
         stride=info["reduction"],
     )
-    return Tower([Features(front), *initialise(behind, start).stages], channels=width, stride=info["reduction"])
+    return Tower([Features(front), *initialise(behind, init).stages], channels=width, stride=info["reduction"])

@@ -14,7 +14,7 @@ from . import registry
 
 @registry.register
 def conv32(
-    in_channels: int, out_channels: int, *, width: Positive = 96, start: Literal["gaussian", "kaiming"] = "gaussian"
+    in_channels: int, out_channels: int, *, width: Positive = 96, init: Literal["gaussian", "kaiming"] = "gaussian"
 ) -> Tower:
     """The generator for 32x32 digits: four transposed convs 4x4 from a 1x1 latent, batch norm, 1x1 conv, tanh.
 
@@ -22,7 +22,7 @@ def conv32(
 
     Args:
         width: channels before the last convolution.
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     # (in, out, padding): 1 -> 4 -> 8 -> 16 -> 32; the first has no padding, which makes 1x1 into 4x4.
     layers = [
@@ -38,4 +38,4 @@ def conv32(
         for i, o, p in layers
     ]
     stages.append(nn.Sequential(nn.ConvTranspose2d(width, out_channels, 1), nn.Tanh()))
-    return initialise(Tower(stages, channels=out_channels, stride=32, size=(32, 32)), start)
+    return initialise(Tower(stages, channels=out_channels, stride=32, size=(32, 32)), init)

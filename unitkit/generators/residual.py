@@ -24,7 +24,7 @@ def residual(
     kernel: Literal[3, 4] = 3,
     norm: bool = False,
     dropout: Share = 0.0,
-    start: Literal["gaussian", "kaiming"] = "kaiming",
+    init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The generator of UNIT: residual blocks on the latent, transposed convs that halve the width, 1x1 conv, tanh.
 
@@ -38,7 +38,7 @@ def residual(
         norm: instance norm and ReLU after every transposed conv (the cats and dogs variant of the 2017 code),
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
-        start: how weights are drawn, see `initialise`.
+        init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = [Residual(in_channels, dropout=dropout) for _ in range(blocks)]
     channels = in_channels
@@ -50,4 +50,4 @@ def residual(
         )
         channels = out
     stages.append(nn.Sequential(nn.ConvTranspose2d(channels, out_channels, 1), nn.Tanh()))
-    return initialise(Tower(stages, channels=out_channels, stride=2**ups), start)
+    return initialise(Tower(stages, channels=out_channels, stride=2**ups), init)

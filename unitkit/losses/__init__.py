@@ -1,36 +1,36 @@
 """Loss terms, by what they are for: translation, the adversarial game, domain adaptation."""
 
-from .adaptation import certainty, classify, constancy, match, reversal, reverse
-from .adversarial import FORMS, Form, fool, fool_ways, judge, judge_ways
+from .adaptation import classify, constancy, feature_matching, infomax, reversal, reverse
+from .adversarial import MODES, Mode, gan_d, gan_g, multiclass_gan_d, multiclass_gan_g
 from .term import LOSSES, Classes, Features, Loss, Posterior, Ramp, Term, non_finite_gradient, register, registry
-from .translation import kl, l1, l2, pull, total_variation
+from .translation import kl, l1, l2, total_variation, weight_distance
 
 __all__ = [
-    "FORMS",
     "LOSSES",
+    "MODES",
     "Classes",
     "Features",
-    "Form",
     "Loss",
+    "Mode",
     "Posterior",
     "Ramp",
     "Term",
-    "certainty",
     "classify",
     "constancy",
-    "fool",
-    "fool_ways",
-    "judge",
-    "judge_ways",
+    "feature_matching",
+    "gan_d",
+    "gan_g",
+    "infomax",
     "kl",
     "l1",
     "l2",
-    "match",
+    "multiclass_gan_d",
+    "multiclass_gan_g",
     "non_finite_gradient",
-    "pull",
     "register",
     "registry",
     "reversal",
     "reverse",
     "total_variation",
+    "weight_distance",
 ]

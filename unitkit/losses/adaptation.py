@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from ..annotations import AtLeast
 from ..system.errors import UserError
-from .adversarial import judge
+from .adversarial import gan_d
 from .term import Classes, Features, Posterior, Ramp, register
 
 
@@ -24,13 +24,13 @@ def classify(classes: Classes) -> Tensor:
     Raises:
         UserError: the data give a training no classes for the domain where the path begins.
     """
-    if classes.truth is None:
+    if classes.actual is None:
         raise UserError("the data give a training no classes for the domain where this path begins")
-    return cross_entropy(classes.logits, classes.truth)
+    return cross_entropy(classes.logits, classes.actual)
 
 
 @register("class")
-def certainty(classes: Classes, *, balance: Annotated[float, AtLeast(0)] = 1.0, strength: float | Ramp = 1.0) -> Tensor:
+def infomax(classes: Classes, *, balance: Annotated[float, AtLeast(0)] = 1.0, strength: float | Ramp = 1.0) -> Tensor:
     """How unsure the classes of images without labels are: the mean entropy of each, less that of their mean.
 
     Minus the mutual information of image and class at balance 1, which draws each image to one class and all of them to
@@ -49,7 +49,7 @@ def certainty(classes: Classes, *, balance: Annotated[float, AtLeast(0)] = 1.0, 
 
 
 @register("feature")
-def match(
+def feature_matching(
     first: Features, other: Features, *, norm: Literal["l1", "l2"] = "l2", reduce: Literal["mean", "sum"] = "mean"
 ) -> Tensor:
     """The difference between the top features that two discriminators give to the images of one code: ("ab", "aa").
@@ -73,7 +73,7 @@ def constancy(first: Posterior, other: Posterior) -> Tensor:
 def reversal(first: Features, *others: Features, strength: float | Ramp = 1.0) -> Tensor:
     """Telling domains apart behind a gradient reversal: the head learns to, the features learn that it cannot.
 
-    The value is `judge`'s, the first path against the others. Its gradient reaches the features times -`strength`, the
+    The value is `gan_d`'s, the first path against the others. Its gradient reaches the features times -`strength`, the
     head unchanged: Ganin et al. 2016, equations 10 to 14.
 
     Args:
@@ -81,7 +81,7 @@ def reversal(first: Features, *others: Features, strength: float | Ramp = 1.0) -
     """
     assert not isinstance(strength, Ramp), "terms resolve ramps"
     scores = [features.head(reverse(features.top, strength)) for features in (first, *others)]
-    return judge.function(*scores)
+    return gan_d.function(*scores)
 
 
 def reverse(x: Tensor, strength: float = 1.0) -> Tensor:

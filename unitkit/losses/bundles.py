@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ..system.errors import UserError, nearest
-from . import FORMS, Form, Loss, Term, fool, judge, l1
+from . import MODES, Loss, Mode, Term, gan_d, gan_g, l1
 from . import kl as kl_loss
 
 On = Literal["mean", "sample"]
@@ -53,23 +53,23 @@ def cycle(*paths: str, kl: float = 0.1, likelihood: float = 100, pixel: Loss = l
 class Game(NamedTuple):
     """The two sides of L_GAN: what discriminators minimise, and what encoders and generators minimise."""
 
-    judge: list[Term]
-    fool: list[Term]
+    d: list[Term]
+    g: list[Term]
 
 
-def gan(*paths: str, weight: float = 10, form: Form = "non-saturating") -> Game:
+def gan(*paths: str, weight: float = 10, mode: Mode = "non-saturating") -> Game:
     """L_GAN_i = l0 E[log D_i(x_i)] + l0 E[log(1 - D_i(x'))], x' every translation among `paths` that ends in i.
 
     D_i sees real images and translations, never reconstructions.
 
     Args:
         weight: l0.
-        form: of both sides: "non-saturating" (the released code), "saturating", "least-squares" or "hinge".
+        mode: of both sides: "non-saturating" (the released code), "saturating", "least-squares" or "hinge".
     """
-    if form not in FORMS:
-        raise UserError(f"unknown form of the GAN loss '{form}'. {nearest(form, FORMS)}")
+    if mode not in MODES:
+        raise UserError(f"unknown mode of the GAN loss '{mode}'. {nearest(mode, MODES)}")
     into = {path[-1]: [p for p in paths if p[-1] == path[-1]] for path in paths}
     return Game(
-        judge=[weight * judge(domain, *translations, form=form) for domain, translations in into.items()],
-        fool=[weight * fool(path, form=form) for path in paths],
+        d=[weight * gan_d(domain, *translations, mode=mode) for domain, translations in into.items()],
+        g=[weight * gan_g(path, mode=mode) for path in paths],
     )

@@ -2,11 +2,11 @@
 
     100 * l1("aba", "a")        the mean absolute difference of two images
     0.1 * kl("ab")              the posterior of image ab against N(0, I)
-    classify("a")               the classes of domain a's images, told by its discriminator
+    classify("a")               the classes of domain a's images, predicted by its discriminator
 
 What a loss reads is a kind and an image path: `aba` (the image), `code:ab` (its posterior), `score:ab` (its
 discriminator's logit maps), `feature:ab` (the discriminator's top features), `class:ab` (its class logits), or
-`link:generators` (the stages that soft sharing draws together). A loss is one function of the values read, decorated
+`weights:generators` (the stages that soft sharing draws together). A loss is one function of the values read, decorated
 with `@register`; calling it with paths makes a term.
 """
 
@@ -46,7 +46,7 @@ class Classes(NamedTuple):
     """Class logits (N, classes), and the classes (N,) of the real images that the path began with."""
 
     logits: Tensor
-    truth: Tensor | None  # None where a training must not see them
+    actual: Tensor | None  # None where a training must not see them
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Term:
 
     @property
     def name(self) -> str:
-        """What logs and tables call it: `l1(aba, a)`, `fool(ab, form=hinge)`."""
+        """What logs and tables call it: `l1(aba, a)`, `gan_g(ab, mode=hinge)`."""
         return f"{self.loss.name}({', '.join([*self.paths, *(f'{k}={v}' for k, v in self.arguments.items())])})"
 
     @property
@@ -127,7 +127,7 @@ LOSSES: dict[str, Loss] = {}  # by name: the registry holds their functions, wit
 
 
 def register(kind: str = "image", *, differentiates: bool = True) -> Callable[[Callable[..., Tensor]], Loss]:
-    """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "feature", "class", "link".
+    """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "feature", "class", "weights".
 
     A loss whose gradient is another than that of its value by design (a reversed one, a straight-through one) says
     `differentiates=False`.

@@ -51,8 +51,8 @@ def total_variation(x: Tensor, *, power: Literal[1, 2] = 1) -> Tensor:
     return squares.mean() if power == 2 else (squares + 1e-8).sqrt().mean()
 
 
-@register("link")
-def pull(stages: Sequence[tuple[nn.Module, nn.Module]]) -> Tensor:
-    """The mean squared difference between the weights of stages that soft sharing links; reads `link:PART`."""
+@register("weights")
+def weight_distance(stages: Sequence[tuple[nn.Module, nn.Module]]) -> Tensor:
+    """The mean squared difference between the weights of stages that soft sharing pairs; reads `weights:PART`."""
     pairs = [(p, q) for ours, theirs in stages for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)]
     return sum(((p - q).square().sum() for p, q in pairs), start=torch.zeros(())) / sum(p.numel() for p, _ in pairs)

@@ -3,26 +3,27 @@
 from .attribute import attribute_success
 from .classes import accuracy
 from .distances import fid, frechet, kernel, kid
-from .measure import evaluate, score
-from .metric import Meter, Metric, Outcome, Setting, register, registry
-from .paired import counterpart, l1, pixel_accuracy, psnr, ssim
+from .evaluation import evaluate, evaluate_images
+from .metric import Accumulator, Context, Metric, Result, register, registry
+from .paired import ground_truth, l1, pixel_accuracy, psnr, ssim
 from .perceptual import diversity, lpips
-from .record import evaluation
+from .protocol import evaluate_with_protocol
 from .spell import parse_metrics
 
 __all__ = [
-    "Meter",
+    "Accumulator",
+    "Context",
     "Metric",
-    "Outcome",
-    "Setting",
+    "Result",
     "accuracy",
     "attribute_success",
-    "counterpart",
     "diversity",
     "evaluate",
-    "evaluation",
+    "evaluate_images",
+    "evaluate_with_protocol",
     "fid",
     "frechet",
+    "ground_truth",
     "kernel",
     "kid",
     "l1",
@@ -32,6 +33,5 @@ __all__ = [
     "psnr",
     "register",
     "registry",
-    "score",
     "ssim",
 ]

@@ -15,7 +15,7 @@ from ..data.tensors import at_once, to_tensor
 from ..kernels.norms import BatchNorm
 from ..system.errors import UserError
 from ..system.seeds import derive
-from .metric import Metric, Outcome, Row, Setting, Table, named, register
+from .metric import Context, Metric, Result, Row, Table, named, register
 
 _trained: dict[tuple[object, ...], nn.Module] = {}
 SIDE = 128  # pixels of the longer side at most: what is an attribute of the image can be seen at that size
@@ -34,10 +34,10 @@ def attribute_success(path: str, *, steps: Positive = 600) -> Metric:
     start = path[:1].removeprefix("z")  # noise has no image to leave untranslated
     reads = tuple(dict.fromkeys((path, start or path)))
 
-    def begin(setting: Setting) -> Classified:
-        if setting.data is None:
+    def begin(context: Context) -> Classified:
+        if context.data is None:
             raise UserError(f"attribute_success({path}) needs the data of a run, to train its classifier on")
-        return Classified(path, setting.data, classifier(setting.data, seed=setting.seed, steps=steps), steps, setting)
+        return Classified(path, context.data, classifier(context.data, seed=context.seed, steps=steps), steps, context)
 
     name, title = named("attribute_success", path, steps=(steps, 600))
     units = dict.fromkeys(("success", "untranslated", "classifier"), "%")
@@ -47,15 +47,15 @@ def attribute_success(path: str, *, steps: Positive = 600) -> Metric:
 class Classified:
     """Counts the images of a path, and its inputs, that the classifier puts in the domain where the path ends."""
 
-    def __init__(self, path: str, data: Data, network: nn.Module, steps: int, setting: Setting) -> None:
-        self.path, self.data, self.network, self.steps = path, data, network.to(setting.device), steps
-        self.target, self.setting, self.hits = list(data.domains).index(path[-1]), setting, Counter[str]()
+    def __init__(self, path: str, data: Data, network: nn.Module, steps: int, context: Context) -> None:
+        self.path, self.data, self.network, self.steps = path, data, network.to(context.device), steps
+        self.target, self.context, self.hits = list(data.domains).index(path[-1]), context, Counter[str]()
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
         for reading, each in images.items():
             self.hits[reading] += self._count(each)
 
-    def outcome(self, n: Mapping[str, int]) -> Outcome:
+    def result(self, n: Mapping[str, int]) -> Result:
         domain = self.data.domains[self.path[-1]]
         size = at_once(self.data.size)
         right = sum(
@@ -66,7 +66,7 @@ class Classified:
         weak = f"the classifier finds only {own:.0%} of real held-out images of '{domain.label}': trust it little"
         protocol = {
             "classifier": f"4 convolutions on at most {SIDE}x{SIDE} pixels, {self.steps} steps of 32 on the training "
-            f"split, seed {self.setting.seed}",
+            f"split, seed {self.context.seed}",
             "classifier_n": len(domain.test),
         }
         figures = {"success": self.hits[self.path] / n[self.path]}
@@ -78,11 +78,11 @@ class Classified:
         images["classifier"] = f"{self.path[-1]}, real"
         rows = (Row((image, domain.label), {"share": figure}) for figure, image in images.items())
         table = Table("held-out images that a classifier puts in the target domain", ("image", "target"), tuple(rows))
-        return Outcome(figures, protocol, (weak,) if own < WEAK else (), table=table)
+        return Result(figures, protocol, (weak,) if own < WEAK else (), table=table)
 
     @torch.no_grad()
     def _count(self, images: np.ndarray) -> int:
-        scores = self.network(_seen(to_tensor(images, self.setting.device)))
+        scores = self.network(_seen(to_tensor(images, self.context.device)))
         return int((scores.argmax(dim=1) == self.target).sum())
 
 

@@ -1,4 +1,4 @@
-"""Distances between two sets of pictures in the features of a network: FID and KID, and the same in other features."""
+"""Distances between two sets of images in the features of a network: FID and KID, and the same in other features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .features import Features, find_timm, inception, timm_features
-from .metric import Metric, Outcome, Setting, named, register
+from .metric import Context, Metric, Result, named, register
 from .published import INCEPTION, Published, timm_weights
 from .weights import warnings_of
 
@@ -33,8 +33,8 @@ def fid(
     Returns figure `fid`: the squared distance of Gaussians fitted to both sets' features, in float64; 0 is best.
     """
 
-    def features(setting: Setting) -> Features:
-        return inception(layer, weights, antialias, setting.device)
+    def features(context: Context) -> Features:
+        return inception(layer, weights, antialias, context.device)
 
     def ready() -> None:
         INCEPTION.find(weights)
@@ -52,8 +52,8 @@ def kid(path: str, to: str, *, antialias: bool = False, weights: str | None = No
         fall below), and `sd` over the subsets, where a subset is not the whole set.
     """
 
-    def features(setting: Setting) -> Features:
-        return inception(2048, weights, antialias, setting.device)
+    def features(context: Context) -> Features:
+        return inception(2048, weights, antialias, context.device)
 
     def ready() -> None:
         inception(2048, weights, antialias, "cpu")
@@ -99,7 +99,7 @@ class Gaussians:
                 total, squares = self.sums.get(path, (0, 0))
                 self.sums[path] = (total + vectors.sum(dim=0), squares + vectors.T @ vectors)
 
-    def outcome(self, n: Mapping[str, int]) -> Outcome:
+    def result(self, n: Mapping[str, int]) -> Result:
         one, two = (self._moments(path, n[path]) for path in self.paths)
         least = min(n[path] for path in self.paths)
         warnings = warnings_of(self.features.protocol)
@@ -109,7 +109,7 @@ class Gaussians:
                 f"{least} images are too few: below {ENOUGH_FOR_FID} the {self.name} is biased upwards by an unknown "
                 f"amount; {other}({', '.join(self.paths)}) is unbiased",
             )
-        return Outcome({self.name: frechet_distance(*one, *two)}, self.features.protocol, warnings)
+        return Result({self.name: frechet_distance(*one, *two)}, self.features.protocol, warnings)
 
     def _moments(self, path: str, n: int) -> tuple[Tensor, Tensor]:
         total, squares = self.sums[path]
@@ -129,7 +129,7 @@ class Kernels:
             if path in images:
                 self.vectors[path].append(self.features(images[path], self.device).float().numpy())
 
-    def outcome(self, n: Mapping[str, int]) -> Outcome:
+    def result(self, n: Mapping[str, int]) -> Result:
         one, two = (np.concatenate(self.vectors[path]).astype(np.float64) for path in self.paths)
         size = min(SUBSET, len(one), len(two))
         whole = size == len(one) == len(two)
@@ -145,7 +145,7 @@ class Kernels:
         figures = {self.name: float(np.mean(values))}
         if not whole:
             figures["sd"] = float(np.std(values))
-        return Outcome(figures, protocol, warnings_of(self.features.protocol))
+        return Result(figures, protocol, warnings_of(self.features.protocol))
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
@@ -182,33 +182,33 @@ def kernel_distance(one: np.ndarray, two: np.ndarray) -> float:
 def _of_sets(
     name: str,
     paths: Two,
-    features: Callable[[Setting], Features],
-    meter: type[Gaussians] | type[Kernels],
+    features: Callable[[Context], Features],
+    accumulator: type[Gaussians] | type[Kernels],
     figure: str,
     ready: Callable[[], object],
     needs: Callable[[], Published | None],
 ) -> Metric:
-    def begin(setting: Setting) -> Gaussians | Kernels:
-        return meter(paths, features(setting), setting.device, figure)
+    def begin(context: Context) -> Gaussians | Kernels:
+        return accumulator(paths, features(context), context.device, figure)
 
     # Two images of each set: covariances and unbiased kernel distances divide by n - 1.
     return Metric(name, paths, begin, higher=False, together=False, fewest=2, ready=ready, needs=needs)
 
 
 def _timm(
-    model: str, weights: str | None, meter: type[Gaussians] | type[Kernels], figure: str
+    model: str, weights: str | None, accumulator: type[Gaussians] | type[Kernels], figure: str
 ) -> tuple[
-    Callable[[Setting], Features],
+    Callable[[Context], Features],
     type[Gaussians] | type[Kernels],
     str,
     Callable[[], object],
     Callable[[], Published | None],
 ]:
-    def features(setting: Setting) -> Features:
-        return timm_features(model, weights, setting.device)
+    def features(context: Context) -> Features:
+        return timm_features(model, weights, context.device)
 
     def ready() -> None:
         find_timm(model, weights)
         timm_features(model, weights, "cpu")
 
-    return features, meter, figure, ready, lambda: timm_weights(model)
+    return features, accumulator, figure, ready, lambda: timm_weights(model)

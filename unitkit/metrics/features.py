@@ -1,4 +1,4 @@
-"""Features of pictures, for distances between sets: Inception's of FID and KID, and those of any timm model."""
+"""Features of images, for distances between sets: Inception's of FID and KID, and those of any timm model."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .weights import facts, fill, read
 
 @dataclass(frozen=True)
 class Features:
-    """A network that makes a vector of every picture.
+    """A network that makes a vector of every image.
 
     Attributes:
-        of: from uint8 pictures (N, 3, H, W) on the device to float32 vectors (N, D).
-        protocol: the network, its layer, its weights with their hash, how pictures are brought to its size.
+        of: from uint8 images (N, 3, H, W) on the device to float32 vectors (N, D).
+        protocol: the network, its layer, its weights with their hash, how images are brought to its size.
     """
 
     of: Callable[[Tensor], Tensor]
     protocol: dict[str, Any]
 
     def __call__(self, images: np.ndarray, device: torch.device | str) -> Tensor:
-        """The vectors of uint8 (N, C, H, W); grey pictures become RGB. Float64 on the CPU."""
+        """The vectors of uint8 (N, C, H, W); grey images become RGB. Float64 on the CPU."""
         pixels = torch.from_numpy(images).to(device)
         with torch.no_grad():
             vectors = self.of(pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels)
@@ -44,8 +44,8 @@ def inception(layer: int, weights: str | None, antialias: bool, device: torch.de
     Args:
         layer: 64, 192, 768 or 2048 (the usual one).
         weights: a file, or None for the usual cache.
-        antialias: scale pictures to 299x299 with antialiasing; without it as the reference does, which is what
-            published figures mean, and which aliases pictures that are larger.
+        antialias: scale images to 299x299 with antialiasing; without it as the reference does, which is what
+            published figures mean, and which aliases images that are larger.
 
     Raises:
         UserError: weights that are missing, damaged or of another network.
@@ -87,7 +87,7 @@ def _inception(path: Path, changed: int, layer: int) -> Any:
 
 
 def timm_features(model: str, weights: str | None, device: torch.device | str) -> Features:
-    """The pooled features of a timm model, on pictures of the size and normalisation that it was trained with.
+    """The pooled features of a timm model, on images of the size and normalisation that it was trained with.
 
     Raises:
         UserError: an unknown model; weights that are missing, damaged or of another network.

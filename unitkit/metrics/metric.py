@@ -1,4 +1,4 @@
-"""What a metric is: the image paths it reads, a meter that takes them batch by batch, and what comes out."""
+"""What a metric is: the image paths it reads, an accumulator that takes them batch by batch, and what comes out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ register = registry.register
 
 
 @dataclass(frozen=True)
-class Setting:
+class Context:
     """Where and with what a metric measures.
 
     Attributes:
@@ -60,8 +60,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a meter found.
+class Result:
+    """What an accumulator found.
 
     Attributes:
         figures: named numbers, the headline first.
@@ -78,14 +78,14 @@ class Outcome:
     table: Table | None = None
 
 
-class Meter(Protocol):
+class Accumulator(Protocol):
     """One measurement under way. Its memory does not grow with the number of images, where the metric allows it."""
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
         """Take a batch: uint8 (N, C, H, W) by reading, int64 (N,) for classes. A metric of sets gets its readings in
         any order."""
 
-    def outcome(self, n: Mapping[str, int]) -> Outcome:
+    def result(self, n: Mapping[str, int]) -> Result:
         """The figures, after the last batch; `n` counts the images by reading."""
 
 
@@ -99,9 +99,9 @@ class Metric:
 
     Attributes:
         name: a word and paths, such as "fid(ab, b)".
-        reads: image paths; `truth:ab` is the true counterpart of `a` in domain b, `sample2:ab` a translation from
-            the third sample of the latent in place of its mean, `class:ab` the class that is told, `label:a` the true
-            one.
+        reads: image paths; `truth:ab` is the ground truth of `a` in domain b, `sample2:ab` a translation from
+            the third sample of the latent in place of its mean, `class:ab` the class that is predicted, `label:a` the
+            actual one.
         begin: starts a measurement.
         higher: whether more is better, in its figures but those in `opposed`.
         together: whether the readings of one batch belong together, image by image.
@@ -116,7 +116,7 @@ class Metric:
 
     name: str
     reads: tuple[str, ...]
-    begin: Callable[[Setting], Meter]
+    begin: Callable[[Context], Accumulator]
     higher: bool
     together: bool = True
     smallest: int = 1
@@ -161,7 +161,7 @@ class Metric:
 def named(word: str, *paths: str, **options: tuple[object, object]) -> tuple[str, str]:
     """What a metric is called, by recipes and by people: ("psnr(aa, a, by=2)", "psnr of reconstruction aa, by=2").
 
-    `options` are (value, default): those that differ are told, as metrics that measure otherwise must not share a name.
+    `options` are (value, default): those that differ are said, as metrics that measure otherwise must not share a name.
     """
     said = [f"{key}={value}" for key, (value, default) in options.items() if value != default]
     name = f"{word}({', '.join([*paths, *said])})"
@@ -186,13 +186,13 @@ def reference_for(path: str, reference: str) -> str:
     """The reading to compare the images of `path` with, one by one.
 
     A reference that begins in the same domain, `("aba", "a")`, is read as it is; a real image of the domain where the
-    path ends, `("ab", "b")`, is the true counterpart, which only aligned data know.
+    path ends, `("ab", "b")`, is the ground truth, which only aligned data know.
     """
     if path and reference and path[0] != reference[0]:
         if reference != path[-1]:
             raise UserError(
                 f"images of '{path}' and of '{reference}' cannot be compared one by one: expected a reference that "
-                f"begins with '{path[0]}', or '{path[-1]}', the true counterpart"
+                f"begins with '{path[0]}', or '{path[-1]}', the ground truth"
             )
         return f"truth:{path[0]}{reference}"
     return reference

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..annotations import AtLeast
-from .metric import Metric, Outcome, Row, Setting, Table, named, reference_for, register
+from .metric import Context, Metric, Result, Row, Table, named, reference_for, register
 
 Sums = dict[str, float]
 # Of a counterpart: what is measured, as its table heads it, and in what unit.
@@ -21,7 +21,7 @@ UNITS = {"psnr": "dB", "l1": "of 255", "accuracy": "%"}
 
 @dataclass
 class Totals:
-    """A meter that adds up numbers of each batch, in float64, and turns the totals into figures at the end."""
+    """An accumulator that adds up numbers of each batch, in float64, and turns the totals into figures at the end."""
 
     reads: tuple[str, ...]
     sums: Callable[..., Sums]
@@ -34,9 +34,9 @@ class Totals:
         for name, value in self.sums(*(images[reading] for reading in self.reads)).items():
             self.totals[name] += value
 
-    def outcome(self, n: Mapping[str, int]) -> Outcome:
+    def result(self, n: Mapping[str, int]) -> Result:
         figures = self.figures(self.totals)
-        return Outcome(figures, self.protocol, table=self.table(figures, n) if self.table else None)
+        return Result(figures, self.protocol, table=self.table(figures, n) if self.table else None)
 
 
 def compared(
@@ -51,7 +51,7 @@ def compared(
     """A metric of two readings whose sums over all images make its figure, which is called as the metric is."""
     reads = (path, reference_for(path, to))
 
-    def begin(setting: Setting) -> Totals:
+    def begin(context: Context) -> Totals:
         return Totals(reads, sums, figures)
 
     name, title = named(word, path, to)
@@ -131,12 +131,12 @@ def pixel_accuracy(path: str, to: str, *, tolerance: Annotated[int, AtLeast(0)] 
     protocol = {"tolerance": f"{tolerance} of 255"}
     name, title = named("pixel_accuracy", path, to, tolerance=(tolerance, 16))
     units = dict.fromkeys(("largest_channel", "euclidean"), "%")
-    return Metric(name, reads, lambda setting: Totals(reads, sums, figures, protocol), True, title=title, units=units)
+    return Metric(name, reads, lambda context: Totals(reads, sums, figures, protocol), True, title=title, units=units)
 
 
 @register
-def counterpart(path: str, *, tolerance: Annotated[int, AtLeast(0)] = 16) -> Metric:
-    """A translation against the true counterpart, for data that know it, beside the untranslated input.
+def ground_truth(path: str, *, tolerance: Annotated[int, AtLeast(0)] = 16) -> Metric:
+    """A translation against the ground truth, for data that know it, beside the untranslated input.
 
     The score is split by what must change: the pixels where input and counterpart differ at all.
 
@@ -178,18 +178,18 @@ def counterpart(path: str, *, tolerance: Annotated[int, AtLeast(0)] = 16) -> Met
                 figures = {head: f"{region}.{who}.{measure}" for measure, head in MEASURES.items()}
                 rows.append(Row((pixels if who == "translation" else "", image), figures))
         off = "" if tolerance == 16 else f", tolerance {tolerance}"
-        title = f"{path} against the true counterpart, n = {n[path]} held-out images{off}"
+        title = f"{path} against the ground truth, n = {n[path]} held-out images{off}"
         return Table(title, ("pixels", "image"), tuple(rows))
 
     reads = (path[:1], path, f"truth:{path[:1]}{path[-1:]}")
     protocol = {"tolerance": f"{tolerance} of 255"}
-    name, title = named("counterpart", path, tolerance=(tolerance, 16))
+    name, title = named("ground_truth", path, tolerance=(tolerance, 16))
     measured = [f"{region}.{who}" for region in ("changing", "rest", "all") for who in ("translation", "input")]
     units = {f"{each}.{measure}": unit for each in measured for measure, unit in UNITS.items()}
     return Metric(
         name,
         reads,
-        lambda setting: Totals(reads, sums, figures, protocol, table),
+        lambda context: Totals(reads, sums, figures, protocol, table),
         higher=True,
         title=title,
         units={**units, "changing.share": "%"},

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..annotations import AtLeast
 from ..data.tensors import to_tensor
-from .metric import Metric, Outcome, Setting, named, reference_for, register
+from .metric import Context, Metric, Result, named, reference_for, register
 from .published import BACKBONES
 from .weights import facts, fill, read, warnings_of
 
@@ -35,8 +35,8 @@ def lpips(path: str, to: str, *, net: Net = "alex", weights: str | None = None) 
     """
     reads = (path, reference_for(path, to))
 
-    def begin(setting: Setting) -> Mean:
-        distance, protocol = lpips_distance(net, weights, setting.device)
+    def begin(context: Context) -> Mean:
+        distance, protocol = lpips_distance(net, weights, context.device)
         return Mean(reads, distance, "lpips", protocol)
 
     name, title = named("lpips", path, to, net=(net, "alex"), weights=(weights, None))
@@ -68,13 +68,13 @@ def diversity(
     """
     reads = tuple(f"sample{k}:{path}" for k in range(samples))
 
-    def begin(setting: Setting) -> Mean:
+    def begin(context: Context) -> Mean:
         measure, protocol = (
             (_l2, {"distance": "root of the mean square, of 255"})
             if distance == "l2"
-            else lpips_distance(net, weights, setting.device)
+            else lpips_distance(net, weights, context.device)
         )
-        return Mean(reads, measure, "diversity", {**protocol, "samples": samples, "sample_seed": setting.seed})
+        return Mean(reads, measure, "diversity", {**protocol, "samples": samples, "sample_seed": context.seed})
 
     def ready() -> None:
         if distance == "lpips":
@@ -110,9 +110,9 @@ class Mean:
             values = self.distance(images[one], images[two])
             self.total, self.count = self.total + float(values.sum()), self.count + len(values)
 
-    def outcome(self, n: Mapping[str, int]) -> Outcome:
+    def result(self, n: Mapping[str, int]) -> Result:
         warnings = warnings_of(self.protocol) if "published" in self.protocol else ()
-        return Outcome({self.name: self.total / self.count}, self.protocol, warnings)
+        return Result({self.name: self.total / self.count}, self.protocol, warnings)
 
 
 def lpips_distance(net: str, weights: str | None, device: torch.device | str) -> tuple[Distance, dict[str, Any]]:

@@ -11,7 +11,7 @@ from .paths import ImagePaths, check_domains, check_kinds
 
 @registry.register
 class Classifier(ImagePaths):
-    """Networks that judge and classify real images and make none: a classifier, or with the loss `reversal` DANN.
+    """Networks that discriminate and classify real images and make none: a classifier; DANN with the loss `reversal`.
 
     Args:
         channels: the number of channels of each domain's images, by letter: `{"a": 1, "b": 1}`.

@@ -29,7 +29,7 @@ class Dtn(ImagePaths):
         channels: the number of channels of each domain's images, by letter, all alike.
         encoder: spec of f.
         generator: spec of G.
-        discriminator: spec of D, with ways=3 for the paper's ternary one; its class head, if any, reads `class:ab`.
+        discriminator: spec of D, with gan_classes=3 for the paper's ternary one; a class head reads `class:ab`.
         classes: of the classifier on f.
         into: the domain that is translated into.
 

@@ -15,7 +15,7 @@ from ..networks.tower import Tower, Value, run_together
 from ..registry import Spec
 from ..system.errors import UserError, nearest
 
-KINDS = ("code", "score", "feature", "class", "link")
+KINDS = ("code", "score", "feature", "class", "weights")
 
 
 class ImagePaths(nn.Module):
@@ -55,7 +55,9 @@ class ImagePaths(nn.Module):
             if strides and tower.stride not in strides:
                 raise UserError(f"the encoder shrinks by {max(strides)}, the generator grows by {tower.stride}")
         towers = {"encoders": encoders, "generators": generators, "discriminators": discriminators}
-        self.links = sharing.build({part: list(group.values()) for part, group in towers.items()}) if sharing else {}
+        self.soft_pairs = (
+            sharing.build({part: list(group.values()) for part, group in towers.items()}) if sharing else {}
+        )
         self.encoders, self.generators = nn.ModuleDict(encoders), nn.ModuleDict(generators)
         self.discriminators = nn.ModuleDict(discriminators)
         every = [tower for group in towers.values() for tower in group.values()]
@@ -79,9 +81,9 @@ class ImagePaths(nn.Module):
         kind, _, path = reading.rpartition(":")
         if kind and kind not in KINDS:
             raise UserError(f"'{reading}' is not a reading. {nearest(kind, KINDS)}")
-        if kind == "link":
-            if path not in self.links:
-                shared = ", ".join(self.links) or "none"
+        if kind == "weights":
+            if path not in self.soft_pairs:
+                shared = ", ".join(self.soft_pairs) or "none"
                 raise UserError(f"'{reading}' needs soft sharing of the {path}; linked parts here: {shared}")
             return
         if not self._walks(path) or (path == "z" and kind != "code"):
@@ -145,7 +147,7 @@ class ImagePaths(nn.Module):
     def readings(self, images: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
         """What terms read: `images`, with the scores, features, class logits and links among `names` added.
 
-        Every discriminator runs once on all its images: `score:PATH` is a tuple of logit maps (N, ways, h, w),
+        Every discriminator runs once on all its images: `score:PATH` is a tuple of logit maps (N, gan_classes, h, w),
         `feature:PATH` the `Features` that its last stage sees, `class:PATH` the `Classes`.
         """
         kinds, names = ("score", "feature", "class"), list(names)
@@ -166,7 +168,7 @@ class ImagePaths(nn.Module):
                 found[f"class:{path}"] = Classes(classes, images.get(f"label:{path[0]}"))
                 maps = tuple(logits)
             found[f"score:{path}"] = maps
-        return found | {f"link:{part}": pairs for part, pairs in self.links.items()}
+        return found | {f"weights:{part}": pairs for part, pairs in self.soft_pairs.items()}
 
     def draw(self, count: int, size: tuple[int, int], device: torch.device | str) -> Tensor:
         """Codes for paths from the noise `z`: N(0, I), (count, latent, h, w)."""
@@ -182,7 +184,7 @@ class ImagePaths(nn.Module):
         return Posterior(code, None, code)
 
     def forward(self, x: Tensor, path: str) -> Tensor:
-        """Images x (N, C, H, W) of domain `path[0]` in [-1, 1], carried along `path` to domain `path[-1]`."""
+        """Images x (N, C, H, W) of domain `path[0]` in [-1, 1], translated along `path` to domain `path[-1]`."""
         image: Tensor = self.images({path[0]: x}, [path])[path]
         return image
 
@@ -229,7 +231,7 @@ def _needed(readings: Iterable[str]) -> tuple[list[str], list[str]]:
     paths: set[str] = set()
     for reading in readings:
         kind, _, path = reading.rpartition(":")
-        if kind == "link":
+        if kind == "weights":
             continue
         codes |= {path} if kind == "code" else set()
         paths |= {path[:i] for i in range(1, len(path) + 1)} - {"z"}

@@ -49,19 +49,19 @@ class Coordinates(nn.Module):
         return torch.cat([x, xs, ys], dim=1)
 
 
-def initialise(tower: Tower, start: str) -> Tower:
+def initialise(tower: Tower, init: str) -> Tower:
     """Draw the weights of every convolution and linear layer; biases start at 0.
 
     Args:
-        start: "gaussian", N(0, 0.02) as in the released code; "kaiming", N(0, 2 / fan-in), which keeps the signal's
+        init: "gaussian", N(0, 0.02) as in the released code; "kaiming", N(0, 2 / fan-in), which keeps the signal's
             size through layers without norm; or "uniform", weights and biases up to 1 / sqrt(fan-in) on both sides of
             0, as PyTorch's layers draw them by themselves.
     """
-    if start == "uniform":
+    if init == "uniform":
         return tower
     for module in tower.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            if start == "gaussian":
+            if init == "gaussian":
                 nn.init.normal_(module.weight, 0.0, 0.02)
             else:
                 # A transposed convolution's fan-in counts its input channels, which are dimension 0 of its weight.

@@ -81,8 +81,8 @@ def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: 
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(rows):
         draw.text((8, y * cell_h + cell_h // 2), row, fill="black", font=font, anchor="lm")
-        for x, picture in enumerate(images[row]):
-            tile = Image.fromarray(np.broadcast_to(picture.transpose(1, 2, 0), (height, width, 3)).copy())
+        for x, image in enumerate(images[row]):
+            tile = Image.fromarray(np.broadcast_to(image.transpose(1, 2, 0), (height, width, 3)).copy())
             tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
             sheet.paste(tile, (margin + x * cell_w, y * cell_h))
     return sheet

@@ -28,7 +28,7 @@ from ..registry import REGISTRIES, Spec
 from ..system.errors import UserError, nearest
 from .contracts import check_tower, refused, reported, require, variants
 from .finite_differences import check_gradients, check_step, gradient_errors, in_double
-from .models import SIZE, check_model
+from .model_contract import SIZE, check_model
 
 __all__ = ["check", "check_gradients", "check_step", "gradient_errors"]
 
@@ -40,7 +40,7 @@ KINDS: dict[str, list[tuple[int, ...]]] = {
     "score": [(3, 3, 5), (3, 1, 2)],
     "feature": [(6,)],
     "class": [(10,)],
-    "link": [],
+    "weights": [],
 }
 
 
@@ -174,7 +174,7 @@ def _reading(
     def leaf(tensor: Tensor) -> Tensor:
         return (tensor if memory is None else in_double(tensor, memory)).requires_grad_()
 
-    if kind == "link":
+    if kind == "weights":
         pairs = [(nn.Linear(3, 2), nn.Linear(3, 2)) for _ in range(2)]
         if memory is not None:
             pairs = [(one.double(), other.double()) for one, other in pairs]
@@ -266,16 +266,16 @@ def _check_metric(label: str, spec: Spec) -> None:
     }
     copies = {reading: image.copy() for reading, image in images.items()}
 
-    def outcome(*parts: slice, n: int = most) -> metrics.Outcome:
-        meter = metric.begin(metrics.Setting(data=opened))
+    def result(*parts: slice, n: int = most) -> metrics.Result:
+        accumulator = metric.begin(metrics.Context(data=opened))
         for rows in parts:
-            meter.update({reading: image[rows] for reading, image in images.items()})
-        found: metrics.Outcome = meter.outcome(dict.fromkeys(metric.reads, n))
+            accumulator.update({reading: image[rows] for reading, image in images.items()})
+        found: metrics.Result = accumulator.result(dict.fromkeys(metric.reads, n))
         return found
 
-    fewest = outcome(np.s_[: metric.fewest], n=metric.fewest).figures
+    fewest = result(np.s_[: metric.fewest], n=metric.fewest).figures
     require(all(map(np.isfinite, fewest.values())), f"{label} of {metric.fewest} images, its `fewest`, is {fewest}")
-    whole, in_parts = outcome(np.s_[:]), outcome(np.s_[:1], np.s_[1:])
+    whole, in_parts = result(np.s_[:]), result(np.s_[:1], np.s_[1:])
     require(all(np.array_equal(images[r], copies[r]) for r in images), f"{label} changes the images that it reads")
     require(bool(whole.figures), f"{label} gives no figures")
     strange = sorted((metric.units.keys() | set(metric.opposed)) - whole.figures.keys())

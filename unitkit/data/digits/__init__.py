@@ -114,7 +114,7 @@ def digits(
     folder: str | None = None,
     protocol: Protocol = "full",
     invert: bool = False,
-    margin: bool = True,
+    padding: bool = True,
     channels: int | None = None,
     domains: int = 2,
     seed: int = 0,
@@ -139,7 +139,7 @@ def digits(
             `seed` from their training splits, whatever their classes. Tests are on the whole test split.
         invert: give the target's training images twice, as they are and inverted (255 - x), as the authors of UNIT did
             for SVHN -> MNIST.
-        margin: give images of USPS, which their digits fill, the empty margin that MNIST's have, in training and tests:
+        padding: give images of USPS, which their digits fill, the padding that MNIST's have, in training and tests:
             3 black pixels around 16. A digit then takes as much of its image in both.
         channels: 1 (grey) or 3 (RGB) for both domains; None is 1 where both are grey.
         domains: 2.
@@ -158,7 +158,7 @@ def digits(
         if look in DRAWN:
             return _drawn(look, place, shape, seed, n, n_test)
         sample = SAMPLED[look] if protocol == "sampled" else None
-        return _from_files(look, place == 0, folder, sample, seed, margin and look == "usps")
+        return _from_files(look, place == 0, folder, sample, seed, padding and look == "usps")
 
     a, b = opened(source, 0), opened(target, 1)
     depth = channels or max(a.channels, b.channels)
@@ -176,8 +176,8 @@ def digits(
         "domains": {"a": {**a.facts, **counts["a"]}, "b": {**b.facts, **counts["b"], "inverted": invert}},
     }
     held = [opened.facts["dataset"] for opened in (a, b) if opened.facts["test_split"] == HELD_OUT]
-    framed = margin and "usps" in (source, target)
-    name = f"digits {source} -> {target}, {protocol}" + ", usps with margin" * framed + ", with inverse" * invert
+    framed = padding and "usps" in (source, target)
+    name = f"digits {source} -> {target}, {protocol}" + ", usps with padding" * framed + ", with inverse" * invert
     name += "".join(f", {look} tested on {HELD_OUT}" for look in dict.fromkeys(held))
     return Data(name, shape, made, facts=facts)
 
@@ -238,7 +238,7 @@ def _drawn(look: str, place: int, shape: tuple[int, int], seed: int, n: int, n_t
     return Opened(train, test, classes(train) if place == 0 else None, classes(test), DRAWN[look], facts)
 
 
-def _from_files(look: str, labelled: bool, folder: str | None, sample: int | None, seed: int, margin: bool) -> Opened:
+def _from_files(look: str, labelled: bool, folder: str | None, sample: int | None, seed: int, padding: bool) -> Opened:
     found = read(locate(look, folder), labelled=labelled)
     train, test = found.train, found.test
     if sample is not None:
@@ -253,9 +253,9 @@ def _from_files(look: str, labelled: bool, folder: str | None, sample: int | Non
         "test_split": "official" if found.official else HELD_OUT,
         "checksum": "published" if found.published else "unverified",
         "files": list(dict.fromkeys(path.name for path in (*train.files, *test.files))),
-        "margin": margin,
+        "padding": padding,
     }
-    if margin:
+    if padding:
         train, test = (replace(split, images=_with_margin(split.images)) for split in (train, test))
     assert test.classes is not None
     return Opened(train.images, test.images, train.classes, test.classes, train.images.channels, facts)

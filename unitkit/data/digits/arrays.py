@@ -31,12 +31,12 @@ def npz_domains(path: Path) -> dict[str, Callable[[], Arrays]]:
     with a list of its arrays, for any other content.
     """
     shapes = npz_shapes(path)
-    pictures = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
-    labels = [name for name in pictures if not (name.endswith("_test") and name.removesuffix("_test") in pictures)]
-    if "x_train" in pictures:
-        return {path.stem: partial(_npz_splits, path, "x_train", "x_test" if "x_test" in pictures else None)}
+    images = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
+    labels = [name for name in images if not (name.endswith("_test") and name.removesuffix("_test") in images)]
+    if "x_train" in images:
+        return {path.stem: partial(_npz_splits, path, "x_train", "x_test" if "x_test" in images else None)}
     if len(labels) >= 2 or (len(labels) == 1 and labels[0] in SINGLE):
-        found = [(label, f"{label}_test" if f"{label}_test" in pictures else None) for label in labels]
+        found = [(label, f"{label}_test" if f"{label}_test" in images else None) for label in labels]
         if len(found) == 1:
             return {path.stem: partial(_npz_splits, path, *found[0])}
         return {label: partial(_npz_splits, path, label, test) for label, test in found}

@@ -59,11 +59,11 @@ def render(keys: Sequence[tuple[int, ...]], look: str, *, size: tuple[int, int])
     for image, key in zip(images, keys, strict=True):
         digit, rng = start(key)
         canvas.rgb[:] = 0
-        picture = Picture(canvas, rng)
+        drawing = Drawing(canvas, rng)
         if look == "printed":
-            picture.print(digit)
+            drawing.print(digit)
         else:
-            picture.photograph(digit)
+            drawing.photograph(digit)
         image[:] = canvas.rgb * 255 + 0.5
     return images
 
@@ -147,7 +147,7 @@ def drawn(font: str, text: str, size: float) -> NDArray[np.bool_]:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-class Picture:
+class Drawing:
     """A canvas, and the random numbers that what is drawn on it hangs on."""
 
     def __init__(self, canvas: Canvas, rng: np.random.Generator) -> None:

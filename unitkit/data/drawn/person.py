@@ -40,7 +40,7 @@ BEARDED = STYLES[:4]
 class Person:
     """What is drawn at random about a person. Lengths within the head are in units of half its height."""
 
-    x: float  # of the head's centre, in canvas units: the picture spans [-1, 1]
+    x: float  # of the head's centre, in canvas units: the image spans [-1, 1]
     y: float
     scale: float  # half the head's height, in canvas units
     tilt: float

@@ -1,4 +1,4 @@
-"""Portraits drawn by the package itself: the data set that needs no files, with true counterparts to score against.
+"""Portraits drawn by the package itself: the data set that needs no files, with ground truth to compare with.
 
 A portrait is a pure function of its person, a few integers. An attribute is the last layer, laid over the finished
 plain portrait, and is inferred from what shows there (eyes, tilt, head, clothes), so translation has a right answer.
@@ -30,7 +30,7 @@ def render(people: Sequence[tuple[int, ...]], attribute: str, *, size: int | tup
     """Portraits of `people`, wearing `attribute` (one of `ATTRIBUTES`): uint8 RGB, (n, 3, H, W).
 
     A person is a tuple of integers >= 0, such as (seed, split, domain, index). The same person with another attribute
-    is the true counterpart: bit-identical wherever the attribute does not cover. `size` is a side or (height, width),
+    is the ground truth: bit-identical wherever the attribute does not cover. `size` is a side or (height, width),
     16 or more; other sizes show the same portrait, not-square ones with more background. Raises `UserError`.
     """
     if attribute not in ATTRIBUTES:
@@ -77,7 +77,7 @@ def draw_background(canvas: Canvas, person: Person) -> None:
 
 def draw_body(body: Canvas, person: Person) -> None:
     """Neck and clothes. The body's origin is halfway between the middle of the head and the chin."""
-    chest = body.near(0, 50.7, 1.4, 50)  # a tall picture shows more of the body
+    chest = body.near(0, 50.7, 1.4, 50)  # a tall image shows more of the body
     shoulders = box(chest.x, np.minimum(chest.y, 1.6) - 1.6, 1.32, 0.86, 0.5)
     chest.paint(shoulders, person.clothes)
     if person.neckline == "stripes":

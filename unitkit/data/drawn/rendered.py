@@ -1,4 +1,4 @@
-"""Data sources that draw their images: no files, and a true counterpart for every held-out one."""
+"""Data sources that draw their images: no files, and a ground truth for every held-out one."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def terrain(
     n: int = 1024,
     n_test: int = 256,
 ) -> Data:
-    """Rendered land: a as satellite pictures, b as street maps, or the other way round with `labels` "map,satellite".
+    """Rendered land: a as satellite images, b as street maps, or the other way round with `labels` "map,satellite".
 
-    No scene is in two domains or in two splits. The truth of a satellite picture is its exact map; that of a map is
-    the scene's own picture, one of many that would fit, as a map tells neither light nor texture. `n` and `n_test` are
+    No scene is in two domains or in two splits. The truth of a satellite image is its exact map; that of a map is
+    the scene's own image, one of many that would fit, as a map tells neither light nor texture. `n` and `n_test` are
     the images of a domain in each split. Raises `UserError` for labels and numbers that cannot be.
     """
     chosen = _chosen("terrain", land.VIEWS, labels, domains)

@@ -1,7 +1,7 @@
 """Anti-aliased drawing by signed distances: a canvas with coordinates, a few shapes, and paint.
 
 Only +, -, *, /, sqrt, floor, minimum and maximum touch pixels: IEEE 754 fixes their float32 results to the last bit,
-whereas sin or exp may differ between builds of NumPy. So a picture is the same on every platform.
+whereas sin or exp may differ between builds of NumPy. So an image is the same on every platform.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Canvas:
-    """A (3, h, w) picture in [0, 1] with the local coordinates `x`, `y` (h, w) of its pixels' centres.
+    """A (3, h, w) image in [0, 1] with the local coordinates `x`, `y` (h, w) of its pixels' centres.
 
     `pixel` is a pixel's side in local units. Local (x, y) lies at column `column + cos*x - sin*y` and row
     `row + sin*x + cos*y`, with cos and sin already multiplied by pixels per unit.
@@ -109,7 +109,7 @@ def inside(distance: Array, edge: float) -> Array:
 
 
 def plane(colour: Colour | Array) -> Array:
-    """A colour in the shape of a picture, (3, 1, 1), or the picture (3, h, w) that it already is."""
+    """A colour in the shape of an image, (3, 1, 1), or the image (3, h, w) that it already is."""
     return np.array(colour, np.float32).reshape(3, 1, 1) if isinstance(colour, tuple) else colour
 
 

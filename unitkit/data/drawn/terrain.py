@@ -1,7 +1,7 @@
-"""Land drawn by the package itself, as an aerial picture and as its street map.
+"""Land drawn by the package itself, as an aerial image and as its street map.
 
-Both are pure functions of a scene, a few integers, and of the same plan. The map shows flat colours; the picture has
-light, texture and shade that the map cannot tell, so a map has one true picture among many that would fit it.
+Both are pure functions of a scene, a few integers, and of the same plan. The map shows flat colours; the image has
+light, texture and shade that the map cannot tell, so a map has one true image among many that would fit it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARK: Colour = (0.722, 0.890, 0.612)
 WATER: Colour = (0.612, 0.784, 0.976)
 PALETTE = (GROUND, BUILDING, STREET, MAIN, HIGHWAY, PARK, WATER)
 
-# Of the aerial picture.
+# Of the aerial image.
 SOILS: tuple[Colour, ...] = ((0.62, 0.56, 0.46), (0.52, 0.50, 0.40), (0.46, 0.50, 0.36), (0.56, 0.54, 0.50))
 LAWNS: tuple[Colour, ...] = ((0.38, 0.47, 0.26), (0.44, 0.49, 0.30), (0.33, 0.42, 0.27))
 TREES: tuple[Colour, ...] = ((0.17, 0.27, 0.14), (0.22, 0.30, 0.16), (0.15, 0.24, 0.17))
@@ -88,7 +88,7 @@ def draw_map(canvas: Canvas, layout: Layout) -> None:
 
 
 class Aerial:
-    """A picture of the plan from above, in a light and a season drawn at random."""
+    """An image of the plan from above, in a light and a season drawn at random."""
 
     def __init__(self, canvas: Canvas, layout: Layout, rng: np.random.Generator) -> None:
         self.canvas, self.layout, self.rng = canvas, layout, rng
@@ -110,7 +110,7 @@ class Aerial:
         return choices[int(self.rng.random() * len(choices))]
 
     def draw(self) -> None:
-        """Paint the picture, back to front."""
+        """Paint the image, back to front."""
         canvas, layout = self.canvas, self.layout
         x, y = canvas.x, canvas.y
         blocks = layout.blocks(x, y)
@@ -201,7 +201,7 @@ class Aerial:
         radius = 0.16 + 0.26 * radius * radius
         x = turned.x - column - radius - left * (1 - 2 * radius)
         y = turned.y - row - radius - down * (1 - 2 * radius)
-        # The stem's pixel, or the nearest that the picture shows.
+        # The stem's pixel, or the nearest that the image shows.
         height, width = canvas.x.shape
         rows = np.rint(np.arange(height, dtype=np.float32)[:, None] - turned.sin * x - turned.cos * y).astype(np.int32)
         columns = np.rint(np.arange(width, dtype=np.float32) - turned.cos * x + turned.sin * y).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Image files as uint8 arrays: a look at the header, the full decode, and the way back to a picture."""
+"""Image files as uint8 arrays: a look at the header, the full decode, and the way back to an image."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# PIL warns on stderr about odd metadata and large pictures. What matters of it becomes an error here, and
+# PIL warns on stderr about odd metadata and large images. What matters of it becomes an error here, and
 # `catch_warnings` around each decode would not be thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Header(NamedTuple):
-    """What a file's header tells: width and height as the picture is seen (EXIF-turned), and 1 or 3 channels."""
+    """What a file's header tells: width and height as the image is seen (EXIF-turned), and 1 or 3 channels."""
 
     width: int
     height: int
@@ -59,7 +59,7 @@ def probe(path: str | Path) -> Header:
 def decode(
     path: str | Path, channels: int, size: tuple[int, int] | None = None, short: list[Path] | None = None
 ) -> np.ndarray:
-    """The picture as a uint8 array (channels, H, W), upright and over white where it is transparent.
+    """The image as a uint8 array (channels, H, W), upright and over white where it is transparent.
 
     With `size` (H, W) it is scaled, antialiased, until it covers the size and cut to its centre. One 16-bit channel is
     scaled by 1/257 and rounded; three keep their high bytes, which is all that PIL reads of them. A JPEG that lacks no
@@ -80,45 +80,45 @@ def decode(
                 short.append(Path(path))
         else:
             whole = image
-        picture = _turned(_eight_bit(whole, path), orientation, channels)
-        return to_array(picture if size is None else fit(picture, size))
+        image = _turned(_eight_bit(whole, path), orientation, channels)
+        return to_array(image if size is None else fit(image, size))
 
 
 def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
-    """A picture of any mode in 8-bit grey (`channels` 1) or RGB (3): EXIF-turned, over white where transparent.
+    """An image of any mode in 8-bit grey (`channels` 1) or RGB (3): EXIF-turned, over white where transparent.
 
     Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits.
     """
     return _turned(_eight_bit(image, name), _orientation(image), channels)
 
 
-def _turned(picture: Image.Image, orientation: int, channels: int) -> Image.Image:
+def _turned(image: Image.Image, orientation: int, channels: int) -> Image.Image:
     if orientation in TURNS:
-        picture = picture.transpose(TURNS[orientation])
-    return picture.convert("L" if channels == 1 else "RGB")
+        image = image.transpose(TURNS[orientation])
+    return image.convert("L" if channels == 1 else "RGB")
 
 
-def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture scaled to cover `size` (H, W), its proportions kept, and cut to its centre."""
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image scaled to cover `size` (H, W), its proportions kept, and cut to its centre."""
     height, width = size
-    if picture.size == (width, height):
-        return picture
-    scale = min(picture.width / width, picture.height / height)
-    box_width, box_height = min(width * scale, picture.width), min(height * scale, picture.height)
-    left, top = (picture.width - box_width) / 2, (picture.height - box_height) / 2
-    box = (left, top, min(left + box_width, picture.width), min(top + box_height, picture.height))
-    return picture.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
+    box_width, box_height = min(width * scale, image.width), min(height * scale, image.height)
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    box = (left, top, min(left + box_width, image.width), min(top + box_height, image.height))
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
-def to_array(picture: Image.Image) -> np.ndarray:
-    """An 8-bit grey or RGB picture as a uint8 array (1 or 3, H, W)."""
-    array = np.asarray(picture)
+def to_array(image: Image.Image) -> np.ndarray:
+    """An 8-bit grey or RGB image as a uint8 array (1 or 3, H, W)."""
+    array = np.asarray(image)
     # A copy in every case: what PIL gives cannot be written to, and torch warns of that.
     return np.array(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), order="C")
 
 
 def to_image(array: np.ndarray) -> Image.Image:
-    """A uint8 array (1 or 3, H, W) as a grey or RGB picture."""
+    """A uint8 array (1 or 3, H, W) as a grey or RGB image."""
     assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[0] in (1, 3), (array.dtype, array.shape)
     return Image.fromarray(np.ascontiguousarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)))
 
@@ -160,11 +160,11 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":  # PIL turns these itself
         return 1
     try:
-        # The method of the base class: that of a PNG decodes the whole picture in search of late metadata.
+        # The method of the base class: that of a PNG decodes the whole image in search of late metadata.
         value = Image.Image.getexif(image).get(ORIENTATION)
-    except Exception:  # unreadable metadata is no reason to refuse the picture
+    except Exception:  # unreadable metadata is no reason to refuse the image
         return 1
-    return value if value in TURNS else 1  # viewers leave a picture as it is where the value means nothing
+    return value if value in TURNS else 1  # viewers leave an image as it is where the value means nothing
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
@@ -184,7 +184,7 @@ def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | 
 
 
 def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
-    """The picture with 8 bits a channel, over white where it is transparent."""
+    """The image with 8 bits a channel, over white where it is transparent."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:

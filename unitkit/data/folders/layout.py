@@ -17,7 +17,7 @@ ROWS = np.array((2, 1, 2, 1, 1), np.float32)
 LOT = np.array((0.19, 0.34, 0.25, 1, 1), np.float32)
 ROOF = np.array((0.48, 0.60, 0.68, 0, 0), np.float32)
 BUILT = np.array((0.93, 0.9, 0.97, 0, 0), np.float32)
-FAR = np.float32(9)  # a distance that no picture spans: where there is nothing
+FAR = np.float32(9)  # a distance that no image spans: where there is nothing
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Roofs:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is drawn at random about a plan. The largest centred square of a picture spans [-1, 1] in x and y."""
+    """What is drawn at random about a plan. The largest centred square of an image spans [-1, 1] in x and y."""
 
     grid: Line  # the street grid's direction, and how its streets wind
     spacing: float

@@ -63,7 +63,7 @@ def from_here(location: str) -> str:
 
 
 def flat(location: str) -> Raw:
-    """All images of a location that is one heap: a folder with those within, or an .npz of one array.
+    """All images of a location that is one set: a folder with those within, or an .npz of one array.
 
     Raises `UserError` for a location that does not exist, is of another kind, or holds no image.
     """

@@ -64,7 +64,7 @@ def _check_model_gradient(label: str, model: Any, images: dict[str, Any], paths:
     readings = model.readings(images, heads)
     pulled = [
         ours - theirs
-        for pairs in model.links.values()
+        for pairs in model.soft_pairs.values()
         for one, other in pairs
         for ours, theirs in zip(one.parameters(), other.parameters(), strict=True)
     ]

@@ -21,7 +21,7 @@ from ..data.tensors import at_once, to_tensor, to_uint8
 from ..data.truth import refuse_ambiguous
 from ..system.errors import UserError
 from ..system.seeds import derive
-from .metric import Meter, Metric, Outcome, Setting, path_of, source
+from .metric import Accumulator, Context, Metric, Result, path_of, source
 
 Results = dict[str, dict[str, Any]]
 
@@ -34,28 +34,28 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch: int = 0,
     seed: int = 0,
-    most: int = 0,
+    max_images: int = 0,
 ) -> Results:
     """Every metric over the held-out split, the model in evaluation mode (z is the posterior's mean).
 
     Args:
         batch: images at once; 0 takes as many as their size allows, at most 128.
         seed: of latent samples and of a metric's own classifier.
-        most: images of each domain at most, evenly spread over the split and always the same ones; 0 takes all.
+        max_images: images of each domain at most, evenly spread over the split and always the same ones; 0 takes all.
 
     Returns: by the metric's name `title` (what people call it), `figures`, `n` (images by reading), `higher` (whether
         more is better, by figure), `units`, `protocol` and `warnings`, ready for JSON; where there are some, `details`
         and `table` (see `metric.Table`). A metric that raises has no figures, and `failed` says why.
     """
     batch = batch or at_once(data.size)
-    measured = [_Measured(metric, Setting(device, seed, data)) for metric in metrics]
+    measured = [_Evaluated(metric, Context(device, seed, data)) for metric in metrics]
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
             for letter, count in data.held_out().items():
                 readings = dict.fromkeys(r for m in metrics for r in m.reads if source(r) == letter)
-                for indices in _batches(count if readings else 0, batch, most):
+                for indices in _batches(count if readings else 0, batch, max_images):
                     if letter in data.domains:
                         images = _read(model, data, letter, indices, readings, device, seed)
                     else:
@@ -67,8 +67,12 @@ def evaluate(
     return {each.metric.name: each.result() for each in measured}
 
 
-def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: torch.device | str = "cpu") -> Results:
-    """Metrics of plain sets of images, with no model: `score([fid("ab", "b")], {"ab": translated, "b": real})`.
+def evaluate_images(
+    metrics: Sequence[Metric], images: Mapping[str, Images], *, device: torch.device | str = "cpu"
+) -> Results:
+    """Metrics of plain sets of images, with no model:
+
+        evaluate_images([fid("ab", "b")], {"ab": translated, "b": real})
 
     Metrics that compare images one by one need sets of equal length and size, of equal names where they are files.
 
@@ -76,7 +80,7 @@ def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: to
     """
     for metric in metrics:  # all of them, before the first takes its time
         _check_sets(metric, images)
-    begun = [_Measured(metric, Setting(device)) for metric in metrics]
+    begun = [_Evaluated(metric, Context(device)) for metric in metrics]
     for measured in begun:
         if measured.failed:
             raise UserError(measured.failed)
@@ -91,43 +95,45 @@ def score(metrics: Sequence[Metric], images: Mapping[str, Images], *, device: to
     return {each.metric.name: each.result() for each in begun}
 
 
-class _Measured:
+class _Evaluated:
     """A metric under way. What goes wrong in it is kept as its result, so that it takes no other's figures along."""
 
-    def __init__(self, metric: Metric, setting: Setting) -> None:
+    def __init__(self, metric: Metric, context: Context) -> None:
         self.metric, self.n, self.failed = metric, Counter[str](), ""
-        self.meter: Meter | None = None
+        self.accumulator: Accumulator | None = None
         with self._kept():
-            self.meter = metric.begin(setting)
+            self.accumulator = metric.begin(context)
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
         """Take what the metric reads of a batch."""
         ours = {reading: images[reading] for reading in self.metric.reads if reading in images}
-        if ours and self.meter and not self.failed:
+        if ours and self.accumulator and not self.failed:
             with self._kept():
-                self.meter.update({reading: each.copy() for reading, each in ours.items()})  # not others' to change
+                self.accumulator.update(
+                    {reading: each.copy() for reading, each in ours.items()}
+                )  # not others' to change
                 self.n.update({reading: len(each) for reading, each in ours.items()})
 
     def result(self) -> dict[str, Any]:
         """What `evaluate` returns of a metric."""
-        metric, outcome = self.metric, Outcome({})
-        if self.meter and not self.failed:
+        metric, result = self.metric, Result({})
+        if self.accumulator and not self.failed:
             with self._kept():
                 metric.check_count(self.n)
-                outcome = _plain(self.meter.outcome(self.n))
-        strange = [f"{name} is {value}" for name, value in outcome.figures.items() if not math.isfinite(value)]
+                result = _plain(self.accumulator.result(self.n))
+        strange = [f"{name} is {value}" for name, value in result.figures.items() if not math.isfinite(value)]
         warnings = [f"not measured: {self.failed}"] if self.failed else [f"{', '.join(strange)}"] if strange else []
         return {
             "title": metric.title or metric.name,
-            "figures": outcome.figures,
+            "figures": result.figures,
             "n": dict(self.n),
-            "higher": {name: metric.higher != (name in metric.opposed) for name in outcome.figures},
+            "higher": {name: metric.higher != (name in metric.opposed) for name in result.figures},
             "units": dict(metric.units),
-            "protocol": outcome.protocol,
-            "warnings": [*warnings, *outcome.warnings],
+            "protocol": result.protocol,
+            "warnings": [*warnings, *result.warnings],
             **({"failed": self.failed} if self.failed else {}),
-            **({"table": asdict(outcome.table)} if outcome.table else {}),
-            **({"details": outcome.details} if outcome.details else {}),
+            **({"table": asdict(result.table)} if result.table else {}),
+            **({"details": result.details} if result.details else {}),
         }
 
     @contextmanager
@@ -139,17 +145,17 @@ class _Measured:
             self.failed = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
-def _plain(outcome: Outcome) -> Outcome:
+def _plain(result: Result) -> Result:
     """With figures that are floats, and the rest as JSON has it. Raises `ValueError` for a figure that is no number."""
     figures: dict[str, float] = {}
-    for name, value in outcome.figures.items():
+    for name, value in result.figures.items():
         try:
             figures[str(name)] = float("" if isinstance(value, str) else value)
         except (TypeError, ValueError):
             raise ValueError(f"its figure '{name}' is {value!r:.60}, which is no number") from None
-    protocol, details = (json.loads(json.dumps(each, default=_number)) for each in (outcome.protocol, outcome.details))
+    protocol, details = (json.loads(json.dumps(each, default=_number)) for each in (result.protocol, result.details))
     return replace(
-        outcome, figures=figures, protocol=protocol, warnings=tuple(map(str, outcome.warnings)), details=details
+        result, figures=figures, protocol=protocol, warnings=tuple(map(str, result.warnings)), details=details
     )
 
 
@@ -224,12 +230,12 @@ def _read(
     batch = {letter: to_tensor(real, device)}
     found = {letter: real}
     plain = [reading for reading in readings if ":" not in reading]
-    told = [reading for reading in readings if reading.startswith("class:")]
-    images = model.images(batch, [*plain, *told])
+    predicted = [reading for reading in readings if reading.startswith("class:")]
+    images = model.images(batch, [*plain, *predicted])
     found |= {path: to_uint8(images[path]) for path in plain if path != letter}
-    if told:
-        classes = model.readings(images, told)
-        found |= {reading: classes[reading].logits.argmax(1).cpu().numpy() for reading in told}
+    if predicted:
+        classes = model.readings(images, predicted)
+        found |= {reading: classes[reading].logits.argmax(1).cpu().numpy() for reading in predicted}
         known = data.domains[letter].test_classes
         assert known is not None, "checked before training"
         found[f"label:{letter}"] = known[np.asarray(indices)]
@@ -266,6 +272,6 @@ def _generate(
     return {path: to_uint8(images[path]) for path in readings}
 
 
-def _batches(n: int, size: int, most: int) -> Iterator[list[int]]:
-    chosen = list(range(n)) if not most or most >= n else [i * n // most for i in range(most)]
+def _batches(n: int, size: int, max_images: int) -> Iterator[list[int]]:
+    chosen = list(range(n)) if not max_images or max_images >= n else [i * n // max_images for i in range(max_images)]
     return (chosen[start : start + size] for start in range(0, len(chosen), size))

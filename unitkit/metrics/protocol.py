@@ -10,13 +10,13 @@ import torch
 
 from ..data import Data
 from ..system.environment import versions
-from .measure import evaluate
+from .evaluation import evaluate
 from .metric import Metric
 
 PACKAGES = ("unitkit", "torch", "torchvision", "torchmetrics", "torch-fidelity", "lpips", "timm", "numpy", "pillow")
 
 
-def evaluation(
+def evaluate_with_protocol(
     model: Any,
     data: Data,
     metrics: Sequence[Metric],
@@ -25,17 +25,17 @@ def evaluation(
     step: int,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    most: int = 0,
+    max_images: int = 0,
 ) -> dict[str, Any]:
     """`evaluate`, and beside the figures: checkpoint, data, split, size and resampling, seed, versions, device."""
-    results = evaluate(model, data, metrics, device=device, seed=seed, most=most)
+    results = evaluate(model, data, metrics, device=device, seed=seed, max_images=max_images)
     return {
         "checkpoint": checkpoint,
         "step": step,
         "seed": seed,
         "data": {"name": data.name, "fingerprint": data.fingerprint(), **data.facts},
         "split": "test",
-        "images": most or "all",
+        "images": max_images or "all",
         **({"left_out": data.left_out} if data.left_out else {}),
         "size": list(data.size),
         "resampling": "files: scaled to cover the size, Lanczos with antialiasing, cut to the centre; arrays likewise",
