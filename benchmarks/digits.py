@@ -21,18 +21,17 @@ from statistics import fmean, stdev
 from unitkit.ablation.folder import last_evaluation
 from unitkit.check import check as check_recipe
 from unitkit.recipe_file import parse_knobs, read_recipe_file
-from unitkit.runs.folder import RunFolder
+from unitkit.runs.folder import RunFolder, best_row
 from unitkit.system.errors import UserError
-from unitkit.watch import best_row
 
-METHODS = ("source_only", "dann", "dtn", "cogan", "unit", "target_oracle")
+METHODS = ("classifier", "dann", "dtn", "cogan", "unit", "classifier@oracle")
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def words(method: str, pair: str, data: str | None, knobs: Sequence[str]) -> tuple[Path, list[str]]:
     """The recipe file of a method, and what the command line says of its knobs."""
     (source, _, target), (name, at, preset) = pair.partition("-"), method.partition("@")
-    roles = [f"target={target}"] if name == "target_oracle" else [f"source={source}", f"target={target}"]
+    roles = [f"source={source}", f"target={target}"]
     optional = ([at + preset] if at else []) + ([f"data={data}"] if data else [])
     return RECIPES / f"digits_{name}.py", [*optional, *roles, *knobs]
 
@@ -99,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     methods, pairs = given.methods.split(","), given.pairs.split(",")
     if "=" in given.out.name:
         parser.error(f"OUT is missing: '{given.out}' is a knob, and the folder of the results comes first")
-    if unknown := {method.partition("@")[0] for method in methods} - set(METHODS):
+    if unknown := {method.partition("@")[0] for method in methods} - {each.partition("@")[0] for each in METHODS}:
         parser.error(f"no method {', '.join(sorted(unknown))}: choose among {', '.join(METHODS)}")
     if given.table:
         if not given.out.is_dir():

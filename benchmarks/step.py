@@ -226,7 +226,9 @@ def build(name: str, o: argparse.Namespace, folder: Path) -> Variant:
         textbook = TextbookStep(model, detach="detached" in name)
         return Variant(model, lambda step: textbook(batches.batch(step)))
     precision = "bf16" if "bf16" in name else "fp32"
-    trainer = unitkit.Trainer(make_recipe(data, o), folder / name, device=o.device, precision=precision)
+    trainer = unitkit.Trainer(
+        make_recipe(data, o), unitkit.RunOptions(folder / name, device=o.device, precision=precision)
+    )
     trainer.batches = batches
     trainer.model.to(memory_format=memory)
     return Variant(trainer.model, trainer.step)

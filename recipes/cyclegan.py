@@ -1,110 +1,84 @@
 """CycleGAN: translation with the cycle alone, from the parts of UNIT.
 
-unitkit train recipes/cyclegan.py
-unitkit train recipes/cyclegan.py @paper data=FOLDER
+unitkit train cyclegan
+unitkit train cyclegan @paper data=FOLDER
+unitkit train cyclegan lambda_idt=5          # paintings to photographs
 
 The objective of Zhu, Park, Isola and Efros, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks", ICCV 2017. Its translator a -> b is encoder a followed by generator b, and b -> a encoder b followed by
-generator a: with nothing shared and no noise on the code, no weight serves both. The losses are the paper's
-(least squares, the discriminators' halved, 10 times the L1 cycle), and so are Adam, the schedule, the N(0, 0.02) start
-of the translators, and the order of turns.
+generator a: with nothing shared and no noise on the code, no weight serves both. The identity loss puts an image of b
+through the translator a -> b, `b/ab`. Least squares, the discriminators' halved, who see the last 50 translations too;
+10 times the L1 cycle; Adam, its schedule and the N(0, 0.02) start of the translators are the paper's.
 
 Different from the paper and its code:
-- Discriminators see the newest translations only: no pool of the last 50.
-- No identity loss, which the paper adds for paintings: it puts an image of b through the translator a -> b, and an
-  image path cannot say that, because its letters say which encoder reads which image. (The path bb is another thing:
-  encoder b, generator b.) So rows aa and bb of a sample grid join networks that were not trained to fit.
 - Zero padding instead of reflection; transposed convolutions as in the paper, but LeakyReLU without norm after the
-  first convolution, and a last convolution of 1x1 instead of 7x7.
+  first convolution, and a last convolution of 1x1 instead of 7x7. Rows aa and bb of a sample grid join networks that
+  were not trained to fit.
 - Discriminators are convolutions 3x3 of stride 2 without norm, LeakyReLU 0.01, He start, instead of the 70x70 PatchGAN
   (4x4, instance norm, LeakyReLU 0.2): a logit sees 31x31 pixels at layers=4 and 63x63 at layers=5.
 - The learning rate falls by the step, not by the epoch.
 """
 
+from common import translation_metrics
+
 from unitkit import (
     Adam,
     Player,
     Recipe,
-    attribute_success,
+    data,
     discriminators,
     encoders,
     gan,
     generators,
-    ground_truth,
     l1,
     models,
-    open_data,
     psnr,
+    r1,
     sharing,
 )
 
 
 def recipe(
     *,
-    data: str = "portraits",
-    labels: str | None = None,
-    size: int | tuple[int, int] = 64,
-    width: int = 16,
-    blocks: int = 6,
-    layers: int = 4,
-    batch: int = 4,
-    steps: int = 2000,
-    lr: float = 2e-4,
-    cycle: float = 10.0,
-    flip: bool = True,
-    crop: int = 0,
+    source: data.Open = data.Open("portraits", domains=2, size=64),
+    width: int = 16,  # channels after the first convolution of translators and discriminators; the paper has 64
+    blocks: int = 6,  # residual blocks of a translator, half of them in its encoder; the paper has 6 at 128, 9 at 256
+    layers: int = 4,  # strided convolutions of a discriminator
+    pool: int = 50,  # translations that the discriminators may see again
+    optimizer: Adam = Adam(lr=2e-4, betas=(0.5, 0.999), weight_decay=0, decay=0.5),
+    lambda_cyc: float = 10.0,  # weight of the cycle against the GAN loss
+    lambda_idt: float = 0.0,  # weight of the identity loss; the paper has 5 for paintings
+    lambda_r1: float = 0.0,  # weight of the discriminators' squared gradient on real images, every 16th step
 ) -> Recipe:
-    """CycleGAN between two domains.
+    """CycleGAN between two domains."""
+    images = source.open()
+    tower = {"width": width, "norm": True, "init": "gaussian"}
 
-    Args:
-        data: a data source such as portraits, a folder with two labels, or two locations with a comma between.
-        labels: the two domains, a first, such as neutral,smiling; needed where the data hold more.
-        size: side of the images, or height and width as 48x64.
-        width: channels after the first convolution of translators and discriminators; the paper has 64.
-        blocks: residual blocks of a translator, half of them in its encoder; the paper has 6 at 128 and 9 at 256.
-        layers: strided convolutions of a discriminator.
-        batch: images of each domain in a step; the paper has 1.
-        steps: training steps.
-        lr: learning rate of both players, constant for the first half of the steps, then falling to 0.
-        cycle: weight of the cycle against the adversarial loss.
-        flip: mirror each training image with probability 1/2.
-        crop: shift each training image by up to this many pixels.
-    """
-    source = open_data(data, size=size, domains=2, labels=labels)
-
-    model = models.spec(
-        "unit",
-        channels=source.channels,
-        encoder=encoders.spec("residual", width=width, blocks=blocks - blocks // 2, norm=True, init="gaussian"),
-        generator=generators.spec("residual", width=width, blocks=blocks // 2, norm=True, init="gaussian"),
-        discriminator=discriminators.spec("strided", width=width, layers=layers),
-        sharing=sharing.spec("none"),
-        noise=0,
-    )
-
-    l_gan = gan("ab", "ba", weight=1, mode="least-squares")
-    l_cycle = [cycle * l1("aba", "a"), cycle * l1("bab", "b")]
-    # Where the true translation is not known, a classifier judges: an identity map has the best cycles.
-    judged = ground_truth if source.truth else attribute_success
-    adam = Adam(lr=lr, betas=(0.5, 0.999), weight_decay=0, decay=0.5)
+    l_gan = gan("ab", "ba", weight=1, mode="least-squares", pool=pool > 0)
+    l_cyc = [lambda_cyc * l1("aba", "a"), lambda_cyc * l1("bab", "b")]
+    l_idt = [lambda_idt * l1("b/ab", "b"), lambda_idt * l1("a/ba", "a")]
+    l_r1 = [16 * lambda_r1 * r1(domain) for domain in ("a", "b")]
 
     return Recipe(
-        model=model,
+        model=models.unit(
+            channels=images.channels,
+            encoder=encoders.spec("residual", blocks=blocks - blocks // 2, **tower),
+            generator=generators.spec("residual", blocks=blocks // 2, **tower),
+            discriminator=discriminators.strided(width=width, layers=layers),
+            sharing=sharing.none(),
+            noise=0,
+            pool=pool,
+            size=images.size,
+        ),
         players=[
-            Player("generator", ["encoders", "generators"], l_gan.g + l_cycle, adam),
-            Player("discriminator", ["discriminators"], [0.5 * term for term in l_gan.d], adam),
+            Player("generator", ["encoders", "generators"], l_gan.g + l_cyc + l_idt, optimizer),
+            Player("discriminator", ["discriminators"], [0.5 * term for term in l_gan.d], optimizer),
+            Player("penalty", ["discriminators"], l_r1, None, every=16),
         ],
-        data=source,
-        steps=steps,
-        batch=batch,
-        flip=flip,
-        crop=crop,
-        evaluate=[
-            judged("ab"),
-            judged("ba"),
-            psnr("aba", "a"),
-            psnr("bab", "b"),
-        ],
+        data=images,
+        steps=2000,
+        batch=4,
+        evaluate=[*translation_metrics(images, ["ab", "ba"]), psnr("aba", "a"), psnr("bab", "b")],
     )
 
 

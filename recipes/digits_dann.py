@@ -1,99 +1,39 @@
 """DANN on digits: features that classify the source (a) and do not tell it from the target (b).
 
-unitkit train recipes/digits_dann.py                                          # drawn digits, anywhere
-unitkit train recipes/digits_dann.py source=mnist target=usps data=FOLDER     # FOLDER/mnist, FOLDER/usps
+unitkit train digits_dann                                          # drawn digits, anywhere
+unitkit train digits_dann source=mnist target=usps data=FOLDER     # FOLDER/mnist, FOLDER/usps
 
 Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016: one network with two heads. The head that
 tells domains apart sits behind a gradient reversal whose strength grows by the paper's schedule.
 """
 
-from typing import Literal
+from adaptation import ADAM, DIGITS, adapted
 
-from unitkit import (
-    Adam,
-    Affine,
-    Player,
-    Ramp,
-    Recipe,
-    Watch,
-    accuracy,
-    classify,
-    digits,
-    discriminators,
-    infomax,
-    models,
-    reversal,
-    sharing,
-)
-from unitkit.data.digits import Look
+from unitkit import Adam, Player, Ramp, Recipe, classify, data, discriminators, infomax, models, reversal, sharing
 
 
 def recipe(
     *,
-    data: str | None = None,
-    source: Look = "rendered",
-    target: Look = "printed",
-    protocol: Literal["full", "sampled"] = "full",
-    invert: bool = False,
-    padding: bool = True,
-    size: int = 32,
-    width: int = 20,
-    dropout: float = 0.5,
-    batch: int = 64,
-    steps: int = 1500,
-    lr: float = 1e-3,
-    decay: float = 0.5,
-    weight_decay: float = 0.0,
-    domain: float = 0.1,
-    ramp: float = 10.0,
-    lambda_infomax: float = 0.0,
-    affine: float = 1.0,
+    images: data.Digits = DIGITS,
+    width: int = 20,  # channels after the first convolution; LeNet's is 20
+    dropout: float = 0.5,  # before the last layer, and half of it before the one before
+    optimizer: Adam = ADAM(betas=(0.9, 0.999)),
+    lambda_domain: float = 0.1,  # weight of telling the domains apart; at the paper's 1, Adam forgets the classes
+    ramp: float = 10.0,  # how steeply the strength of the reversal grows from 0 to 1 over the training
+    lambda_infomax: float = 0.0,  # weight of the target's images being of one class each, and of every class
+    affine: float = 1.0,  # how much training images are rotated, scaled, stretched, sheared and shifted
 ) -> Recipe:
-    """Domain-adversarial training of one network.
-
-    Args:
-        data: folder with the files of mnist, usps or svhn; none takes them from the cache, or downloads them there.
-        source: the domain whose classes the training sees: mnist, usps, svhn, rendered or printed.
-        target: the domain without classes.
-        protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
-        invert: give the target's training images twice, also inverted, as the released code does for mnist.
-        padding: give images of usps the empty padding that mnist's have, so that digits are of one size in both.
-        size: side of the images; these networks take 32.
-        width: channels after the first convolution; LeNet's is 20.
-        dropout: before the last layer, and half of it before the one before.
-        batch: images of each domain in a step.
-        steps: training steps.
-        lr: learning rate.
-        decay: the share of the steps, at the end, in which learning rates fall to 0.
-        weight_decay: of Adam.
-        domain: weight of the loss that tells the domains apart; at the paper's 1, Adam forgets the source's classes.
-        ramp: how steeply the strength of the reversal grows from 0 to 1 over the training.
-        lambda_infomax: weight of the target's images being of one class each, and of every class; 0 is the paper.
-        affine: how much training images are turned, scaled, stretched, sheared and shifted; 0 leaves them as they are.
-    """
-    images = digits(
-        size=size, source=source, target=target, folder=data, protocol=protocol, invert=invert, padding=padding
+    """Domain-adversarial training of one network."""
+    digits = images.open()
+    model = models.classifier(
+        channels=digits.channels,
+        discriminator=discriminators.lenet(width=width, classes=10, dropout=dropout),
+        sharing=sharing.all(),
     )
-    model = models.spec(
-        "classifier",
-        channels=images.channels,
-        discriminator=discriminators.spec("lenet", width=width, classes=10, dropout=dropout),
-        sharing=sharing.spec("all"),
-    )
-    adam = Adam(lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, decay=decay)
     terms = [
         classify("a"),
-        domain * reversal("a", "b", strength=Ramp(ramp)),
-        lambda_infomax * infomax("b", balance=0.5, strength=Ramp(ramp)),
+        lambda_domain * reversal("a", "b", strength=Ramp(ramp)),
+        lambda_infomax * Ramp(ramp) * infomax("b", balance=0.5),
     ]
-    return Recipe(
-        model=model,
-        players=[Player("classifier", ["discriminators"], terms, adam)],
-        data=images,
-        steps=steps,
-        batch=batch,
-        flip=False,
-        affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
-        evaluate=[accuracy("b"), accuracy("a")],
-        watch=Watch([accuracy("a"), accuracy("b")], every=max(1, steps // 5), images=0),
-    )
+    players = [Player("classifier", ["discriminators"], terms, optimizer)]
+    return adapted(model, players, digits, steps=1500, affine=affine)

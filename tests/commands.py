@@ -127,7 +127,7 @@ def start(
         environment: variables to add.
         file_limit: the largest file in bytes that it may write.
         small_disk: a folder and the bytes of the disk that is there for this process; copied back when it ends.
-        weights: a folder where each rank writes its weights before it measures.
+        weights: a folder where each rank writes its weights, and each step's losses and gradients, before it measures.
         no_reader: what it prints goes into a pipe that nobody reads.
         no_room: what it prints goes to a disk that is full.
         terminal: what it prints goes to a terminal of so many columns.
@@ -251,13 +251,28 @@ def _dump_weights(folder: Path) -> None:
     from unitkit.system import dist
     from unitkit.trainer import Trainer
 
-    measure = Trainer.measure
+    evaluated, step = Trainer.evaluate, Trainer.step
+    seen: dict[str, torch.Tensor] = {}
 
-    def evaluate(self: Trainer) -> dict[str, Any]:
-        save_file(checkpoint.weights(self.model), folder / f"rank{dist.rank()}.safetensors")
-        return measure(self)
+    def moved(self: Trainer, number: int) -> dict[str, torch.Tensor]:
+        losses = step(self, number)
+        seen.update(losses_and_gradients(self.model, number, losses))
+        return losses
 
-    Trainer.measure = evaluate  # type: ignore[method-assign]
+    def evaluate(self: Trainer, *, keep: bool = True) -> dict[str, Any]:
+        save_file(checkpoint.weights_of(self.model), folder / f"rank{dist.rank()}.safetensors")
+        save_file(seen, folder / f"rank{dist.rank()}.steps.safetensors")
+        return evaluated(self, keep=keep)
+
+    Trainer.evaluate, Trainer.step = evaluate, moved  # type: ignore[method-assign]
+
+
+def losses_and_gradients(model: Any, step: int, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a step was, by names that say so: Adam's weights alone do not tell a gradient from its double."""
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    found = {f"loss {step} {name}": value for name, value in losses.items()}
+    found |= {f"gradient {step} {name}": value for name, value in gradients.items()}
+    return {name: value.detach().clone().contiguous() for name, value in found.items()}
 
 
 def _mount(folder: Path, size: int) -> None:

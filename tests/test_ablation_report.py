@@ -277,9 +277,7 @@ def test_the_page_is_one_file_and_escapes_labels(grid: Path) -> None:
 
 def test_pictures_are_of_the_first_seed_that_is_done(grid: Path) -> None:
     heads = [head for head, _ in strip(read_findings(grid)).columns]
-    assert (
-        heads[:2] == ["input", "true ground_truth"] and heads[2] == "shared=2, name=zebra (seed 0)" and len(heads) == 8
-    )
+    assert heads[:2] == ["input", "ground truth"] and heads[2] == "shared=2, name=zebra (seed 0)" and len(heads) == 8
 
 
 def test_a_model_that_cannot_be_loaded_leaves_a_note(cell: Path, tmp_path: Path) -> None:
@@ -287,9 +285,9 @@ def test_a_model_that_cannot_be_loaded_leaves_a_note(cell: Path, tmp_path: Path)
     (out / "shared=0" / "seed-0" / "checkpoints" / "step-00000002" / "model.safetensors").write_bytes(b"rubbish")
     write_ablation_report(out)
     found = strip(read_findings(out))
-    assert [head for head, _ in found.columns] == ["input", "true ground_truth", "shared=1 (seed 0)"]
-    assert len(found.notes) == 1 and found.notes[0].startswith("shared=0 (seed 0) is left out of the pictures: cannot")
-    assert "left out of the pictures" in (out / "ablation.html").read_text()
+    assert [head for head, _ in found.columns] == ["input", "ground truth", "shared=1 (seed 0)"]
+    assert len(found.notes) == 1 and found.notes[0].startswith("shared=0 (seed 0) is left out of the images: cannot")
+    assert "left out of the images" in (out / "ablation.html").read_text()
 
 
 def test_the_pictures_are_capped_and_say_so(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:

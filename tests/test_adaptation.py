@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import TINY
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -35,6 +36,7 @@ from unitkit import (
     generators,
     infomax,
     l2,
+    load_recipe,
     metrics,
     models,
     multiclass_gan_d,
@@ -45,7 +47,9 @@ from unitkit import (
     weight_distance,
 )
 from unitkit.check import check
+from unitkit.hooks import Call
 from unitkit.losses import Classes, Features, Posterior, Term, reverse
+from unitkit.runs.options import RunOptions
 from unitkit.runs.report import picks
 from unitkit.runs.samples import rows_for
 from unitkit.system.errors import UserError
@@ -90,9 +94,9 @@ def test_a_ramp_is_the_schedule_of_its_paper_and_reaches_the_loss_through_the_te
     for progress, expected in (0.0, 0.0), (0.1, 0.46212), (0.5, 0.98661), (1.0, 0.99991):
         assert ramp(progress) == pytest.approx(expected, abs=1e-5)
     term = reversal("a", "b", strength=ramp)
-    assert term.name == "reversal(a, b, strength=ramp(10))" and term.reads == ("feature:a", "feature:b")
+    assert term.name == "reversal(a, b, strength=ramp(10))" and [*map(str, term.reads)] == ["feature:a", "feature:b"]
     top = random(2, 3).requires_grad_()
-    readings = {name: Features(top, lambda t: (t[:, :1, None, None],)) for name in term.reads}
+    readings = {name: Features(top, lambda t: (t[:, :1, None, None],)) for name in map(str, term.reads)}
     plain = torch.autograd.grad(term.loss.function(*readings.values()), top)[0]
     for progress in (0.0, 0.25, 1.0):
         found = torch.autograd.grad(term(readings, progress), top)[0]
@@ -109,8 +113,8 @@ def test_each_loss_is_its_formula() -> None:
     right = -np.mean([math.log(p[i, c]) for i, c in enumerate(truth.tolist())])
     assert classify.function(Classes(logits, truth)).item() == pytest.approx(right)
     each = np.mean([_entropy(row) for row in p])
-    unsure = infomax.function(Classes(logits, None), balance=0.5, strength=0.2).item()
-    assert unsure == pytest.approx(0.2 * (each - 0.5 * _entropy(p.mean(axis=0))))
+    unsure = infomax.function(Classes(logits, None), balance=0.5).item()
+    assert unsure == pytest.approx(each - 0.5 * _entropy(p.mean(axis=0)))
     sure = infomax.function(Classes(1e4 * torch.eye(3), None))  # each certain, all classes equal: -log 3
     assert sure.item() == pytest.approx(-math.log(3))
 
@@ -200,7 +204,7 @@ def test_heads_that_do_not_fit_the_terms_are_refused() -> None:
     with pytest.raises(UserError, match="dropout to be a number of at least 0 and below 1"):
         discriminators.spec("lenet", dropout=1.0)
     for wrong in (-1.0, math.inf, math.nan):
-        with pytest.raises(UserError, match="a ramp's sharpness must be a number of at least 0"):
+        with pytest.raises(UserError, match="a Ramp's sharpness must be a number of at least 0"):
             Ramp(wrong)
 
 
@@ -233,11 +237,11 @@ def test_cogan_draws_one_noise_for_all_domains() -> None:
         *("a", "b", "za", "zb", "code:z")
     ]
     noise = model.draw(3, (32, 32), "cpu")
-    images = model.images({"z": noise}, ["za", "zb"])
+    images = model.read({"z": noise}, ["za", "zb"])
     for letter in "ab":
         torch.testing.assert_close(images[f"z{letter}"], model.generators[letter](noise))
     torch.manual_seed(3)
-    drawn = model.images({"a": torch.zeros(5, 1, 32, 32)}, ["za"])
+    drawn = model.read({"a": torch.zeros(5, 1, 32, 32)}, ["za", "code:z"])
     assert drawn["za"].shape == (5, 1, 32, 32) and drawn["code:z"].mean.shape == (5, 8, 1, 1)
     assert rows_for(model, ["a", "b"]) == ["a", "b", "za", "zb"]
     with pytest.raises(UserError, match="'za' begins with noise"):
@@ -300,13 +304,16 @@ def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
 
 
 def _stopped_after(steps: int, out: Path) -> None:
-    trainer = Trainer(dtn(), out)
-    assert not trainer.fit(lambda step, losses: setattr(trainer, "stopping", 15) if step == steps else None)
+    trainer = Trainer(dtn(), RunOptions(out))
+    trainer.hooks.insert(
+        0, Call(lambda trainer, losses: setattr(trainer, "stopping", 15) if trainer.done == steps else None)
+    )
+    assert not trainer.fit()
     assert trainer.done == steps
 
 
 def test_players_rest_outside_their_phase_and_a_run_is_resumed_across_it(tmp_path: Path) -> None:
-    trainer = Trainer(dtn(), tmp_path / "whole", checkpoint_every=3)
+    trainer = Trainer(dtn(), RunOptions(tmp_path / "whole", checkpoint_every=3))
     moved: list[list[str]] = []
     for step in range(8):
         before = {part: weights(trainer.model, part) for part in trainer.model.parts}
@@ -314,11 +321,11 @@ def test_players_rest_outside_their_phase_and_a_run_is_resumed_across_it(tmp_pat
         moved.append([part for part in before if not same(before[part], weights(trainer.model, part))])
     assert moved == [["encoders", "classifiers"]] * 4 + [["generators", "discriminators"]] * 4
 
-    whole = Trainer(dtn(), tmp_path / "again")
+    whole = Trainer(dtn(), RunOptions(tmp_path / "again"))
     assert whole.fit()
     _stopped_after(3, tmp_path / "part")  # in the first phase: two players have no moments yet
     gc.collect()  # what trained held the folder
-    resumed = Trainer(dtn(), tmp_path / "part", resume=True)
+    resumed = Trainer(dtn(), RunOptions(tmp_path / "part", resume=True))
     assert resumed.done == 3 and resumed.fit()
     assert same(whole.model.state_dict(), resumed.model.state_dict())
     assert set(whole.evaluate()["metrics"]) == {"accuracy(a)", "accuracy(b)"}
@@ -332,8 +339,8 @@ def test_dtn_has_one_feature_function_and_translates_into_one_domain() -> None:
     ]
     x = torch.rand(2, 1, 32, 32)
     batch = {"a": x, "label:a": torch.tensor([3, 4])}
-    names = ["class:a", "class:ab", "score:ab", "code:ab"]
-    readings = model.readings(model.images(batch, names), names)
+    names = ["ab", "class:a", "class:ab", "score:ab", "code:ab"]
+    readings = model.read(batch, names)
     f = model.encoders["a"](x)
     torch.testing.assert_close(readings["class:a"].logits, model.classifiers["a"](f))
     torch.testing.assert_close(readings["ab"], model.generators["b"](f))
@@ -358,14 +365,23 @@ def test_some_player_moves_in_the_last_step() -> None:
 
 
 def test_more_steps_do_not_wake_a_player_that_rests(tmp_path: Path) -> None:
-    assert Trainer(dtn(steps=4), tmp_path).fit()
+    assert Trainer(dtn(steps=4), RunOptions(tmp_path)).fit()
     gc.collect()  # what trained held the folder
     with pytest.raises(
         UserError, match=r"'features' rests after 50% of the steps, .* since step 2; of 10 it would move"
     ):
-        Trainer(dtn(steps=10), tmp_path, resume=True)
+        Trainer(dtn(steps=10), RunOptions(tmp_path, resume=True))
     gc.collect()
-    assert Trainer(dtn(steps=8), tmp_path, resume=True).done == 4
+    assert Trainer(dtn(steps=8), RunOptions(tmp_path, resume=True)).done == 4
+
+
+def test_a_player_rests_from_the_very_step_at_which_its_phase_ends(tmp_path: Path) -> None:
+    _stopped_after(4, tmp_path)  # of 8, where "features" moves until half
+    gc.collect()
+    with pytest.raises(
+        UserError, match=r"'features' rests after 50% of the steps, .* since step 4; of 10 it would move"
+    ):
+        Trainer(dtn(steps=10), RunOptions(tmp_path, resume=True))
 
 
 def test_a_phase_between_two_steps_is_refused() -> None:
@@ -385,7 +401,7 @@ def test_the_feature_function_of_dtn_is_a_function() -> None:
 # Twins
 
 
-def test_twins_start_alike_and_part_in_training(tmp_path: Path) -> None:
+def test_twins_start_alike(tmp_path: Path) -> None:
     model = cogan(shared=0)
     strategy = sharing.spec("tie", discriminator=1, twins=True)
     torch.manual_seed(0)
@@ -398,6 +414,35 @@ def test_twins_start_alike_and_part_in_training(tmp_path: Path) -> None:
     torch.manual_seed(0)
     apart = models.spec("cogan", **{**_arguments(), "channels": {"a": 1, "b": 3}, "sharing": strategy}).build()
     assert same(apart.generators["a"].stages[0].state_dict(), apart.generators["b"].stages[0].state_dict())
+
+
+def test_twins_part_in_training(tmp_path: Path) -> None:
+    """Each domain's own images move its own towers; what they share stays one."""
+    images = few(n=8, n_test=4)
+    networks = {**_arguments(), "sharing": sharing.spec("tie", generator=1, discriminator=1, twins=True), "latent": 8}
+    recipe = Recipe(
+        model=models.spec("cogan", channels=images.channels, **networks),
+        players=[
+            Player("discriminator", ["discriminators"], [gan_d("a", "za"), gan_d("b", "zb")]),
+            Player("generator", ["generators"], [gan_g("za"), gan_g("zb")]),
+        ],
+        data=images,
+        steps=2,
+        batch=3,
+    )
+    trainer = Trainer(recipe, RunOptions(tmp_path / "run", device="cpu"))
+    for part in (trainer.model.generators, trainer.model.discriminators):
+        assert same(part["a"].state_dict(), part["b"].state_dict())
+    start = {part: weights(trainer.model, part) for part in trainer.model.parts}
+    trainer.step(0), trainer.step(1)
+    for part, shared in ("generators", 0), ("discriminators", -1):
+        one, other = (getattr(trainer.model, part)[letter].stages for letter in "ab")
+        assert one[shared] is other[shared]
+        for place, (ours, theirs) in enumerate(zip(one, other, strict=True)):
+            if ours is not theirs and list(ours.parameters()):
+                assert not same(ours.state_dict(), theirs.state_dict()), (part, place)
+        now = weights(trainer.model, part)
+        assert not any(torch.equal(now[name], start[part][name]) for name in now if name.endswith("weight")), part
 
 
 # Accuracy, and what a watch would pick
@@ -413,11 +458,8 @@ class Told:
 
     def train(self, mode: bool) -> None: ...
 
-    def images(self, batch: Mapping[str, Tensor], readings: list[str]) -> dict[str, Tensor]:
-        return dict(batch)
-
-    def readings(self, images: Mapping[str, Tensor], names: list[str]) -> dict[str, Classes]:
-        return {name: Classes(self.logits(images[name[-1]]), None) for name in names}
+    def read(self, batch: Mapping[str, Tensor], names: list[str]) -> dict[str, Any]:
+        return {name: Classes(self.logits(batch[name[-1]]), None) if ":" in name else batch[name] for name in names}
 
     def logits(self, images: Tensor) -> Tensor:
         told = (images.mean(dim=(1, 2, 3)) * 1000).long() % 10
@@ -441,7 +483,7 @@ def test_accuracy_counts_and_keeps_the_confusion() -> None:
 
 def test_figures_of_the_last_step_of_the_pick_and_of_the_flatterer(tmp_path: Path) -> None:
     watch = Watch([accuracy("a"), accuracy("b")], every=2, images=0)
-    trainer = Trainer(classifier([classify("a")], steps=6, watch=watch), tmp_path / "run")
+    trainer = Trainer(classifier([classify("a")], steps=6, watch=watch), RunOptions(tmp_path / "run"))
     assert picks(trainer.run) is None
     for step, a, b in (2, 0.5, 0.9), (4, 0.8, 0.6), (6, 0.7, 0.7):
         trainer.run.append_watched({"step": step, "accuracy(a)": {"accuracy": a}, "accuracy(b)": {"accuracy": b}})
@@ -489,15 +531,45 @@ def test_a_warp_moves_images_as_it_says() -> None:
             Affine(**wrong)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_step_of_one_player_leaves_the_others_alone(tmp_path: Path, order: int) -> None:
+    """Though the generator learns through the discriminator, and sees its scores: weights and gradients stay."""
+    recipe = load_recipe(TINY, steps=3)
+    trainer = Trainer(replace(recipe, players=recipe.players[::order]), RunOptions(tmp_path / "run", device="cpu"))
+    names = {p: name for name, p in trainer.model.named_parameters()}
+    own = {player: {names[p] for p in parameters} for player, parameters in trainer.parameters.items()}
+    assert not set.intersection(*own.values()) and set.union(*own.values()) == set(names.values())
+
+    def seen() -> dict[str, tuple[Tensor, Tensor | None]]:
+        return {name: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for p, name in names.items()}
+
+    def differing(one: dict[str, Any], other: dict[str, Any], place: int) -> set[str]:
+        pairs = {name: (one[name][place], other[name][place]) for name in one}
+        same = {name for name, (x, y) in pairs.items() if x is y or (x is not None and y is not None and x.equal(y))}
+        return pairs.keys() - same
+
+    states: list[tuple[str, dict[str, Any]]] = []
+    for player, optimizer in trainer.optimizers.items():
+        step = optimizer.step
+        optimizer.step = lambda p=player, s=step: (s(), states.append((p, seen())))  # type: ignore[assignment,misc]
+    before = seen()
+    for step in range(2):
+        trainer.step(step)
+    assert [player for player, _ in states] == [player.name for player in recipe.players[::order]] * 2
+    for player, after in states:
+        assert differing(before, after, 0) == differing(before, after, 1) == own[player], player
+        before = after
+
+
 def test_reading_kinds_that_hang_together() -> None:
-    """The scores of a feature's head are the scores of the path, and a step of one player leaves the others alone."""
+    """The scores of a feature's head are the scores of the path."""
     model = cogan().eval()
     batch = {"a": torch.rand(2, 1, 32, 32)}
-    readings = model.readings(model.images(batch, ["a"]), ["feature:a", "score:a"])
+    readings = model.read(batch, ["feature:a", "score:a"])
     top, head = readings["feature:a"]
     assert torch.equal(head(top)[0], readings["score:a"][0])
     terms: list[Callable[..., Term]] = [gan_d, gan_g, weight_distance]
-    assert [term("a").reads[0].partition(":")[0] for term in terms] == ["score", "score", "weights"]
+    assert [term("a").reads[0].kind for term in terms] == ["score", "score", "weights"]
 
 
 def test_features_that_are_matched_differ_by_their_images_alone() -> None:

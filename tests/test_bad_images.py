@@ -22,7 +22,7 @@ from unitkit import Recipe, UserError, load_recipe, open_data, psnr
 from unitkit.ablation.folder import last_evaluation
 from unitkit.ablation.grid import read_grid
 from unitkit.ablation.workers import Job, run_job
-from unitkit.commands.ablate import _check
+from unitkit.commands.ablate import _check, train_cell
 from unitkit.data import Data, batches, cache
 from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded
@@ -32,10 +32,12 @@ from unitkit.data.files.bad import BadImage, BadImages, from_json
 from unitkit.data.files.check import bad_images
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray, ImageFiles
+from unitkit.hooks import Call, Training
 from unitkit.recipe import Watch
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.image_check import SUDDEN
+from unitkit.runs.options import RunOptions
 from unitkit.trainer import Trainer
 
 N = 8
@@ -74,7 +76,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     newest = RunFolder(folder).latest()
-    return load_file(newest / "model.safetensors") | load_file(newest / "optimizers.safetensors")
+    return load_file(newest / "model.safetensors") | load_file(newest / "training.safetensors")
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -439,12 +441,12 @@ def test_from_python(tmp_path: Path) -> None:
     data = photos(tmp_path / "data")
     damage(data / "train/x/02.jpg")
     with pytest.raises(UserError, match=r"02\.jpg"):
-        Trainer(recipe(data), tmp_path / "run")
+        Trainer(recipe(data), RunOptions(tmp_path / "run"))
     with pytest.warns(UserWarning, match=r"02\.jpg"):
-        trainer = Trainer(recipe(data, steps=1), tmp_path / "run", device="cpu", bad_images="skip")
+        trainer = Trainer(recipe(data, steps=1), RunOptions(tmp_path / "run", device="cpu", bad_images="skip"))
     assert trainer.fit()
     with pytest.raises(UserError, match="Did you mean 'stop'"):
-        Trainer(recipe(data), tmp_path / "other", bad_images="stopp")
+        Trainer(recipe(data), RunOptions(tmp_path / "other", bad_images="stopp"))
 
 
 def test_a_cell_of_an_ablation_skips_too(tmp_path: Path) -> None:
@@ -458,8 +460,8 @@ def test_a_cell_of_an_ablation_skips_too(tmp_path: Path) -> None:
     _check(file, grid, grid.settings[0], "skip")
     for policy, fails in ("stop", True), ("skip", False):
         knobs = {**grid.fixed, "steps": 1}
-        job = Job(str(TINY), TINY, knobs, tmp_path / policy, 0, "cpu", "fp32", 500, policy)
-        assert bool(run_job(job)) == fails
+        job = Job(str(TINY), TINY, knobs, RunOptions(tmp_path / policy, seed=0, device="cpu", bad_images=policy))
+        assert bool(run_job(job, train_cell)) == fails
         assert (last_evaluation(RunFolder(job.out)) is None) == fails  # by which the ablation knows what is done
 
 
@@ -491,19 +493,20 @@ def test_a_held_out_image_that_goes_bad_meanwhile(tmp_path: Path, policy: str | 
     warned: list[str] = []
     ours = recipe(data, steps=4)
     ours = dataclasses.replace(ours, sample_every=1, watch=Watch([psnr("aba", "a")], every=1))
-    trainer = Trainer(ours, folder, device="cpu", bad_images=policy, warn=warned.append)
+    trainer = Trainer(ours, RunOptions(folder, device="cpu", bad_images=policy), warn=warned.append)
 
-    def spoil(step: int, losses: object) -> None:
+    def spoil(training: Training, losses: object) -> None:
         path = data / "test/x/01.jpg"
-        if step == 2:
+        if training.done == 2:
             path.unlink() if how == "gone" else damage(path)
 
+    trainer.hooks.insert(0, Call(spoil))
     if policy == "stop":
         with pytest.raises(UserError, match=r"01\.jpg"):
-            trainer.fit(spoil)
+            trainer.fit()
         assert (folder / "checkpoints/step-00000002").is_dir()
         return
-    assert trainer.fit(spoil) and len(warned) == 1 and "01.jpg" in warned[0] and "left out" in warned[0]
+    assert trainer.fit() and len(warned) == 1 and "01.jpg" in warned[0] and "left out" in warned[0]
     entry = trainer.evaluate()
     assert entry["metrics"]["psnr(aa, a)"]["n"]["a"] == 3 and entry["left_out"] == {"a": 1, "b": 0}
     assert [row["step"] for row in RunFolder(folder).watched()] == [1, 2, 3, 4]
@@ -517,5 +520,5 @@ def test_a_metric_that_needs_more_than_are_left_is_refused_before_training(tmp_p
     for ours in {"evaluate": [two]}, {"watch": Watch([two])}:
         short = dataclasses.replace(recipe(data), **ours)  # type: ignore[arg-type]
         with pytest.raises(UserError, match="at least 2 images of 'aba', and there is 1"):
-            Trainer(short, tmp_path / "run", device="cpu", bad_images="skip", warn=lambda line: None)
+            Trainer(short, RunOptions(tmp_path / "run", device="cpu", bad_images="skip"), warn=lambda line: None)
         assert not (tmp_path / "run/run.json").exists()

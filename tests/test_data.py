@@ -344,7 +344,7 @@ def test_folders_that_hold_too_little(tmp_path: Path) -> None:
         image.unlink()
     refused(tmp_path / "z", str(tmp_path / "z" / "test" / "q"))
     (tmp_path / "z" / "test" / "q").rmdir()
-    refused(tmp_path / "z", "no ground_truth", "Choose from: p")
+    refused(tmp_path / "z", "no counterpart", "Choose from: p")
     assert open_data(str(tmp_path / "x") + "," + str(tmp_path / "z" / "train" / "q"), size=8).labels["b"] == "q"
     tree(tmp_path / "w", "p", "q")
     (tmp_path / "w" / "train").rename(tmp_path / "w" / "trian")

@@ -171,9 +171,9 @@ def need(*folders: str) -> str:
 
 
 @pytest.mark.parametrize("inner", [True, False], ids=["in a folder of its name", "in the folder itself"])
-@pytest.mark.parametrize("mode", WRITERS)
-def test_every_format_reads_back_equal(tmp_path: Path, form: str, inner: bool) -> None:
-    name, write = WRITERS[form]
+@pytest.mark.parametrize("layout", WRITERS)
+def test_every_format_reads_back_equal(tmp_path: Path, layout: str, inner: bool) -> None:
+    name, write = WRITERS[layout]
     place = tmp_path / name if inner else tmp_path
     place.mkdir(exist_ok=True)
     train, test = some(name, 40), some(name, 15)
@@ -195,9 +195,9 @@ def test_every_format_reads_back_equal(tmp_path: Path, form: str, inner: bool) -
     assert facts["a"]["test_split"] == "official" and not any("/" in file for file in facts["a"]["files"])
 
 
-@pytest.mark.parametrize("mode", WRITERS)
-def test_without_a_test_split_a_tenth_is_held_out(tmp_path: Path, form: str) -> None:
-    name, write = WRITERS[form]
+@pytest.mark.parametrize("layout", WRITERS)
+def test_without_a_test_split_a_tenth_is_held_out(tmp_path: Path, layout: str) -> None:
+    name, write = WRITERS[layout]
     images, classes = some(name, 60)
     write(tmp_path, (images, classes), None)
     data = only(tmp_path, name)
@@ -211,9 +211,9 @@ def test_without_a_test_split_a_tenth_is_held_out(tmp_path: Path, form: str) -> 
     assert data.domains["b"].train_classes is None
 
 
-@pytest.mark.parametrize("mode", WRITERS)
-def test_damaged_files_are_named(tmp_path: Path, form: str) -> None:
-    name, write = WRITERS[form]
+@pytest.mark.parametrize("layout", WRITERS)
+def test_damaged_files_are_named(tmp_path: Path, layout: str) -> None:
+    name, write = WRITERS[layout]
     write(tmp_path, some(name, 30), some(name, 10))
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
         good = path.read_bytes()
@@ -226,16 +226,16 @@ def test_damaged_files_are_named(tmp_path: Path, form: str) -> None:
     only(tmp_path, name)
 
 
-@pytest.mark.parametrize("mode", WRITERS)
-def test_labels_must_be_as_many_as_images_and_digits(tmp_path: Path, form: str) -> None:
-    name, write = WRITERS[form]
+@pytest.mark.parametrize("layout", WRITERS)
+def test_labels_must_be_as_many_as_images_and_digits(tmp_path: Path, layout: str) -> None:
+    name, write = WRITERS[layout]
     images, classes = some(name, 30)
     for wrong in (11, 13):
         strange = classes.copy()
         strange[7] = wrong
         write(tmp_path, (images, strange), some(name, 10))
         refused("row 7", "0 to 9", source=name, target=name, folder=str(tmp_path))
-    if form != "bz2":  # where each line has both
+    if layout != "bz2":  # where each line has both
         write(tmp_path, (images, classes[:-2]), some(name, 10))
         refused("28 labels", "30 images", source=name, target=name, folder=str(tmp_path))
 
@@ -334,9 +334,9 @@ def test_noise_in_the_targets_labels_changes_nothing(tmp_path: Path) -> None:
         assert labels.name not in clean.facts["domains"]["b"]["files"]
 
 
-@pytest.mark.parametrize("mode", ["usps.npz", "h5", "bz2"])
-def test_a_permutation_of_the_targets_labels_changes_nothing(tmp_path: Path, form: str) -> None:
-    write = WRITERS[form][1]
+@pytest.mark.parametrize("layout", ["usps.npz", "h5", "bz2"])
+def test_a_permutation_of_the_targets_labels_changes_nothing(tmp_path: Path, layout: str) -> None:
+    write = WRITERS[layout][1]
     train, test = some("usps", 50), some("usps", 20)
 
     def fingerprint(classes: np.ndarray, source: str) -> str:

@@ -18,11 +18,12 @@ from unitkit import Recipe, Trainer, UserError, digits, load_recipe
 from unitkit.check import check
 from unitkit.data.drawn import numerals
 from unitkit.recipe_file import read_recipe_file
+from unitkit.runs.options import RunOptions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-METHODS = ("digits_unit", "digits_unit_2017", "digits_cogan", "digits_dann", "digits_dtn", "digits_source_only")
+METHODS = ("digits_unit", "digits_unit_2017", "digits_cogan", "digits_dann", "digits_dtn", "digits_classifier")
 SHARED = Path(os.environ.get("UNITKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SMALL = {"width": 4, "discriminator_width": 4, "batch": 4, "steps": 4}
+SMALL = {"width": 4, "width_d": 4, "batch": 4, "steps": 4}
 
 
 def idx(path: Path, array: np.ndarray) -> None:
@@ -58,7 +59,7 @@ def small(name: str, **knobs: Any) -> Recipe:
 
 
 def trained(recipe: Recipe, out: Path) -> dict[str, torch.Tensor]:
-    assert Trainer(recipe, out).fit()
+    assert Trainer(recipe, RunOptions(out)).fit()
     return load_file(next((out / "checkpoints").glob("step-*")) / "model.safetensors")
 
 
@@ -78,13 +79,13 @@ def test_the_oracle_does_see_the_classes_of_the_target(tmp_path: Path) -> None:
     found = []
     for noise in (None, 1):
         data = mnist_and_usps(tmp_path / f"data{noise}", noise)
-        recipe = small("digits_target_oracle", target="usps", data=str(data))
+        recipe = small("digits_classifier", classes="target", target="usps", data=str(data))
         found.append(trained(recipe, tmp_path / f"run{noise}"))
     assert not all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
 def test_the_2017_recipe_minimises_what_the_released_code_does() -> None:
-    recipe = load_recipe(RECIPES / "digits_unit_2017.py", width=4, discriminator_width=4, batch=3)
+    recipe = load_recipe(RECIPES / "digits_unit_2017.py", width=4, width_d=4, batch=3)
     assert len(recipe.data.domains["b"].train) == 2 * len(recipe.data.domains["a"].train)  # the target inverted, too
     model = recipe.model.build().eval()  # no dropout
     random = torch.Generator().manual_seed(0)
@@ -93,8 +94,8 @@ def test_the_2017_recipe_minimises_what_the_released_code_does() -> None:
     terms = {player.name: player.terms for player in check(recipe).players}
 
     def total(player: str) -> torch.Tensor:
-        names = [name for term in terms[player] for name in term.reads]
-        readings = model.readings(model.images({"a": a, "b": b, "label:a": truth}, names), names)
+        names = [name for term in terms[player] for name in map(str, term.reads)]
+        readings = model.read({"a": a, "b": b, "label:a": truth}, names)
         return torch.stack([term.weight * term(readings) for term in terms[player]]).sum()
 
     codes = {letter: model.encoders[letter](x) for letter, x in (("a", a), ("b", b))}
@@ -126,12 +127,11 @@ def test_the_2017_recipe_minimises_what_the_released_code_does() -> None:
 
 # Knobs of a short training, and by how much it must beat chance (0.1) on the target's held-out images.
 SHORT: dict[str, tuple[dict[str, Any], float]] = {
-    "digits_source_only": ({"width": 8, "steps": 100}, 0.35),
-    "digits_target_oracle": ({"width": 8, "steps": 100}, 0.35),
+    "digits_classifier": ({"width": 8, "steps": 100}, 0.35),
     "digits_dann": ({"width": 8, "steps": 100}, 0.35),
-    "digits_unit": ({"width": 4, "discriminator_width": 8, "steps": 100}, 0.35),
-    "digits_cogan": ({"width": 4, "discriminator_width": 8, "steps": 100}, 0.35),
-    "digits_dtn": ({"width": 4, "discriminator_width": 8, "features": 8, "steps": 160}, 0.2),
+    "digits_unit": ({"width": 4, "width_d": 8, "steps": 100}, 0.35),
+    "digits_cogan": ({"width": 4, "width_d": 8, "steps": 100}, 0.35),
+    "digits_dtn": ({"width": 4, "width_d": 8, "features": 8, "steps": 160}, 0.2),
 }
 
 
@@ -143,7 +143,7 @@ def test_a_short_run_on_drawn_digits_beats_chance(name: str, tmp_path: Path) -> 
     images = digits(source="printed", target="printed", n=600, n_test=200)  # a hundred steps suffice
     grey = {**recipe.model.arguments, "channels": images.channels}
     recipe = replace(recipe, data=images, model=replace(recipe.model, arguments=grey), watch=None)
-    trainer = Trainer(recipe, tmp_path / "run")
+    trainer = Trainer(recipe, RunOptions(tmp_path / "run"))
     assert trainer.fit()
     figures = trainer.evaluate()["metrics"]
     assert figures["accuracy(b)"]["figures"]["accuracy"] > 0.1 + margin
@@ -166,9 +166,11 @@ def test_source_only_on_real_digits_lies_between_chance_and_the_oracle(tmp_path:
         recipe = load_recipe(
             RECIPES / f"{name}.py", data=str(SHARED), target="usps", width=8, steps=80, padding=False, **knobs
         )
-        trainer = Trainer(replace(recipe, watch=None), tmp_path / name)
+        trainer = Trainer(
+            replace(recipe, watch=None), RunOptions(tmp_path / f"{name}-{len(knobs)}-{knobs.get('classes')}")
+        )
         assert trainer.fit()
         found: float = trainer.evaluate()["metrics"]["accuracy(b)"]["figures"]["accuracy"]
         return found
 
-    assert 0.3 < figure("digits_source_only", source="mnist") < figure("digits_target_oracle") - 0.05
+    assert 0.3 < figure("digits_classifier", source="mnist") < figure("digits_classifier", classes="target") - 0.05

@@ -3,59 +3,144 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, Moment, Started, one_line, start, unitkit
+from commands import TINY, Moment, Started, losses_and_gradients, one_line, start, unitkit
 from safetensors.torch import load_file
 
+from unitkit import Trainer, load_recipe
+from unitkit.runs import checkpoint
 from unitkit.runs.folder import RunFolder
+from unitkit.runs.options import RunOptions
+from unitkit.system import dist
+
+
+def torchrun() -> list[dict[str, str]]:
+    """The variables that torchrun gives two processes of one machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
 
 
 def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = ()) -> list[Started]:
     """A training on two ranks, as torchrun starts it. `moments` are of rank 1."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
         start(
             folder / f"log{rank}",
             "train",
             *words,
             moments=moments if rank == 1 else (),
-            environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            environment=environment,
             weights=folder,
         )
-        for rank in (0, 1)
+        for rank, environment in enumerate(torchrun())
     ]
+
+
+def talk(environment: dict[str, str], file: Path) -> None:
+    """One of two ranks: what it hears of both, into a file."""
+    os.environ.update(environment)
+    alone = [dist.rank(), dist.world(), dist.of_first("mine"), dist.gather([3]), dist.any_rank(True)]
+    dist.start()
+    dist.start()  # a second time changes nothing
+    ours = dist.rank()
+    weights = [
+        torch.nn.Parameter(torch.zeros(2, 3)),
+        torch.nn.Parameter(torch.zeros(4)),
+        torch.nn.Parameter(torch.zeros(1)),
+    ]
+    weights[0].grad = torch.arange(6.0).view(3, 2).T * (ours + 1)  # lies in memory otherwise than it reads
+    weights[1].grad = torch.full((4,), 10.0 * ours)
+    dist.average_gradients(weights)
+    heard = {
+        "alone": alone,
+        "rank": [ours, dist.world()],
+        "of first": dist.of_first(f"rank {ours} says: \u00e9 and \udcff"),
+        "gathered": dist.gather([f"one of {ours}"] * (ours + 1)),
+        "any": [dist.any_rank(flag) for flag in (False, ours == 0, ours == 1, True)],
+        "gradients": [p.grad if p.grad is None else p.grad.tolist() for p in weights],
+    }
+    dist.stop()
+    file.write_text(json.dumps({**heard, "after": [dist.rank(), dist.world()]}))
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed")
+def test_ranks_hear_each_other(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["commands"])
+    files = [tmp_path / f"{rank}.json" for rank in (0, 1)]
+    ranks = [context.Process(target=talk, args=each, daemon=True) for each in zip(torchrun(), files, strict=True)]
+    for each in ranks:
+        each.start()
+    for each in ranks:
+        each.join(60)
+        each.kill()
+    heard = [json.loads(file.read_text()) for file in files]
+    assert [each.pop("rank") for each in heard] == [[0, 2], [1, 2]]
+    assert (
+        heard[0]
+        == heard[1]
+        == {
+            "alone": [0, 1, "mine", [3], True],
+            "of first": "rank 0 says: \u00e9 and \udcff",
+            "gathered": ["one of 0", "one of 1", "one of 1"],
+            "any": [False, True, True, True],
+            "gradients": [
+                [[0.0, 3.0, 6.0], [1.5, 4.5, 7.5]],
+                [5.0] * 4,
+                None,
+            ],  # the mean of 1 and 2 times, of 0 and 10
+            "after": [0, 1],
+        }
+    )
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed")
 def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     knobs = ("noise=0", "augment=no", "steps=4", "lr=1e-3")
     ranks = two_ranks(tmp_path / "two", TINY, "batch=2", *knobs, "--out", tmp_path / "run2")
-    assert unitkit("train", TINY, "batch=4", *knobs, "--out", tmp_path / "run1").status == 0
+    whole = Trainer(
+        load_recipe(TINY, batch=4, noise=0.0, augment=False, steps=4, lr=1e-3),
+        RunOptions(tmp_path / "run1", device="cpu"),
+    )
+    steps: dict[str, torch.Tensor] = {}
+    for step in range(4):
+        steps |= losses_and_gradients(whole.model, step, whole.step(step))
     answers = [rank.wait() for rank in ranks]
     assert [answer.status for answer in answers] == [0, 0], answers
     assert "protocol: step 4" in answers[0].out and answers[1].out == ""
     first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    one = load_file(RunFolder(tmp_path / "run1").latest() / "model.safetensors")
     saved = load_file(RunFolder(tmp_path / "run2").latest() / "model.safetensors")
     assert all(torch.equal(first[name], saved[name]) for name in first)
+    each = [load_file(tmp_path / "two" / f"rank{rank}.steps.safetensors") for rank in (0, 1)]
+    assert each[0].keys() == each[1].keys() == steps.keys()
+    losses, gradients = ([name for name in steps if name.startswith(kind)] for kind in ("loss", "gradient"))
+    assert len(losses) == 4 * 12 and len(gradients) == 4 * len(list(whole.model.parameters()))
+    for name in losses:  # of half the batch on each rank
+        assert not torch.equal(each[0][name], each[1][name])
+        torch.testing.assert_close((each[0][name] + each[1][name]) / 2, steps[name], rtol=1e-4, atol=1e-6, msg=name)
+    one = checkpoint.weights_of(whole.model)
     # A bias before an instance norm changes nothing: its gradient is rounding, which Adam makes into steps.
     idle = {name for name in one if ".body." in name and name.endswith("bias")}
     assert len(idle) == 4  # of towers that share their blocks
+    for name in gradients:  # a sum in the place of the mean would be twice as long, and Adam would not mind
+        assert torch.equal(each[0][name], each[1][name])
+        scale = steps[name].abs().max().item() * (name.split()[-1] not in idle)
+        torch.testing.assert_close(each[0][name], steps[name], rtol=0, atol=1e-3 * scale + 1e-5, msg=name)
     worst = {name: (one[name] - first[name]).abs().max().item() for name in one.keys() - idle}
     assert max(worst.values()) < 1e-5, worst
-    for row, other in zip(RunFolder(tmp_path / "run1").stats(), RunFolder(tmp_path / "run2").stats(), strict=True):
-        assert row["step"] == other["step"]
+    assert [row["step"] for row in RunFolder(tmp_path / "run2").stats()] == [1, 4]  # of rank 0 alone
     record = json.loads((tmp_path / "run2/run.json").read_text())
     assert record["world"] == 2
     one_line(

@@ -17,6 +17,7 @@ from unitkit.commands import doctor
 from unitkit.kernels import operators
 from unitkit.kernels.norms import InstanceNorm, instance_norm_reference
 from unitkit.kernels.operators import ADAM, LAYOUTS, Fault, Operator, Precision
+from unitkit.kernels.placement import Placement
 
 CPU = torch.device("cpu")
 
@@ -107,14 +108,14 @@ def test_a_home_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypat
 
 
 def test_plans_go_around_what_is_wrong() -> None:
-    def chosen(*faults: Fault, precision: str = "fp32", layout: operators.Layout | None = None) -> doctor.Plan:
-        return doctor.plan_around(faults, CPU, precision, layout)
+    def chosen(*faults: Fault, precision: str = "fp32", layout: operators.Layout | None = None) -> Placement:
+        return doctor.placement_around(faults, CPU, precision, layout)
 
-    assert chosen() == doctor.Plan("NCHW") and chosen(precision="bf16") == doctor.Plan("channels-last")
+    assert chosen() == Placement("NCHW") and chosen(precision="bf16") == Placement("channels-last")
     assert chosen(layout="channels-last").layout == "channels-last"
     moved = chosen(Fault("convolution 3x3", "fp32", "NCHW", 1.0))
     assert moved.layout == "channels-last" and "convolution 3x3 wrongly in NCHW" in moved.notes[0]
-    assert chosen(Fault("convolution 3x3", "bf16", "NCHW", 1.0)) == doctor.Plan("NCHW")
+    assert chosen(Fault("convolution 3x3", "bf16", "NCHW", 1.0)) == Placement("NCHW")
     norms = chosen(*everywhere("instance norm"))
     assert norms.reference and norms.layout == "NCHW" and "by their formulas" in norms.notes[0]
     adam = chosen(*everywhere(ADAM))
@@ -195,6 +196,6 @@ def test_the_way_out_is_one() -> None:
     """fp32 is named as the way out of a fault in bf16 only where it is right."""
     both = [*everywhere("tanh", "bf16"), *everywhere("tanh")]
     with pytest.raises(TrainingError, match="another device"):
-        doctor.plan_around(both, CPU, "bf16")
+        doctor.placement_around(both, CPU, "bf16")
     with pytest.raises(TrainingError, match="--precision fp32"):
-        doctor.plan_around([*everywhere("tanh", "bf16"), *everywhere("instance norm")], CPU, "bf16")
+        doctor.placement_around([*everywhere("tanh", "bf16"), *everywhere("instance norm")], CPU, "bf16")

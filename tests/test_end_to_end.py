@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from unitkit import Trainer, load_recipe
+from unitkit.runs.options import RunOptions
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "unit_faces.py"
 
@@ -12,7 +13,7 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "unit_faces.py"
 @pytest.mark.timeout(280)
 def test_short_training_beats_the_copy_where_glasses_must_change(tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, size=32, steps=500)
-    trainer = Trainer(recipe, tmp_path / "run", seed=0)
+    trainer = Trainer(recipe, RunOptions(tmp_path / "run", seed=0))
     assert trainer.fit()
     results = trainer.evaluate()["metrics"]
     # What the bounds leave out: a copy; a training without the GAN (14.0 dB in `ab`); the best Gaussian blur of the

@@ -19,11 +19,12 @@ from sets import figures, near, pictures, save
 
 from unitkit import UserError, load_recipe, metrics, open_data
 from unitkit.check import check
+from unitkit.hooks import Watcher
 from unitkit.recipe import Watch
 from unitkit.runs.folder import RunFolder
+from unitkit.runs.options import RunOptions
 from unitkit.system import files as unitkit_files
 from unitkit.trainer import Trainer
-from unitkit.watch import Watcher
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_figures_are_printed_and_saved_before_they_are_kept(
         return files_replacing(path)
 
     files_replacing = unitkit_files.replacing
-    for module in "run", "report":
+    for module in "runs.folder", "runs.report":
         monkeypatch.setattr(f"unitkit.{module}.replacing", replacing)
     words = ("evaluate", folder, "--metrics", "l1(aa, a)")
     answer = unitkit(*words)
@@ -183,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_measuring(
     def measured(*_: Any, **__: Any) -> None:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("unitkit.commands.evaluate.evaluation", measured)
+    monkeypatch.setattr("unitkit.commands.evaluate.evaluate_with_protocol", measured)
     monkeypatch.setattr("unitkit.commands.evaluate.evaluate_images", measured)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
@@ -308,7 +309,7 @@ def test_the_best_is_kept_beside_the_last(whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_watch_does_not_change_the_training(whole: Path, trained: Path) -> None:
-    for name in ("model.safetensors", "optimizers.safetensors"):
+    for name in ("model.safetensors", "training.safetensors"):
         one, two = (folder / "checkpoints" / "step-00000012" / name for folder in (whole, trained))
         assert one.read_bytes() == two.read_bytes()
 
@@ -316,7 +317,7 @@ def test_a_watch_does_not_change_the_training(whole: Path, trained: Path) -> Non
 @pytest.mark.parametrize(
     "moment",
     [
-        Moment("unitkit.watch:Watcher.measure", 4),
+        Moment("unitkit.hooks:Watcher.after_step", 4),
         Moment("unitkit.runs.folder:RunFolder.append_watched", 5),
         Moment("unitkit.runs.checkpoint:save", 3),
         Moment("unitkit.runs.checkpoint:save_file", 4),
@@ -359,7 +360,7 @@ def test_a_watch_sees_the_same_images_each_time(tiny: Path, tmp_path: Path) -> N
 
     metric = metrics.Metric("seen(b)", ("b",), lambda context: Accumulator(), True)
     recipe = replace(load_recipe(tiny, steps=4), watch=Watch([metric], every=1, images=2))
-    Trainer(recipe, tmp_path / "run", device="cpu").fit()
+    Trainer(recipe, RunOptions(tmp_path / "run", device="cpu")).fit()
     test = recipe.data.domains["b"].test
     expected = np.stack([test.load(0), test.load(2)])  # spread over four
     assert len(seen) == 4 and all(np.array_equal(each, expected) for each in seen)
@@ -381,7 +382,7 @@ def test_the_best_is_by_the_metrics_own_sense(
     folder = RunFolder(tmp_path)
     for step, value in enumerate(found):
         folder.append_watched({"step": step, metric.name: {"figure": value}})
-    assert Watcher(Watch([metric]), folder).best == best
+    assert Watcher(Watch([metric]), folder, 100).best == best
 
 
 def test_a_watch_that_cannot_be_is_refused(tiny: Path) -> None:

@@ -180,7 +180,7 @@ def test_labels_pair_whatever_their_case(tmp_path: Path) -> None:
         fill(tmp_path / "test" / other, 2)
     assert counts(open_data(str(tmp_path), size=8)) == {"Cat": (3, 2), "caf\u00e9": (3, 2)}
     (tmp_path / "test" / "cat").rename(tmp_path / "test" / "cats")
-    refused(tmp_path, "Train/Cat", "no ground_truth", "Did you mean 'cats'?")
+    refused(tmp_path, "Train/Cat", "no counterpart", "Did you mean 'cats'?")
     fill(tmp_path / "test" / "CAT")
     fill(tmp_path / "test" / "cAt")
     refused(tmp_path, "'CAT' and 'cAt'", "case")
@@ -326,7 +326,7 @@ def test_what_is_passed_over_is_counted_in_one_line(tmp_path: Path, trained: Pat
     assert len(plain_images(str(tmp_path / "set"), 8, notes)) == count and notes == [line]
     answer = unitkit("translate", trained, "ab", tmp_path / "set", tmp_path / "out")
     assert answer.status == 0, answer.err
-    assert answer.out.splitlines() == [f"note: {line}", f"{count} pictures in {tmp_path / 'out'}"]
+    assert answer.out.splitlines() == [f"note: {line}", f"{count} images in {tmp_path / 'out'}"]
     assert len(list((tmp_path / "out").iterdir())) == count
     for label in "cat", "dog":
         mixed(tmp_path / "data" / label)

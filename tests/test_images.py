@@ -384,7 +384,7 @@ def test_warnings_of_the_decoder_stay_unseen(tmp_path: Path) -> None:
     cut = saved(Image.fromarray(pattern()), tmp_path / "x.tiff", compression="tiff_deflate")
     cut.write_bytes(cut.read_bytes()[:-6])
     (tmp_path / "y.png").write_bytes(png(9500, 9500, depth=8, colour=0, data=b"\0"))
-    look = "import sys; from unitkit.data.decode import probe; [print(probe(path)) for path in sys.argv[1:]]"
+    look = "import sys; from unitkit.data.files.decode import probe; [print(probe(path)) for path in sys.argv[1:]]"
     command = [sys.executable, "-c", look, str(tmp_path / "y.png"), str(cut)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "width=9500" in done.stdout

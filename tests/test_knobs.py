@@ -16,7 +16,7 @@ import unitkit
 from unitkit.annotations import convert
 from unitkit.check import check
 from unitkit.recipe import Recipe
-from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file
+from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file, shipped
 from unitkit.system.errors import UserError, nearest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -168,7 +168,8 @@ def test_words_that_are_neither(words: list[str], message: str) -> None:
 def test_defaults_then_preset_then_given(tmp_path: Path) -> None:
     file = read_recipe_file(write(tmp_path, GOOD))
     assert (file.name, file.doc) == ("small", "A small recipe.") and "def recipe" in file.source
-    assert list(file.knobs) == ["data", "labels", "size", "width", "steps", "lr"]
+    own = ["batch", "accumulate", "flip", "crop", "ema", "sample_every"]  # of the recipe that comes out
+    assert list(file.knobs) == ["data", "labels", "size", "width", "steps", "lr", *own]
     assert file.values()["width"] == 4 and file.values()["labels"] is None
     assert file.values("paper")["width"] == 8 and file.values("text")["width"] == 16
     values = file.values("paper", {"width": "32", "lr": "1e-3"})
@@ -185,7 +186,7 @@ def test_load_recipe_is_the_library_way(tmp_path: Path) -> None:
     assert unitkit.load_recipe(str(path)).steps == 3
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(shipped().values()), ids=lambda path: path.stem)
 def test_the_recipes_of_the_project_have_the_knobs_that_all_have(path: Path) -> None:
     file = read_recipe_file(path)
     assert {"data", "size", "width", "batch", "steps"} <= file.knobs.keys()
@@ -198,7 +199,7 @@ def test_knobs_and_presets_name_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert refused(path, widht=3) == "small has no knob 'widht'. Did you mean 'width'?"
     assert refused(path, "papr") == "small has no preset '@papr'. Did you mean 'paper'?"
-    assert "Choose from: data, labels, lr, size, steps, width" in refused(path, zzz=3)
+    assert "Choose from: accumulate, batch, crop, data, ema, flip, labels, lr, " in refused(path, zzz=3)
     assert refused(path, width="wide") == "the knob 'width' is a whole number, and 'wide' is not"
     assert "has no preset '@paper'" in refused(write(tmp_path, "def recipe(*, a: int = 1): ...", "bare.py"), "paper")
 

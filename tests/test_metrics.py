@@ -24,7 +24,7 @@ from unitkit.data import Data
 from unitkit.data.domains import make_domains
 from unitkit.data.folders.plain import plain_images
 from unitkit.data.tensors import at_once
-from unitkit.metrics import Context, evaluation, parse_metrics
+from unitkit.metrics import Context, evaluate_with_protocol, parse_metrics
 from unitkit.metrics.attribute import _seen, train_classifier
 
 # Pixels
@@ -122,7 +122,7 @@ class Model:
     def train(self, mode: bool) -> None:
         self.training = mode
 
-    def images(self, batch: Mapping[str, Tensor], paths: Iterable[str]) -> dict[str, Tensor]:
+    def read(self, batch: Mapping[str, Tensor], paths: Iterable[str]) -> dict[str, Tensor]:
         assert not self.training
         return {path: self.along.get(path, lambda x: x)(batch[path[0]]) for path in paths}
 
@@ -186,7 +186,10 @@ def test_an_evaluation_carries_its_protocol_and_is_the_same_again(trained: Path)
     recipe, model = load_recipe(trained / "recipe.py"), kit.load(trained, device="cpu").model
     wanted = parse_metrics("psnr(aa, a), diversity(ab)", "ab")
     state = torch.get_rng_state()
-    one, two = (evaluation(model, recipe.data, wanted, checkpoint="step-00000012", step=12, seed=3) for _ in range(2))
+    one, two = (
+        evaluate_with_protocol(model, recipe.data, wanted, checkpoint="step-00000012", step=12, seed=3)
+        for _ in range(2)
+    )
     assert torch.equal(state, torch.get_rng_state())  # a training that measures itself goes on undisturbed
     assert one["metrics"] == two["metrics"]
     assert json.loads(json.dumps(one)) == one

@@ -45,6 +45,8 @@ def batch(x: Tensor, function: Any = norms.batch_norm) -> Tensor:
 NORMS = {
     "instance": (norms.instance_norm, (2, 3)),
     "instance by formula": (norms.instance_norm_reference, (2, 3)),
+    "layer": (norms.layer_norm, (1, 2, 3)),
+    "layer by formula": (norms.layer_norm_reference, (1, 2, 3)),
     "batch": (batch, (0, 2, 3)),
     "batch by formula": (lambda x: batch(x, norms.batch_norm_reference), (0, 2, 3)),
 }
@@ -75,7 +77,7 @@ def test_values_and_gradients_in_every_layout(name: str, dtype: torch.dtype, mos
 def test_autocast_leaves_the_dtype(dtype: torch.dtype) -> None:
     x = torch.randn(2, 4, 5, 3, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        assert norms.instance_norm(x).dtype == dtype and batch(x).dtype == dtype
+        assert all(norm(x).dtype == dtype for norm in (norms.instance_norm, norms.layer_norm, batch))
 
 
 @pytest.mark.parametrize("reference", [False, True])
@@ -96,7 +98,7 @@ def test_batch_norm_keeps_torchs_statistics(reference: bool, affine: bool) -> No
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", [name for name in NORMS if not name.startswith("layer")])
 def test_what_has_no_statistics_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"1x1 pixel|more than 1 value per channel"):
         NORMS[name][0](torch.randn(1, 4, 1, 1))

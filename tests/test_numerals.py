@@ -48,7 +48,7 @@ def test_an_image_is_a_pure_function_of_its_key(look: str) -> None:
 
 def test_nothing_hangs_on_the_process() -> None:
     code = (
-        "import sys, unitkit.data.numerals as n; assert 'matplotlib' not in sys.modules;"
+        "import sys, unitkit.data.drawn.numerals as n; assert 'matplotlib' not in sys.modules;"
         "print(n.render([(7, 0, 1, 2)], 'rendered', size=(9, 12)).tobytes().hex(), n.classes([(7, 0, 1, 2)])[0]);"
         "assert 'matplotlib.font_manager' not in sys.modules"
     )

@@ -54,11 +54,11 @@ def test_tied_gradient_is_the_sum_over_two_untied_copies() -> None:
     untied.load_state_dict(tied.state_dict())  # which names a tied weight once for each domain
     game = gan("ab", "ba", weight=10, mode="least-squares")
     terms = [*vae("a", "b"), *game.d, *game.g, *cycle("aba", "bab")]
-    names = [name for term in terms for name in term.reads]
+    names = [name for term in terms for name in map(str, term.reads)]
     batch = {letter: torch.rand(2, 3, 16, 24, dtype=torch.float64) * 2 - 1 for letter in "ab"}
     for model in (tied, untied):
         torch.manual_seed(3)  # the same noise
-        readings = model.train().readings(model.images(batch, names), names)
+        readings = model.train().read(batch, names)
         torch.autograd.backward(torch.stack([term.weight * term(readings) for term in terms]).sum())
 
     summed = 0
@@ -144,10 +144,10 @@ def test_soft_sharing_keeps_weights_apart_and_pull_draws_them_together() -> None
         assert one is model.encoders["a"].stages[index] and other is model.encoders["b"].stages[index]
 
     term = weight_distance("encoders")
-    assert term.reads == ("weights:encoders",)
+    assert [*map(str, term.reads)] == ["weights:encoders"]
     links = model.soft_pairs["encoders"]
     pairs = [pair for one, other in links for pair in zip(one.parameters(), other.parameters(), strict=True)]
-    value = term(model.readings({}, term.reads))
+    value = term(model.read({}, map(str, term.reads)))
     difference = torch.cat([(p - q).flatten() for p, q in pairs])
     assert torch.allclose(value, difference.square().mean())
 
@@ -157,7 +157,7 @@ def test_soft_sharing_keeps_weights_apart_and_pull_draws_them_together() -> None
     with torch.no_grad():
         for p in itertools.chain(*pairs):
             p -= 0.1 * difference.numel() / 2 * p.grad
-    assert torch.allclose(term(model.readings({}, term.reads)), 0.64 * value)
+    assert torch.allclose(term(model.read({}, map(str, term.reads))), 0.64 * value)
 
 
 def test_soft_sharing_of_three_domains_links_each_to_the_first() -> None:
@@ -189,7 +189,7 @@ def test_soft_sharing_that_nothing_pulls_is_refused() -> None:
 
 def test_a_pull_without_soft_sharing_is_refused() -> None:
     with pytest.raises(
-        UserError, match="'weights:encoders' needs soft sharing of the encoders; linked parts here: none"
+        UserError, match="'weights:encoders' needs soft sharing of the encoders; parts shared softly here: none"
     ):
         check(recipe(sharing.spec("tie", encoder=1), 10 * weight_distance("encoders")))
 
@@ -202,7 +202,7 @@ def test_a_pull_without_soft_sharing_is_refused() -> None:
 )
 def test_a_tied_tensor_is_stored_once_and_still_tied_after_loading(strategy: Spec, tmp_path: Path) -> None:
     saved, loaded = built(unit(strategy)), built(unit(strategy), seed=1)
-    save_file(checkpoint.weights(saved), tmp_path / "model.safetensors")
+    save_file(checkpoint.weights_of(saved), tmp_path / "model.safetensors")
     stored = load_file(tmp_path / "model.safetensors")
     assert len(stored) == len(list(saved.parameters())) < len(saved.state_dict())
     assert sum(t.numel() for t in stored.values()) == sum(p.numel() for p in saved.parameters())

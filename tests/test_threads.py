@@ -61,7 +61,7 @@ def test_a_container_may_grant_less_time(
 
 @pytest.mark.parametrize("said", ["", "1", "1,2", "0", "many", "99999"])
 def test_the_processors_that_torch_takes(said: str) -> None:
-    code = "from unitkit.threads import usable; print(usable())"
+    code = "from unitkit.system.threads import usable; print(usable())"
     environment = {**threads.os.environ, "OMP_NUM_THREADS": said}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert 1 <= int(done.stdout) <= (1 if said.startswith("1") else 10**4)
@@ -100,8 +100,8 @@ def test_a_command_under_load_sets_it_before_torch_is_loaded(tmp_path: Path) -> 
     code = f"""
 import os, sys
 from pathlib import Path
-import unitkit.threads
-unitkit.threads.LOADAVG = Path({str(tmp_path / "loadavg")!r})
+import unitkit.system.threads
+unitkit.system.threads.LOADAVG = Path({str(tmp_path / "loadavg")!r})
 class Stop:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":

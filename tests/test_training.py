@@ -29,8 +29,10 @@ from torch import Tensor, nn
 import unitkit as kit
 from unitkit import TrainingError, UserError, losses
 from unitkit.data.tensors import at_once
+from unitkit.hooks import Call
 from unitkit.runs import checkpoint, samples
 from unitkit.runs.folder import RunFolder
+from unitkit.runs.options import RunOptions
 from unitkit.system.devices import enough_memory
 from unitkit.system.environment import environment
 from unitkit.trainer import Trainer
@@ -48,7 +50,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 def state(folder: Path, step: int | None = None) -> dict[str, Tensor]:
     """All tensors of a checkpoint (the newest): weights and the optimizers' moments."""
     found = folder / "checkpoints" / f"step-{step:08d}" if step else RunFolder(folder).latest()
-    return load_file(found / "model.safetensors") | load_file(found / "optimizers.safetensors")
+    return load_file(found / "model.safetensors") | load_file(found / "training.safetensors")
 
 
 def same_state(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -66,7 +68,7 @@ def whole_checkpoints(folder: Path) -> list[str]:
     found = checkpoint.all_steps(folder / "checkpoints")
     for each in found:
         checkpoint.load_model(each)
-        load_file(each / "optimizers.safetensors")
+        load_file(each / "training.safetensors")
         assert checkpoint.load_step(each) == int(each.name.removeprefix("step-"))
     return [each.name for each in found]
 
@@ -121,7 +123,7 @@ def test_a_learning_rate_that_decays_resumes_exactly(tmp_path: Path) -> None:
     whole, stopped = (trainer(tmp_path / name, steps=10, decay=0.6) for name in ("whole", "stopped"))
     whole.fit()
     with pytest.raises(Killed):
-        stopped.fit(killing(10))
+        fit(stopped, killing(10))
     del stopped
     resumed = trainer(tmp_path / "stopped", steps=10, decay=0.6, resume=True)
     assert resumed.done == 8
@@ -154,8 +156,8 @@ def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Mo
         "optimizer": "torch.optim:Adam.step",  # two players
         "stats": "unitkit.runs.folder:RunFolder.append_stats",
         "json": "unitkit.runs.folder:RunFolder.write_json",
-        "grid": "unitkit.trainer:save_grid",
-        "measure": "unitkit.trainer:evaluation",
+        "grid": "unitkit.hooks:save_grid",
+        "measure": "unitkit.trainer:evaluate_with_protocol",
         "report": "unitkit.commands.train:write_report",
     }
     return Moment(names[what], at, signals)
@@ -279,7 +281,7 @@ def test_ctrl_c_while_measuring(trained: Path, tmp_path: Path) -> None:
 
 def test_fit_goes_on_after_a_signal(tmp_path: Path) -> None:
     ours = trainer(tmp_path / "run", steps=3)
-    assert not ours.fit(lambda step, losses: signal.raise_signal(signal.SIGINT))
+    assert not fit(ours, lambda step: signal.raise_signal(signal.SIGINT))
     assert ours.done == 1
     assert ours.fit()
     assert ours.done == 3
@@ -288,16 +290,25 @@ def test_fit_goes_on_after_a_signal(tmp_path: Path) -> None:
 # Gradients that are not finite
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the end of a process."""
 
 
-def killing(at: int) -> Callable[[int, Any], None]:
-    def report(step: int, losses: Any) -> None:
+def killing(at: int) -> Callable[[int], None]:
+    def report(step: int) -> None:
         if step == at:
             raise Killed
 
     return report
+
+
+def fit(ours: Trainer, report: Callable[[int], object]) -> bool:
+    """Train, and after every step tell how many are done."""
+    ours.hooks.insert(0, Call(lambda training, losses: report(training.done)))
+    try:
+        return ours.fit()
+    finally:
+        ours.hooks.pop(0)
 
 
 def tiny_recipe(**knobs: Any) -> kit.Recipe:
@@ -305,7 +316,7 @@ def tiny_recipe(**knobs: Any) -> kit.Recipe:
 
 
 def trainer(folder: Path, *, resume: bool = False, **knobs: Any) -> Trainer:
-    return Trainer(tiny_recipe(**knobs), folder, device="cpu", checkpoint_every=4, resume=resume)
+    return Trainer(tiny_recipe(**knobs), RunOptions(folder, device="cpu", checkpoint_every=4, resume=resume))
 
 
 FAULT: dict[str, Any] = {"from": 10**9, "calls": 0, "what": None}
@@ -341,14 +352,14 @@ def faulty_recipe(**knobs: Any) -> kit.Recipe:
 @pytest.mark.parametrize("what", ["value", "gradient"])
 def test_a_gradient_that_is_not_finite(tmp_path: Path, what: str) -> None:
     with fault(what, step=3):
-        ours = Trainer(faulty_recipe(steps=9), tmp_path / "run", device="cpu", checkpoint_every=2)
+        ours = Trainer(faulty_recipe(steps=9), RunOptions(tmp_path / "run", device="cpu", checkpoint_every=2))
         before: dict[str, Tensor] = {}
 
         ours.step(0), ours.step(1)
         ours.done = 2
         ours.save()
         names = ours.batches.names(2)
-        before = {name: tensor.clone() for name, tensor in checkpoint.weights(ours.model).items()}
+        before = {name: tensor.clone() for name, tensor in checkpoint.weights_of(ours.model).items()}
         with pytest.raises(TrainingError) as caught:
             ours.fit()
     message = str(caught.value)
@@ -356,7 +367,7 @@ def test_a_gradient_that_is_not_finite(tmp_path: Path, what: str) -> None:
     assert "step 3" in message and "'generator'" in message and "faulty(ab)" in message
     for files in names.values():
         assert all(file in message for file in files)
-    after = checkpoint.weights(ours.model)
+    after = checkpoint.weights_of(ours.model)
     touched = {name for name in before if not torch.equal(before[name], after[name])}
     assert all(name.startswith("discriminators.") for name in touched)  # it had its turn before
     assert all(torch.isfinite(tensor).all() for tensor in after.values())
@@ -367,11 +378,11 @@ def test_no_player_moves_where_the_first_gradient_is_not_finite(tmp_path: Path) 
     recipe = tiny_recipe()
     recipe = replace(recipe, players=list(reversed(faulty_recipe().players)))
     with fault("gradient", step=1):
-        ours = Trainer(recipe, tmp_path / "run", device="cpu")
-        before = {name: tensor.clone() for name, tensor in checkpoint.weights(ours.model).items()}
+        ours = Trainer(recipe, RunOptions(tmp_path / "run", device="cpu"))
+        before = {name: tensor.clone() for name, tensor in checkpoint.weights_of(ours.model).items()}
         with pytest.raises(TrainingError, match=r"step 1: .*'generator'.*faulty\(ab\)"):
             ours.fit()
-    assert same_state(before, checkpoint.weights(ours.model))
+    assert same_state(before, checkpoint.weights_of(ours.model))
 
 
 FAULTY = """
@@ -400,7 +411,7 @@ def test_training_that_fails_exits_with_1_and_one_line(tmp_path: Path, what: str
 
 @pytest.mark.parametrize(
     ("where", "what", "step"),
-    [("trainer.save_grid", "the sample grid of step 6", 6), ("trainer.evaluation", "measuring", 12)],
+    [("hooks.save_grid", "the sample grid of step 6", 6), ("trainer.evaluate_with_protocol", "measuring", 12)],
 )
 def test_memory_that_runs_out_beside_the_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, what: str, step: int
@@ -428,7 +439,7 @@ def test_weights_and_batches_lie_as_is_fastest(tmp_path: Path, precision: str, m
         return all(each.is_contiguous(memory_format=memory) for each in [*weights, *images] if each.shape[1] > 1)
 
     folder = tmp_path / "run"
-    ours = Trainer(tiny_recipe(), folder, device="cpu", precision=precision)
+    ours = Trainer(tiny_recipe(), RunOptions(folder, device="cpu", precision=precision))
     assert lies(ours, memory)
     ours.fit()
     del ours
@@ -436,8 +447,8 @@ def test_weights_and_batches_lie_as_is_fastest(tmp_path: Path, precision: str, m
     record = json.loads((folder / "run.json").read_text())
     record["layout"] = other[record["layout"]]
     (folder / "run.json").write_text(json.dumps(record))
-    resumed = Trainer(tiny_recipe(), folder, device="cpu", precision=precision, resume=True)
-    assert not lies(resumed, memory) and resumed.plan.layout == record["layout"]
+    resumed = Trainer(tiny_recipe(), RunOptions(folder, device="cpu", precision=precision, resume=True))
+    assert not lies(resumed, memory) and resumed.placement.layout == record["layout"]
 
 
 def test_large_images_are_fewer_at_once(tmp_path: Path) -> None:
@@ -455,7 +466,7 @@ def test_a_player_whose_terms_do_not_depend_on_it(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     idle = replace(recipe.players[0], terms=[kit.l1("aa", "a")])
     with pytest.raises(UserError, match=r"no term of player 'discriminator' depends on .* discriminators"):
-        Trainer(replace(recipe, players=[idle, recipe.players[1]]), tmp_path, device="cpu").fit()
+        Trainer(replace(recipe, players=[idle, recipe.players[1]]), RunOptions(tmp_path, device="cpu")).fit()
 
 
 # One training in a folder
@@ -507,7 +518,7 @@ def test_players_of_another_recipe_are_refused(trained: Path, tmp_path: Path) ->
     recipe = tiny_recipe(steps=30)
     players = [replace(player, name=f"my {player.name}") for player in recipe.players]
     with pytest.raises(UserError, match="not of these players"):
-        Trainer(replace(recipe, players=players), folder, device="cpu", resume=True)
+        Trainer(replace(recipe, players=players), RunOptions(folder, device="cpu", resume=True))
 
 
 # Disks that are full, and files that are damaged
@@ -585,13 +596,13 @@ def test_a_disk_that_is_full_when_something_else_is_written(
 def test_a_disk_that_is_full_when_statistics_are_written(tmp_path: Path) -> None:
     ours = trainer(tmp_path / "run", steps=6)
 
-    def report(step: int, losses: Any) -> None:
+    def report(step: int) -> None:
         if step == 3:
             (tmp_path / "run/stats.jsonl").unlink()
             (tmp_path / "run/stats.jsonl").symlink_to("/dev/full")
 
     with pytest.raises(UserError, match=r"cannot write .*stats.jsonl: No space left on device"):
-        ours.fit(report)
+        fit(ours, report)
     assert whole_checkpoints(tmp_path / "run") == ["step-00000004", "step-00000006"]
 
 
@@ -635,68 +646,84 @@ def damage(folder: Path, what: str) -> None:
         path.write_text(json.dumps(value))
 
 
-BOTH = [
-    *(f"model.safetensors {how}" for how in ("truncated", "zeros", "empty")),
-]
+HEADER = "Error while deserializing header"
+WEIGHTS = {f"model.safetensors {how}": (HEADER,) for how in ("truncated", "zeros", "empty")}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All that a folder holds, byte by byte."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
-    "what",
+    ("what", "words"),
     [
-        *BOTH,
-        *(f"optimizers.safetensors {how}" for how in ("truncated", "empty")),
-        "state.json truncated",
-        "state.json value.pop('step')",
-        "state.json value['format'] = 9",
-        "run.json truncated",
-        "run.json value.pop('seed')",
-        "run.json value.pop('knobs')",
-        "run.json value['knobs']['width'] = 5",
-        "recipe.py missing",
-        "recipe.py empty",
+        *WEIGHTS.items(),
+        *((f"training.safetensors {how}", (HEADER, "step-00000009")) for how in ("truncated", "empty")),
+        ("state.json truncated", ("cannot use", "(char ", "step-00000009")),
+        ("state.json value.pop('step')", ("its step is None", "step-00000009")),
+        ("state.json value['step'] = 9", ("its step is 9", "step-00000009")),
+        ("state.json value['format'] = 9", ("is not of format 1",)),
+        ("run.json truncated", ("cannot use", "(char ")),
+        ("run.json value.pop('seed')", ("is damaged: it says nothing of seed",)),
+        ("run.json value.pop('knobs')", ("says nothing of knobs",)),
+        ("run.json value['knobs']['width'] = 5", ("is a run of another recipe: its model differs",)),
+        ("recipe.py missing", ("holds no recipe.py",)),
+        ("recipe.py empty", ("defines no function `recipe",)),
     ],
 )
-def test_resuming_from_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None:
+def test_resuming_from_what_is_damaged(trained: Path, tmp_path: Path, what: str, words: tuple[str, ...]) -> None:
+    """One line says which file it is and what is wrong with it, and the run stays as it was, byte by byte."""
     folder = shutil.copytree(trained, tmp_path / "run")
     damage(folder, what)
-    answer = unitkit("train", "--resume", "--out", folder, "steps=21")
-    one_line(answer, str(folder))
-    if what in BOTH:
+    before, name = files(folder), what.partition(" ")[0]
+    place = folder if name in ("run.json", "recipe.py") else folder / "checkpoints/step-00000012"
+    named = "" if name == "recipe.py" or "knobs'][" in what else name  # the folder alone says enough there
+    one_line(unitkit("train", "--resume", "--out", folder, "steps=21"), str(place), named, *words)
+    assert files(folder) == before
+    if what in WEIGHTS:
+        answer = unitkit("train", "--resume", "--out", folder, "steps=21")
         one_line(answer, f"`unitkit translate {folder}/checkpoints/step-00000009 ...`", "to resume from it")
         shutil.rmtree(folder / "checkpoints/step-00000012")
         assert "steps 9 to 12" in unitkit("train", "--resume", "--out", folder).out
 
 
+MODEL = "model.json value['model']"
+
+
 @pytest.mark.parametrize(
-    "what",
+    ("what", "words"),
     [
-        *BOTH,
-        "model.json truncated",
-        "model.json empty",
-        "model.json value['format'] = 2",
-        "model.json value.pop('model')",
-        "model.json value.pop('labels')",
-        "model.json value['model'] = 7",
-        "model.json value['model'] = value['model']['arguments']['encoder']",
-        "model.json value['model']['name'] = 'os.system'",
-        "model.json value['model']['kind'] = 'os'",
-        "model.json value['model']['arguments']['channels'] = 'ab'",
-        "model.json value['model']['arguments']['channels'] = {'a': -3, 'b': 3}",
-        "model.json value['model']['arguments']['encoder'] = 'residual'",
-        "model.json value['model']['arguments']['encoder']['arguments']['width'] = 6",
-        "model.json value['model']['arguments'].pop('sharing')",
+        *WEIGHTS.items(),
+        ("model.json truncated", ("cannot use", "(char ", "step-00000009")),
+        ("model.json empty", ("Expecting value", "step-00000009")),
+        ("model.json value['format'] = 2", ("is not of format 1",)),
+        ("model.json value.pop('model')", ("it says nothing of model",)),
+        ("model.json value.pop('labels')", ("it says nothing of labels",)),
+        (f"{MODEL} = 7", ("a spec holds kind, name and arguments, and this does not: 7",)),
+        (f"{MODEL} = value['model']['arguments']['encoder']", ("describes no model, but the encoder 'residual'",)),
+        (f"{MODEL}['name'] = 'os.system'", ("unknown model 'os.system'", "Choose from: classifier")),
+        (f"{MODEL}['kind'] = 'os'", ("unknown kind of part 'os'",)),
+        (f"{MODEL}['arguments']['channels'] = 'ab'", ("does not build",)),
+        (f"{MODEL}['arguments']['channels'] = {{'a': -3, 'b': 3}}", ("does not build", "negative dimension -3")),
+        (f"{MODEL}['arguments']['encoder'] = 'residual'", ("does not build",)),
+        (
+            f"{MODEL}['arguments']['encoder']['arguments']['width'] = 6",
+            ("encoders.a.stages.0.0.weight", "[4, 3, 7, 7]"),
+        ),
+        (f"{MODEL}['arguments'].pop('sharing')", ("the model 'unit' needs the argument 'sharing'",)),
     ],
 )
-def test_using_what_is_damaged(trained: Path, tmp_path: Path, what: str) -> None:
+def test_using_what_is_damaged(trained: Path, tmp_path: Path, what: str, words: tuple[str, ...]) -> None:
     folder = shutil.copytree(trained, tmp_path / "run")
     damage(folder, what)
-    words = ("ab", trained / "samples/step-00000012.png", tmp_path / "x.png")
-    answer = unitkit("translate", folder, *words)
-    one_line(answer)
-    if what in BOTH:
+    task = ("ab", trained / "samples/step-00000012.png", tmp_path / "x.png")
+    one_line(unitkit("translate", folder, *task), *words)
+    assert not (tmp_path / "x.png").exists()
+    if what in WEIGHTS:
         other = folder / "checkpoints/step-00000009"
-        one_line(answer, f"`unitkit translate {other} ...`")
-        assert unitkit("translate", other, *words).status == 0
+        one_line(unitkit("translate", folder, *task), f"`unitkit translate {other} ...`")
+        assert unitkit("translate", other, *task).status == 0
 
 
 def test_nothing_is_pickled() -> None:
@@ -728,11 +755,11 @@ def test_the_commit_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: py
     git("init")
     git("commit", "--allow-empty", "-m", "x")
     (tmp_path / "run.py").touch()
-    monkeypatch.setattr("unitkit.runs.folder.__file__", str(tmp_path / "run.py"))
+    monkeypatch.setattr("unitkit.system.environment.__file__", str(tmp_path / "run.py"))
     assert environment()["commit"] is None  # as where it is installed into another project's folder
     git("add", "run.py")
     assert environment()["commit"] == git("rev-parse", "HEAD") != ""
-    monkeypatch.setattr("unitkit.runs.folder.__file__", str(tmp_path.parent / "run.py"))
+    monkeypatch.setattr("unitkit.system.environment.__file__", str(tmp_path.parent / "run.py"))
     assert environment()["commit"] is None
 
 

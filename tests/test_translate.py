@@ -164,7 +164,7 @@ def test_pictures_that_exif_turns(translator: Translator, tmp_path: Path) -> Non
     ],
 )
 def test_arrays_that_are_no_pictures(translator: Translator, array: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"is no picture: give uint8"):
+    with pytest.raises(UserError, match=r"is no image: give uint8"):
         translator.translate(array, "ab")
 
 
@@ -227,7 +227,7 @@ def test_a_folder_keeps_its_names(trained: Path, tmp_path: Path) -> None:
     (source / "folder.png").mkdir()
     answer = unitkit("translate", trained, "ab", source, out)
     assert answer.status == 0, answer.err
-    assert "5 pictures in" in answer.out
+    assert "5 images in" in answer.out
     made = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert made == set(sizes)
     for name, (height, width) in sizes.items():
@@ -267,8 +267,8 @@ def test_an_output_folder_inside_the_input_folder(tmp_path: Path) -> None:
 
 def test_an_input_that_is_the_output_by_another_name(tmp_path: Path) -> None:
     Image.fromarray(noise(4, 4)).save(tmp_path / "x.png")
-    (tmp_path / "weights").symlink_to(tmp_path)
-    for target in tmp_path / "weights", tmp_path / "link/x.png", tmp_path / "link/link":
+    (tmp_path / "link").symlink_to(tmp_path)
+    for target in tmp_path / "link", tmp_path / "link/x.png", tmp_path / "link/link":
         with pytest.raises(UserError, match="is the input"):
             jobs(tmp_path / "x.png", target)
 

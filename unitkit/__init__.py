@@ -10,26 +10,39 @@ After `unitkit train recipes/unit_faces.py --out runs/faces`:
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "SGD",
     "Adam",
+    "AdamW",
     "Affine",
+    "Cosine",
     "Data",
+    "Hook",
+    "Linear",
     "Player",
     "Posterior",
+    "RMSprop",
     "Ramp",
     "Recipe",
+    "RunOptions",
+    "Spec",
+    "Steps",
     "Term",
+    "Timm",
     "Tower",
     "Trainer",
     "TrainingError",
     "Translator",
     "UserError",
+    "Warmup",
     "Watch",
     "accuracy",
     "attribute_success",
     "classify",
+    "code_l1",
     "constancy",
     "cycle",
     "data",
@@ -42,6 +55,7 @@ __all__ = [
     "frechet",
     "gan",
     "gan_d",
+    "gan_d_pooled",
     "gan_g",
     "generators",
     "ground_truth",
@@ -60,28 +74,37 @@ __all__ = [
     "multiclass_gan_d",
     "multiclass_gan_g",
     "open_data",
+    "patch_nce",
     "pixel_accuracy",
     "psnr",
+    "r1",
     "reversal",
     "sharing",
     "ssim",
+    "style_l1",
     "testing",
     "total_variation",
     "vae",
     "weight_distance",
 ]
 
+try:
+    __version__ = version("unitkit")
+except PackageNotFoundError:  # run from a clone that is not installed
+    __version__ = "0"
+
 if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and editors read this
     from . import data, discriminators, encoders, generators, losses, metrics, models, sharing, testing
     from .data import Affine, Data, digits, open_data
     from .losses import (
         Posterior,
-        Ramp,
         Term,
         classify,
+        code_l1,
         constancy,
         feature_matching,
         gan_d,
+        gan_d_pooled,
         gan_g,
         infomax,
         kl,
@@ -89,7 +112,10 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
         l2,
         multiclass_gan_d,
         multiclass_gan_g,
+        patch_nce,
+        r1,
         reversal,
+        style_l1,
         total_variation,
         weight_distance,
     )
@@ -109,8 +135,12 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
         ssim,
     )
     from .networks.tower import Tower
-    from .recipe import Adam, Player, Recipe, Watch
+    from .optimizers import SGD, Adam, AdamW, RMSprop, Timm
+    from .recipe import Hook, Player, Recipe, Watch
     from .recipe_file import load_recipe
+    from .registry import Spec
+    from .runs.options import RunOptions
+    from .schedules import Cosine, Linear, Ramp, Steps, Warmup
     from .system.errors import TrainingError, UserError
     from .trainer import Trainer
     from .translate import Translator, load
@@ -119,25 +149,33 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
 _HOMES = {
     "unitkit.system.errors": ("TrainingError", "UserError"),
     "unitkit.recipe_file": ("load_recipe",),
-    "unitkit.recipe": ("Adam", "Player", "Recipe", "Watch"),
+    "unitkit.registry": ("Spec",),
+    "unitkit.recipe": ("Hook", "Player", "Recipe", "Watch"),
+    "unitkit.optimizers": ("SGD", "Adam", "AdamW", "RMSprop", "Timm"),
+    "unitkit.schedules": ("Cosine", "Linear", "Ramp", "Steps", "Warmup"),
+    "unitkit.runs.options": ("RunOptions",),
     "unitkit.data": ("Data", "Affine", "digits", "open_data"),
     "unitkit.losses": (
         "Posterior",
-        "Ramp",
         "Term",
         "infomax",
         "classify",
+        "code_l1",
         "constancy",
         "gan_g",
         "multiclass_gan_g",
         "gan_d",
+        "gan_d_pooled",
         "multiclass_gan_d",
         "kl",
         "l1",
         "l2",
         "feature_matching",
+        "patch_nce",
+        "r1",
         "weight_distance",
         "reversal",
+        "style_l1",
         "total_variation",
     ),
     "unitkit.losses.bundles": ("cycle", "gan", "vae"),

@@ -12,27 +12,34 @@ from .system.errors import UserError
 
 @dataclass(frozen=True)
 class AtLeast:
-    """In an annotation, the values that a part accepts: `Annotated[float, AtLeast(0)]`, `AtLeast(0, below=1)`."""
+    """In an annotation, the values that are accepted: `Annotated[float, AtLeast(0)]`, `AtLeast(0, below=1)`."""
 
-    least: float
+    least: float = float("-inf")
     below: float = float("inf")
+    most: float = float("inf")
+    above: float = float("-inf")
+
+    def accepts(self, value: float) -> bool:
+        """Whether a number lies within the bounds; one that is none lies nowhere."""
+        return self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
-        return f"at least {self.least:g}" + (f" and below {self.below:g}" if self.below < float("inf") else "")
+        if self.above > float("-inf"):
+            return f"above {self.above:g}"
+        below = f" and below {self.below:g}" if self.below < float("inf") else ""
+        return f"at least {self.least:g}{below}" + (f" and at most {self.most:g}" if self.most < float("inf") else "")
 
 
 Positive = Annotated[int, AtLeast(1)]
-
 Count = Annotated[int, AtLeast(0)]
-
 Share = Annotated[float, AtLeast(0, below=1)]
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is what an annotation says, for numbers, text, Literal, unions and `AtLeast`; others pass."""
+    """Whether a value is what an annotation says, for classes, Literal, unions and `AtLeast`; others pass."""
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
-        return fits(value, kind) and all(r.least <= value < r.below for r in rules if isinstance(r, AtLeast))
+        return fits(value, kind) and all(r.accepts(value) for r in rules if isinstance(r, AtLeast))
     if get_origin(annotation) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:
@@ -41,7 +48,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, (int, float) if annotation is float else int) and not isinstance(value, bool)
     if annotation in (bool, str, type(None)):
         return value is None if annotation is type(None) else isinstance(value, annotation)
-    return True
+    return isinstance(value, annotation) if isinstance(annotation, type) else True
 
 
 def describe(annotation: Any) -> str:
@@ -56,7 +63,7 @@ def describe(annotation: Any) -> str:
     }
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
-        return describe(kind) + "".join(f" of {rule}" for rule in rules if isinstance(rule, AtLeast))
+        return describe(kind) + "".join(_bounds(rule) for rule in rules if isinstance(rule, AtLeast))
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:
@@ -66,6 +73,10 @@ def describe(annotation: Any) -> str:
         return "several values, such as 48x64" if numbers else "several values with commas between"
     other = f"a {annotation.__name__}" if isinstance(annotation, type) else str(annotation)
     return words.get(annotation, other)
+
+
+def _bounds(rule: AtLeast) -> str:
+    return f" {rule}" if str(rule).startswith("above") else f" of {rule}"
 
 
 def convert(name: str, value: Any, annotation: Any) -> Any:
@@ -81,11 +92,14 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
             return _convert(value, option)
         except (ValueError, TypeError, OverflowError):
             continue
-    way_out = "" if any(map(_understood, _options(annotation))) else "; such a value is set in the recipe file itself"
+    way_out = "" if any(map(understood, _options(annotation))) else "; such a value is set in the recipe file itself"
     raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not{way_out}")
 
 
 def _convert(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is Annotated:
+        converted = _convert(value, get_args(kind)[0])
+        return converted if fits(converted, kind) else _refuse()
     if get_origin(kind) is Literal:
         for choice in get_args(kind):
             if value == choice or value == str(choice):
@@ -121,7 +135,12 @@ def _convert(value: Any, kind: Any) -> Any:
     raise ValueError
 
 
-def _understood(kind: Any) -> bool:
+def understood(annotation: Any) -> bool:
+    """Whether text can be converted to what an annotation says."""
+    options = _options(annotation)
+    if len(options) > 1:
+        return any(map(understood, options))
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     return get_origin(kind) in (Literal, tuple, list) or kind in (int, float, bool, str, Path, type(None))
 
 

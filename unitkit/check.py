@@ -13,6 +13,8 @@ import torch
 from .data import Data
 from .losses import Term
 from .metrics import Metric
+from .models import ImagePaths
+from .plan import Plan, reads, trained
 from .recipe import Player, Recipe
 from .system.errors import UserError, nearest
 
@@ -33,7 +35,8 @@ class Checked:
     Attributes:
         players: the recipe's players, without the terms of weight 0 and the players left with none.
         model: the model on the meta device, in training mode.
-        readings: every reading of a step (image paths, codes, scores) to its meta value.
+        owners: by each player's name that of the player whose optimizer it moves by, mostly itself.
+        readings: every reading of a step (image paths, codes, scores) by name, to its meta value.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -42,29 +45,20 @@ class Checked:
         if recipe.model.kind != "model":
             raise UserError(f"the recipe's model is given as the {recipe.model.kind} '{recipe.model.name}'")
         with torch.device("meta"):
-            self.model: Any = recipe.model.build()
+            self.model: ImagePaths = recipe.model.build()
         players = [_effective(player, self.model) for player in recipe.players]
         self.players = [player for player in players if player.terms]
         if not self.players:
             raise UserError("every term of every player has weight 0: there is nothing to train")
-        if not any(player.until == 1 for player in self.players):
+        if not any(player.until == 1 and player.every <= recipe.steps for player in self.players):
             raise UserError("no player moves in the last step: give one until=1")
-        taken: dict[str, str] = {}
-        for player in self.players:
-            for part in player.trains:
-                if (other := taken.setdefault(part, player.name)) != player.name:
-                    raise UserError(f"the {part} are trained by two players, '{other}' and '{player.name}'")
+        self.owners = _owners(self.players, self.model)
         if recipe.data.channels != self.model.channels:
             raise UserError(f"the model's channels are {self.model.channels}, the data's {recipe.data.channels}")
-        pulled = {path for p in self.players for term in p.terms if term.loss.kind == "weights" for path in term.paths}
-        if unpulled := set(self.model.soft_pairs) - pulled:
-            part = min(unpulled)
-            raise UserError(
-                f"soft sharing pairs stages of the {part}, and no term draws them together: add "
-                f"weight * weight_distance('{part}')"
-            )
+        _check_soft_pairs(self.players, self.model)
+        _check_recompute(recipe, self.model)
         for player in self.players:
-            if not any(player.moves(step / recipe.steps) for step in range(recipe.steps)):
+            if not any(player.moves(step, recipe.steps) for step in range(recipe.steps)):
                 raise UserError(
                     f"player '{player.name}' moves from {player.since} to {player.until} of the training, and none of "
                     f"{recipe.steps} steps lies there: give more steps"
@@ -98,43 +92,42 @@ class Checked:
 
     @property
     def reads(self) -> list[str]:
-        """Every reading that some term of some player needs."""
-        return reads(self.players)
+        """The names of all readings that some term of some player needs."""
+        return [str(reading) for reading in reads(self.players)]
 
     def _rehearse(self) -> dict[str, Any]:
         batch = meta_batch(self.recipe)
         readings: dict[str, Any] = {}
-        for moving in self._phases():
+        for phase in Plan(self.model, self.players, self.recipe.steps).phases.values():
             with self._fitting(), torch.no_grad():
-                images = self.model.images(batch, reads(moving))
-                for player in moving:  # by itself, as in training: batch norms see what one player reads
-                    readings |= self.model.readings(images, reads([player]))
-        for path, image in readings.items():
-            if ":" not in path and len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:]:
+                images = phase.images.run(phase.images.start(batch))
+                for turn in phase.turns:  # by itself, as in training: batch norms see what one player reads
+                    values = turn.values(images)
+                    for term, slots in turn.terms:
+                        readings |= {str(name): values[slot] for name, slot in zip(term.reads, slots, strict=True)}
+        with self._fitting(), torch.no_grad():
+            ways = self.model.read(batch, self._ways())
+        for path, image in ways.items():
+            if len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:] and "/" not in path[-2:]:
                 raise UserError(
                     f"image path '{path}' comes out as {list(image.shape[1:])} and domain '{path[-1]}' holds "
                     f"{list(batch[path[-1]].shape[1:])}: the generator does not undo the encoder at this size"
                 )
+        readings |= ways
         for term in (term for player in self.players for term in player.terms):
             try:
-                value = term(readings) if term.loss.kind != "weights" else torch.zeros(())
+                value = term(readings) if "weights" not in term.loss.kinds else torch.zeros(())
             except (UserError, RuntimeError, ValueError, TypeError) as error:
                 raise UserError(f"the term {term.name} cannot be computed: {_first_line(error)}") from error
             if not isinstance(value, torch.Tensor) or value.shape != ():
                 raise UserError(f"the term {term.name} gives {value!r:.60} where a loss is a scalar tensor")
         return readings
 
-    def _phases(self) -> list[list[Player]]:
-        """The players that move together, for each stretch of the training in which they are the same."""
-        steps = self.recipe.steps
-        borders = {border for player in self.players for border in (player.since, player.until)}
-        beside = {min(max(round(border * steps) + one, 0), steps - 1) for border in borders for one in (-1, 0, 1)}
-        found = {
-            tuple(player.name for player in moving): moving
-            for step in sorted(beside)
-            if (moving := [player for player in self.players if player.moves(step / steps)])
-        }
-        return list(found.values())
+    def _ways(self) -> list[str]:
+        """Every image on the way to what is read."""
+        paths = {reading.path for reading in reads(self.players) if reading.kind != "weights"}
+        ways = {path[:end] for path in paths for end in range(1, len(path) + 1)}
+        return sorted(way for way in ways if not way.endswith("/") and self.model.has(way))
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -149,11 +142,6 @@ class Checked:
                     f"{height}x{width}, and nothing is left of it: give batch={self.recipe.batch + 1} or more"
                 ) from error
             raise UserError(f"the networks do not fit images of {height}x{width}: {_first_line(error)}") from error
-
-
-def reads(players: Sequence[Player]) -> list[str]:
-    """Every reading that some term of these players needs, each once."""
-    return list(dict.fromkeys(name for player in players for term in player.terms for name in term.reads))
 
 
 def _check_names(kind: str, metrics: Sequence[Metric]) -> None:
@@ -198,12 +186,8 @@ def _check_head(reading: str, predicted: int, data: Data) -> None:
         )
 
 
-def _effective(player: Player, model: Any) -> Player:
-    for part in player.trains:
-        if part not in model.parts:
-            raise UserError(f"player '{player.name}' trains '{part}'. {nearest(part, model.parts)}")
-        if not list(getattr(model, part).parameters()):
-            raise UserError(f"player '{player.name}' trains the {part}, which have no parameters")
+def _effective(player: Player, model: ImagePaths) -> Player:
+    trained(model, player)
     # A term that two bundles ask for (the KL of a real image in L_VAE and L_CC) is computed once, the weights added.
     merged: dict[str, Term] = {}
     for term in (term for term in player.terms if term.weight):
@@ -211,9 +195,9 @@ def _effective(player: Player, model: Any) -> Player:
         merged[term.name] = replace(term, weight=term.weight + before.weight) if before else term
     terms = list(merged.values())
     for term in terms:
-        for name in term.reads:
+        for reading in term.reads:
             try:
-                model.check(name)
+                model.check(str(reading))
             except UserError as error:
                 raise UserError(f"the term {term.name} of player '{player.name}': {error}") from None
     if not player.terms or not player.trains:
@@ -221,10 +205,56 @@ def _effective(player: Player, model: Any) -> Player:
     return replace(player, trains=tuple(player.trains), terms=terms)
 
 
+def _owners(players: Sequence[Player], model: ImagePaths) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    moved: dict[str, set[str]] = {}  # parameters by the player whose optimizer moves them
+    for player in players:
+        names = set(trained(model, player))
+        if player.optimizer is None:
+            same = [other for other, theirs in moved.items() if theirs == names]
+            if not same:
+                raise UserError(
+                    f"player '{player.name}' has no optimizer, and no earlier player trains just "
+                    f"{', '.join(player.trains)}: give it one"
+                )
+            owners[player.name] = same[0]
+            continue
+        for other, theirs in moved.items():
+            if both := names & theirs:
+                raise UserError(
+                    f"the {min(both).partition('.')[0]} are trained by two players, '{other}' and '{player.name}': "
+                    f"give the second optimizer=None, to move them by the first's"
+                )
+        moved[player.name] = names
+        owners[player.name] = player.name
+    return owners
+
+
+def _check_soft_pairs(players: Sequence[Player], model: ImagePaths) -> None:
+    readings = reads(players)
+    drawn = {reading.path for reading in readings if reading.kind == "weights"}
+    if undrawn := set(model.soft_pairs) - drawn:
+        part = min(undrawn)
+        raise UserError(
+            f"soft sharing pairs stages of the {part}, and no term draws them together: add "
+            f"weight * weight_distance('{part}')"
+        )
+
+
+def _check_recompute(recipe: Recipe, model: ImagePaths) -> None:
+    for part in recipe.recompute:
+        if part not in model.parts:
+            raise UserError(f"recompute names '{part}'. {nearest(part, model.parts)}")
+        if any(True for _ in getattr(model, part).buffers()):
+            raise UserError(f"the {part} keep batch statistics, which recomputing would move twice: leave them out")
+
+
 def _check_numbers(recipe: Recipe) -> None:
-    for name, least in ("steps", 1), ("batch", 1), ("crop", 0), ("sample_every", 1):
+    for name, least in ("steps", 1), ("batch", 1), ("accumulate", 1), ("crop", 0), ("sample_every", 1):
         if getattr(recipe, name) < least:
             raise UserError(f"{name} must be at least {least}, not {getattr(recipe, name)}")
+    if not 0 <= recipe.ema < 1:
+        raise UserError(f"ema must be at least 0 and below 1, such as 0.999, not {recipe.ema}")
     if not recipe.players:
         raise UserError("the recipe has no players")
     names = [player.name for player in recipe.players]

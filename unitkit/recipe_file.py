@@ -1,4 +1,7 @@
-"""Recipe files and their knobs: the keyword parameters of `recipe(*, ...)`, given as text or as Python values."""
+"""Recipe files: Python files with a function `recipe(*, ...) -> Recipe`, and the values of its knobs.
+
+A recipe may import others that lie beside it, `from unit_faces import released`. A run keeps all of these files.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,23 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import chdir, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import ModuleType
+from typing import Any
 
 from .annotations import convert, describe
+from .knobs import Knob, arguments, find, knobs_of, own_fields
 from .recipe import Recipe
 from .system.errors import UserError, nearest
 
 PLAIN = json.JSONEncoder(default=str)
+IMPORTED = "recipes"  # the folder of a run in which the files lie that its recipe imports
+SHIPPED = Path(__file__).with_name("recipes")  # in the wheel; in a clone they lie beside the package
+CLONED = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class RecipeFile:
         source: the file's text.
         doc: the docstring of the file.
         origin: where the file lies, or lay of which this is a copy.
+        imported: the text of each recipe file that it imports, by name.
         home: the folder in which `build` calls the recipe, so that relative paths mean what they did; None is here.
     """
 
@@ -36,29 +46,34 @@ class RecipeFile:
     path: Path
     source: str
     doc: str
-    function: Any
+    function: Callable[..., Recipe]
     presets: dict[str, dict[str, Any]]
     origin: Path
+    imported: dict[str, str] = field(default_factory=dict)
     home: Path | None = None
 
     @property
-    def knobs(self) -> dict[str, inspect.Parameter]:
-        return dict(inspect.signature(self.function).parameters)
+    def files(self) -> dict[str, str]:
+        """The texts that a run keeps, by their names in it: with these it needs no other recipe file."""
+        return {"recipe.py": self.source, **{f"{IMPORTED}/{name}": text for name, text in self.imported.items()}}
+
+    @cached_property
+    def knobs(self) -> dict[str, Knob]:
+        """All knobs by name; those that are fields of the `Recipe` last."""
+        return knobs_of(self.function)
 
     def values(self, preset: str | None = None, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Every knob's value: defaults, then the preset, then `given`, where text is converted by the annotation.
 
-        Raises:
+        Fields of the recipe are among them where they are given. Raises:
             UserError: an unknown preset or knob, with the nearest name; a value that its annotation refuses.
         """
         if preset is not None and preset not in self.presets:
             raise UserError(f"{self.name} has no preset '@{preset}'. {nearest(preset, self.presets)}")
-        values = {name: parameter.default for name, parameter in self.knobs.items()}
-        hints = self._hints()
+        values = {name: knob.default for name, knob in self.knobs.items() if knob.parameter}
         for name, value in {**(self.presets[preset] if preset else {}), **(given or {})}.items():
-            if name not in values:
-                raise UserError(f"{self.name} has no knob '{name}'. {nearest(name, values)}")
-            values[name] = convert(name, value, hints[name])
+            knob = find(self.knobs, name, self.name)
+            values[knob.name] = convert(name, value, knob.annotation)
         return values
 
     def kept(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,48 +82,38 @@ class RecipeFile:
         A default of another kind is left out, since the recipe that is kept beside will give it again. Raises
         `UserError` for another value of such a kind: a run with it could never be resumed.
         """
-        hints, kept = self._hints(), {}
-        for name, parameter in self.knobs.items():
-            value = values[name]
+        kept = {}
+        for name, value in values.items():
+            knob = self.knobs[name]
             try:
                 plain = json.loads(PLAIN.encode(value))
-                again = convert(name, plain, hints[name])
+                again = convert(name, plain, knob.annotation)
             except Exception:  # no JSON, or not in the end: what a value's own __str__ raises may be anything
                 pass
             else:
                 if type(again) is type(value) and repr(again) == repr(value):
                     kept[name] = plain
                     continue
-            if value is not parameter.default:
+            if value is not knob.default:
                 raise UserError(
-                    f"the knob '{name}' is {describe(hints[name])}, and a run cannot keep {_kind(value)} such as "
+                    f"the knob '{name}' is {describe(knob.annotation)}, and a run cannot keep {_kind(value)} such as "
                     f"{value!r} to be resumed with it: annotate it as a number, text, a path or a tuple of these"
                 )
         return kept
 
-    def _hints(self) -> dict[str, Any]:
-        """The annotation of each knob; of one without, the type of its default, text where that is no plain value."""
-        try:
-            hints = get_type_hints(self.function)
-        except Exception as error:  # annotations are evaluated here, and may say anything
-            raise UserError(f"{self.path}: an annotation of recipe() is wrong: {error}") from error
-        kinds = {name: type(parameter.default) for name, parameter in self.knobs.items()}
-        return {
-            name: hints.get(name, kind if kind in (bool, int, float, Path) else str) for name, kind in kinds.items()
-        }
-
     def build(self, values: Mapping[str, Any]) -> Recipe:
         """Call the recipe function. What it raises, other than `UserError`, becomes one that names the line."""
+        given = arguments(self.function, self.knobs, values)
         try:
             with chdir(self.home) if self.home else nullcontext():
-                recipe = self.function(**values)
+                recipe = self.function(**given)
         except UserError:
             raise
         except (Exception, SystemExit) as error:
             raise UserError(f"{self.path} failed{_where(error, self.path)}: {type(error).__name__}: {error}") from error
         if not isinstance(recipe, Recipe):
             raise UserError(f"recipe() in {self.path} returned {_kind(recipe)}; it must return a unitkit.Recipe")
-        return recipe
+        return replace(recipe, **own_fields(self.knobs, values))
 
 
 def load_recipe(path: str | Path, preset: str | None = None, **knobs: Any) -> Recipe:
@@ -117,38 +122,45 @@ def load_recipe(path: str | Path, preset: str | None = None, **knobs: Any) -> Re
     return file.build(file.values(preset, knobs))
 
 
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by their bare names."""
+    folder = SHIPPED if SHIPPED.is_dir() else CLONED
+    files = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {name: path for name, path in files.items() if "\ndef recipe(" in path.read_text("utf-8")}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a path, or of the bare name of a recipe that comes with the package.
+
+    Raises:
+        UserError: none of these, with the nearest.
+    """
+    path = Path(name)
+    if path.is_file():
+        if path.suffix != ".py":
+            raise UserError(f"a recipe is a Python file, NAME.py, and {path} is not")
+        return path
+    if str(name) in (known := shipped()):
+        return known[str(name)]
+    siblings = {p.name for p in path.parent.glob("*.py")} if path.parent.is_dir() else set()
+    near = {*known, *(siblings if path.parent == Path() else ())} if path.suffix != ".py" else siblings
+    hint = nearest(path.name, near) if near else f"There are no recipes in {path.parent}."
+    raise UserError(f"there is no recipe file {path}. {hint}")
+
+
 def read_recipe_file(path: str | Path, origin: object = None) -> RecipeFile:
     """Run a recipe file and find its `recipe` function and `presets`.
 
     Args:
+        path: of the file, or the bare name of a recipe that comes with the package.
         origin: where the file lay of which this is a copy: its `__file__`, beside which it may have its data.
 
     Raises:
         UserError: a file that is missing (with the nearest name beside it), does not run, or has no
             `recipe(*, ...)` whose parameters are all keyword-only with defaults.
     """
-    path = Path(path)
-    if not path.is_file():
-        siblings = {p.name for p in path.parent.glob("*.py")} if path.parent.is_dir() else set()
-        hint = nearest(path.name, siblings) if siblings else f"There are no recipes in {path.parent}."
-        raise UserError(f"there is no recipe file {path}. {hint}")
-    if path.suffix != ".py":
-        raise UserError(f"a recipe is a Python file, NAME.py, and {path} is not")
-    try:
-        source = path.read_text("utf-8")
-        # The name must not be that of an installed module: a recipe may import `timm` and be called timm.py.
-        spec = importlib.util.spec_from_file_location(f"unitkit_recipe_{path.stem}", path)
-        assert spec and spec.loader, "a .py file has a loader"
-        module = importlib.util.module_from_spec(spec)
-        module.__file__ = str(origin or path)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"the recipe file {path} does not run{_where(error, path)}: {type(error).__name__}: {error}"
-        ) from error
+    path = find_recipe(path)
+    module, source, imported = _run(path, origin)
     function = getattr(module, "recipe", None)
     if not callable(function):
         raise UserError(f"{path} defines no function `recipe(*, ...) -> Recipe`")
@@ -159,7 +171,78 @@ def read_recipe_file(path: str | Path, origin: object = None) -> RecipeFile:
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise UserError(f"in {path}, `presets` must be a dict of dicts: a preset's name to its knobs' values")
     origin = Path(str(origin or path.absolute()))
-    return RecipeFile(path.stem, path, source, inspect.getdoc(module) or "", function, presets, origin)
+    return RecipeFile(path.stem, path, source, inspect.getdoc(module) or "", function, presets, origin, imported)
+
+
+def _run(path: Path, origin: object) -> tuple[ModuleType, str, dict[str, str]]:
+    """Run a recipe file: the module, its text, and those of the recipe files that it imported."""
+    try:
+        source = path.read_text("utf-8")
+        # The name must not be that of an installed module: a recipe may import `timm` and be called timm.py.
+        module = _module(f"unitkit_recipe_{path.stem}", path)
+        module.__file__ = str(origin or path)
+        with _beside(path) as imported:
+            assert module.__spec__ and module.__spec__.loader, "a .py file has a loader"
+            module.__spec__.loader.exec_module(module)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"the recipe file {path} does not run{_where(error, path)}: {type(error).__name__}: {error}"
+        ) from error
+    return module, source, imported
+
+
+def import_parts(path: Path) -> None:
+    """Run a Python file, so that the parts that it registers can be named. It may be a recipe file.
+
+    Raises:
+        UserError: a file that is missing, is no Python file, or does not run.
+    """
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise UserError(f"there is no file {path} with parts. {nearest(path.name, siblings)}")
+    if path.suffix != ".py":
+        raise UserError(f"parts are registered by a Python file, NAME.py, and {path} is not one")
+    module = _module(f"unitkit_parts_{path.stem}", path)
+    try:
+        with _beside(path):
+            assert module.__spec__ and module.__spec__.loader, "a .py file has a loader"
+            module.__spec__.loader.exec_module(module)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"the file {path} does not run: {type(error).__name__}: {error}") from error
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where annotations are looked up
+    return module
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[dict[str, str]]:
+    """Within the block the files beside a recipe, or those that a run keeps of what it imports, can be imported.
+
+    Yields their texts by name, when the block is left. They are forgotten then: another recipe may have others of the
+    same names.
+    """
+    folders = [path.absolute().parent, path.absolute().parent / IMPORTED]
+    texts: dict[str, str] = {}
+    before, modules = list(sys.path), set(sys.modules)
+    sys.path[:0] = [str(folder) for folder in folders]
+    try:
+        yield texts
+    finally:
+        sys.path[:] = before
+        for name in sorted(set(sys.modules) - modules):
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).parent in folders and Path(file) != path.absolute():
+                texts[Path(file).name] = Path(file).read_text("utf-8")
+                del sys.modules[name]
 
 
 def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
@@ -172,7 +255,7 @@ def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
             if preset is not None:
                 raise UserError(f"one preset at a time: '@{preset}' and '{word}'")
             preset = word[1:]
-        elif not equals or not name.isidentifier():
+        elif not equals or not all(part.isidentifier() for part in name.split(".")):
             raise UserError(f"'{word}' is neither knob=value nor @preset")
         elif name in given:
             raise UserError(f"the knob '{name}' is given twice: '{given[name]}' and '{value}'")
@@ -191,25 +274,3 @@ def _where(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError) and error.lineno:
         lines = [error.lineno]
     return f" at line {lines[-1]}" if lines else ""
-
-
-def import_parts(path: Path) -> None:
-    """Run a Python file, so that the parts that it registers can be named. It may be a recipe file.
-
-    Raises:
-        UserError: a file that is missing, is no Python file, or does not run.
-    """
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise UserError(f"there is no file {path} with parts. {nearest(path.name, siblings)}")
-    spec = importlib.util.spec_from_file_location(f"unitkit_parts_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"parts are registered by a Python file, NAME.py, and {path} is not one")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where annotations of its parts are looked up
-    try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"the file {path} does not run: {type(error).__name__}: {error}") from error

@@ -1,8 +1,12 @@
 """Registries of parts, and the specs that name a part with its arguments.
 
-A part is a function or a class. Its positional parameters are wired by the model that uses it (channels, say); its
-keyword-only parameters are the user's. A `Spec` holds the name and the user's arguments: it is checked when it is
-written, builds the part later, and goes to JSON and back, so that a model is rebuilt from a file without running code.
+A part is a function. Its positional parameters are wired by the model that uses it (channels, say); its keyword-only
+parameters are the user's. Calling a registered part with these gives a `Spec`: it is checked there and then, builds
+the part later, and goes to JSON and back, so that a model is rebuilt from a file without running code.
+
+    encoder = encoders.residual(width=32)     # a Spec
+    encoder.build(3)                          # the tower, for images of 3 channels
+    encoders.residual.build(3, width=32)      # the same at once
 """
 
 from __future__ import annotations
@@ -10,15 +14,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from .annotations import describe, fits
 from .system.errors import UserError, nearest
 
-Part = TypeVar("Part", bound=Callable[..., Any])
-
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T_co = TypeVar("T_co", covariant=True)
 
 REGISTRIES: dict[str, Registry] = {}
+FILES = ("unitkit_recipe_", "unitkit_parts_")  # modules that `recipe_file` makes of files
 
 
 class Registry:
@@ -29,35 +35,44 @@ class Registry:
         self.parts: dict[str, Callable[..., Any]] = {}
         REGISTRIES[kind] = self
 
-    def register(self, part: Part) -> Part:
-        """Decorator: enter `part` under its own name. A name is taken once: a second part of that name is refused."""
-        name = part.__name__.lower()
-        if (other := self.parts.get(name)) and (other.__module__, other.__qualname__) != (
-            part.__module__,
-            part.__qualname__,
-        ):
+    def register(self, part: F) -> F:
+        """Decorator: enter `part` under its own name, and leave it as it is. Raises `UserError` as `enter` does."""
+        self.enter(part)
+        return part
+
+    def enter(self, part: Callable[..., Any], name: str | None = None) -> str:
+        """Enter a part under a name, its own in lower case if none is given. A name is taken once: a second part of
+        that name is refused, but for one that a file registers which is read again."""
+        name = name or part.__name__.lower()
+        if (other := self.parts.get(name)) is not None and _origin(other) != _origin(part):
             raise UserError(
                 f"the {self.kind} '{name}' is already registered by {other.__module__}; choose another name"
             )
         self.parts[name] = part
-        return part
+        return name
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         if name not in self.parts:
             raise UserError(f"unknown {self.kind} '{name}'. {nearest(name, self.parts)}")
         return self.parts[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self.parts
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.parts))
 
+    def function(self, name: str) -> Callable[..., Any]:
+        """What a part computes or builds, as it was written."""
+        return written(self[name])
+
     def spec(self, name: str, /, **arguments: Any) -> Spec:
         """A checked description of the part `name`. Raises `UserError` for an unknown name or argument."""
-        parameters = inspect.signature(self[name]).parameters.values()
-        accepted = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+        accepted = users_parameters(self.function(name))
         for key in arguments:
             if key not in accepted:
                 raise UserError(f"the {self.kind} '{name}' takes no argument '{key}'. {nearest(key, accepted)}")
-        hints = self._hints(name)
+        hints = get_type_hints(self.function(name), include_extras=True)
         for key, parameter in accepted.items():
             if parameter.default is parameter.empty and key not in arguments:
                 raise UserError(f"the {self.kind} '{name}' needs the argument '{key}'")
@@ -66,9 +81,40 @@ class Registry:
                 raise UserError(f"the {self.kind} '{name}' wants {key} to be {wanted}, not {arguments[key]!r}")
         return Spec(self.kind, name, arguments)
 
-    def _hints(self, name: str) -> dict[str, Any]:
-        part = self[name]
-        return get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
+
+class Part(Generic[P, T_co]):
+    """A registered function that builds something: called with the user's arguments it gives a `Spec`.
+
+    Attributes:
+        build: the function itself, whose positional parameters come first.
+    """
+
+    def __init__(self, registry: Registry, build: Callable[..., T_co]) -> None:
+        self.build, self.__doc__, self.__wrapped__ = build, build.__doc__, build
+        self.__name__, self.__qualname__, self.__module__ = build.__name__, build.__qualname__, build.__module__
+        self._registry, self._name = registry, registry.enter(self)
+
+    def __call__(self, *none: P.args, **arguments: P.kwargs) -> Spec:
+        if none:
+            raise UserError(f"the {self._registry.kind} '{self._name}' takes named arguments only, width=32 say")
+        return self._registry.spec(self._name, **arguments)
+
+
+def users_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a user says of a part: a function's keyword-only parameters, all of a class."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY or inspect.isclass(function)}
+
+
+def written(part: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind a registered part."""
+    function: Callable[..., Any] = getattr(part, "__wrapped__", part)
+    return function
+
+
+def _origin(part: Callable[..., Any]) -> tuple[str, str]:
+    """What a part is told from others by. Files that are read may be read again, as the copy that a run keeps say."""
+    return "a file" if part.__module__.startswith(FILES) else part.__module__, part.__qualname__
 
 
 @dataclass(frozen=True)
@@ -81,7 +127,7 @@ class Spec:
 
     def build(self, *wired: Any) -> Any:
         """Make the part, with `wired` for its positional parameters."""
-        return REGISTRIES[self.kind][self.name](*wired, **self.arguments)
+        return REGISTRIES[self.kind].function(self.name)(*wired, **self.arguments)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values. `Spec.from_json` is the inverse."""

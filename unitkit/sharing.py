@@ -7,21 +7,28 @@ A strategy is called as `part(towers, **arguments)`, `towers` being a dict from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeAlias
 
 from torch import nn
 
 from .annotations import Count
 from .networks.tower import Tower
-from .registry import Registry
+from .registry import Part, Registry
 from .system.errors import UserError
 
 Towers: TypeAlias = Mapping[str, Sequence[Tower]]
 Pairs: TypeAlias = dict[str, list[tuple[nn.Module, nn.Module]]]
 
+P = ParamSpec("P")
+
 registry = Registry("sharing")
-register, spec = registry.register, registry.spec
+spec = registry.spec
+
+
+def register(build: Callable[Concatenate[Towers, P], Pairs]) -> Part[P, Pairs]:
+    """Decorator: a function becomes a sharing strategy, under its own name."""
+    return Part(registry, build)
 
 
 @register
@@ -75,8 +82,8 @@ def all(towers: Towers) -> Pairs:
     Raises:
         UserError: stages whose shapes differ, with both shapes.
     """
-    depth = {part: len(group[0].stages) if group else 0 for part, group in towers.items()}
-    return tie(towers, encoder=depth["encoders"], generator=depth["generators"], discriminator=depth["discriminators"])
+    depth = {part[:-1]: len(group[0].stages) if group else 0 for part, group in towers.items()}
+    return tie.build(towers, **depth)
 
 
 def _copy(source: Tower, target: Tower) -> None:

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .check import Checked, check, check_counts, reads
+from .check import Checked, check, check_counts
 from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
-from .kernels.placement import plan
+from .hooks import Checkpoints, Log, Samples, Watcher
+from .kernels.placement import placement
 from .losses import non_finite_gradient
 from .metrics import evaluate_with_protocol
+from .models import ImagePaths
 from .networks.nested import detached, full_precision
-from .recipe import Player, Recipe
+from .optimizers import Average
+from .plan import Phase, Plan, Turn, trained
+from .recipe import Hook, Recipe
 from .runs import checkpoint
 from .runs.folder import RunFolder
-from .runs.image_check import ImageCheck, check_policy
-from .runs.samples import save_grid
+from .runs.image_check import ImageCheck
+from .runs.options import RunOptions
+from .runs.record import check_resumed, new_record, resumed_record
 from .system import dist
 from .system.devices import choose_device, enough_memory
-from .system.environment import environment
-from .system.errors import TrainingError, UserError, nearest
+from .system.errors import TrainingError, UserError
 from .system.seeds import derive, seed_step
 from .system.signals import asking
-from .watch import Watcher
 
-LOG_EVERY = 10
-CHECKPOINT_EVERY = 500
 Result = TypeVar("Result")
-Report = Callable[[int, Mapping[str, float]], None]
 
 
 class Trainer:
@@ -48,97 +45,63 @@ class Trainer:
 
     Args:
         recipe: what to train.
-        out: the run folder, made if it is not there.
-        seed: of the start weights, the order of samples, augmentation and noise.
-        device: "auto" (CUDA where there is one, else the CPU) or a torch device.
-        precision: "fp32", or "bf16" for networks in bfloat16 with weights and losses in float32.
-        checkpoint_every: steps between two checkpoints, the two newest of which are kept; None for those of the run
-            that is resumed, and 500 in a new one.
-        resume: continue the run in `out` instead of starting one.
+        options: how, and where the run is kept.
         notes: more to keep in `run.json`, such as the knobs.
-        source: the text of the recipe file, kept in the run folder.
-        bad_images: "stop" ends the training at an image that cannot be decoded, "skip" puts the next good one in its
-            place; None stops where it is found before the first step and skips later.
+        files: the texts of the recipe file, `recipe.py`, and of those that it imports, kept in the run folder.
+        hooks: called beside those of the recipe and the trainer's own (log, watch, samples, checkpoints).
         warn: is told, in a line, what is skipped.
         looked: called with the images decoded and to decode, while all are looked at before the first step.
 
     Raises:
-        UserError: whatever `Recipe.checked` refuses, a folder in use, a folder of another recipe, one that holds what a
-            new run would overwrite, notes that are no JSON, images that cannot be decoded.
+        UserError: whatever `check` refuses, a folder in use, a folder of another recipe, one that holds what a new run
+            would overwrite, notes that are no JSON, images that cannot be decoded.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        out: str | Path,
+        options: RunOptions,
         *,
-        seed: int = 0,
-        device: str = "auto",
-        precision: str = "fp32",
-        checkpoint_every: int | None = None,
-        resume: bool = False,
         notes: Mapping[str, Any] | None = None,
-        source: str | None = None,
-        bad_images: str | None = None,
+        files: Mapping[str, str] | None = None,
+        hooks: Sequence[Hook] = (),
         warn: Callable[[str], None] = warnings.warn,
         looked: Progress | None = None,
     ) -> None:
-        check_policy(bad_images)
-        if precision not in ("fp32", "bf16"):
-            raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
-        if (checkpoint_every is not None and checkpoint_every < 1) or seed < 0:
-            raise UserError(f"checkpoint_every is at least 1 and seed at least 0, not {checkpoint_every} and {seed}")
         self.checked: Checked = check(recipe)
-        self.recipe, self.seed, self.precision = recipe, seed, precision
-        self.notes = dict(notes or {})
-        self.device = choose_device(device)
-        self.run = RunFolder(out)
-        if resume and bad_images is None:
-            bad_images = self.run.record.get("bad_images")
+        self.recipe, self.device = recipe, choose_device(options.device)
+        self.run = RunFolder(options.out)
+        before = self.run.record if options.resume else {}
+        self.options = options = options.resolved(before)
         self.stopping: int | None = None
         self.saved: int | None = None  # the step whose checkpoint is of this training
-        if checkpoint_every is None:
-            checkpoint_every = self.run.record.get("checkpoint_every", CHECKPOINT_EVERY) if resume else CHECKPOINT_EVERY
-        self.checkpoint_every = checkpoint_every
         # A run keeps its layout: in another one sums round otherwise.
-        self.plan = plan(self.device, precision, self.run.record.get("layout") if resume else None)
-        record = {
-            "model": recipe.model.to_json(),
-            "seed": seed,
-            "precision": precision,
-            "device": str(self.device),
-            "layout": self.plan.layout,
-            "world": dist.world(),
-            "batch": recipe.batch,
-            "steps": recipe.steps,
-            "bad_images": bad_images,
-            "checkpoint_every": checkpoint_every,
-            "labels": recipe.data.labels,
-            "watch": {
-                metric.name: {"title": metric.title or metric.name, "higher": metric.higher, "units": {**metric.units}}
-                for metric in (recipe.watch.metrics if recipe.watch else ())
-            },
-            "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
-            **self.notes,
-            **environment(),
-        }
-        if dist.rank() == 0 and not resume and not self.run.locked_before:
-            self.run.refuse_what_is_there(source)  # with nothing of ours in it yet
+        self.placement = placement(self.device, self.options.precision, before.get("layout"))
+        more = {"layout": self.placement.layout, **(notes or {})}
+        record = new_record(recipe, options, self.device, more)
+        if dist.rank() == 0 and not options.resume and not self.run.locked_before:
+            self.run.refuse_what_is_there(files or {})  # with nothing of ours in it yet
         unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
         try:
-            self.images = ImageCheck(self.run, recipe.data, bad_images, warn, resumed=resume)
-            self._begin(record, resume, source, looked)
+            self.images = ImageCheck(self.run, recipe.data, options.bad_images, warn, resumed=options.resume)
+            self._begin(record, files, looked)
+            self.hooks = self._hooks(hooks)
+            if options.resume and not self.finished:
+                self.images.begin(self.batches, self.done, looked)
+                check_counts(recipe, self.images.measured())
+            if dist.rank() == 0:
+                self.images.keep()
         except BaseException:
             if unlock:
                 unlock()  # now: a notebook keeps the traceback, and with it this object
             raise
 
-    def _begin(self, record: Mapping[str, Any], resume: bool, source: str | None, looked: Progress | None) -> None:
-        recipe = self.recipe
+    def _begin(self, record: Mapping[str, Any], files: Mapping[str, str] | None, looked: Progress | None) -> None:
+        recipe, options = self.recipe, self.options
         self.batches = Batches(
             recipe.data,
-            recipe.batch,
-            seed=self.seed,
+            recipe.batch * recipe.accumulate,
+            seed=options.seed,
             device=self.device,
             flip=recipe.flip,
             crop=recipe.crop,
@@ -147,46 +110,37 @@ class Trainer:
             world=dist.world(),
             bad=self.images.bad,
             skip=self.images.skip,
-            memory_format=self.plan.memory_format,
+            memory_format=self.placement.memory_format,
         )
-        if not resume:  # before the folder becomes a run, which the same command would not begin again
+        if not options.resume:
             if dist.rank() == 0:
-                self.run.refuse_what_is_there(source)
+                self.run.refuse_what_is_there(files or {})
             self.images.begin(self.batches, 0, looked)
             check_counts(recipe, self.images.measured())  # without its bad images
-            if dist.rank() == 0:
-                self.run.create(record, source)
-        torch.manual_seed(derive(self.seed))
-        self.model: Any = self.plan.place(recipe.model.build(), self.device).train()
+        torch.manual_seed(derive(options.seed))
+        self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()
+        self.plan = Plan(self.model, self.checked.players, recipe.steps, recipe.recompute)
+        self.parameters = {player.name: list(trained(self.model, player).values()) for player in self.checked.players}
+        self.settings = {player.name: player.optimizer for player in self.checked.players if player.optimizer}
         self.optimizers = {
-            player.name: torch.optim.Adam(
-                self.parameters(player),
-                lr=player.optimizer.lr,
-                betas=player.optimizer.betas,
-                weight_decay=player.optimizer.weight_decay,
-                fused=self.plan.fused,
-            )
-            for player in self.checked.players
+            name: settings.build(self.parameters[name], fused=self.placement.fused)
+            for name, settings in self.settings.items()
         }
-        self.done = self._restore(record) if resume else 0
-        self.watcher = Watcher(recipe.watch, self.run) if recipe.watch else None
-        if resume and not self.finished:
-            self.images.begin(self.batches, self.done, looked)
-            check_counts(recipe, self.images.measured())
-        if dist.rank() == 0:
-            self.images.keep()
+        self.unmatched: list[str] = []
+        if options.init_from is not None:
+            self.unmatched = checkpoint.load_matching(self.model, options.init_from)
+        self.average = Average(checkpoint.unique_state(self.model), recipe.ema) if recipe.ema else None
+        self.done = self._restore(record) if options.resume else 0
+        if not options.resume and dist.rank() == 0:  # the last: the same command would not begin a run again
+            self.run.create(record, files or {})
 
-    def parameters(self, player: Player) -> list[nn.Parameter]:
-        """What a player trains; a tied parameter once."""
-        found = {id(p): p for part in player.trains for p in getattr(self.model, part).parameters()}
-        return list(found.values())
+    def _hooks(self, given: Sequence[Hook]) -> list[Hook]:
+        watch = [Watcher(self.recipe.watch, self.run, self.recipe.steps)] if self.recipe.watch else []
+        samples = Samples(self.options.sample_every or self.recipe.sample_every)
+        return [Log(), *given, *self.recipe.hooks, *watch, samples, Checkpoints(self.options.checkpoint_every)]
 
-    def fit(self, report: Report | None = None) -> bool:
+    def fit(self) -> bool:
         """Train to the recipe's last step.
-
-        Args:
-            report: called after every step with the steps done and the losses (every tenth step; else empty). What it
-                raises ends the training as it is, without a checkpoint.
 
         Returns:
             False if a signal ended it early, with a checkpoint written.
@@ -199,121 +153,126 @@ class Trainer:
         """
         self.stopping = None
         with asking(self._ask_to_stop):  # for a checkpoint after the present step
-            while not self.finished:
-                started = time.perf_counter()
-                with enough_memory(self.device, f"step {self.done + 1}"):
-                    losses = self.step(self.done)
-                self.done += 1
-                last = self.done == self.recipe.steps
-                row: dict[str, float] = {}
-                if self.done % LOG_EVERY == 0 or last or self.done == 1:
-                    row = {name: float(value) for name, value in losses.items()}
-                    if dist.rank() == 0:
-                        seconds = round(time.perf_counter() - started, 4)
-                        with self._kept():
-                            self.run.append_stats({"step": self.done, "seconds": seconds, **row})
-                if report:
-                    report(self.done, row)
-                self._watch()
-                last = self.finished
-                stop = dist.any_rank(self.stopping is not None)
-                if dist.rank() == 0 and (self.done % self.recipe.sample_every == 0 or last or stop):
-                    with self._kept(), enough_memory(self.device, f"the sample grid of step {self.done}"):
-                        file = self.run.samples / f"step-{self.done:08d}.png"
-                        self._on_held_out(partial(save_grid, self.model, path=file))
-                if self.done % self.checkpoint_every == 0 or last or stop:
-                    self.images.share()
-                    self.save()
-                if stop:
-                    return False
+            for hook in self.hooks:
+                hook.start(self)
+            try:
+                return self._steps()
+            finally:
+                for hook in self.hooks:
+                    hook.finish(self)
+
+    def _steps(self) -> bool:
+        while not self.finished:
+            with enough_memory(self.device, f"step {self.done + 1}"):
+                losses = self.step(self.done)
+            self.done += 1
+            self._call(losses, [hook for hook in self.hooks if not hook.last and self.done % hook.every == 0])
+            stop = dist.any_rank(self.stopping is not None)
+            ending = self.finished or stop
+            due = [hook for hook in self.hooks if hook.last and (ending or self.done % hook.every == 0)]
+            self._call(losses, due)
+            if stop:
+                return False
         return not dist.any_rank(self.stopping is not None)  # by a signal that came during the last save
+
+    def _call(self, losses: Mapping[str, Tensor], hooks: Sequence[Hook]) -> None:
+        with self._kept():
+            for hook in hooks:
+                hook.after_step(self, losses)
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done, or the recipe's watch has ended the training early."""
-        if self.watcher is None or self.done >= self.recipe.steps:
-            return self.done >= self.recipe.steps
-        return dist.any_rank(dist.rank() == 0 and self.watcher.spent)
-
-    def _watch(self) -> None:
-        if self.watcher and dist.rank() == 0 and self.watcher.due(self.done):
-            with self._kept(), enough_memory(self.device, f"measuring after step {self.done}"):
-                best = self._on_held_out(partial(self.watcher.measure, self.done, self.model, device=self.device))
-            if best:
-                self.save(self.watcher.folder, keep=1)
-
-    def _on_held_out(self, work: Callable[[Data], Result]) -> Result:
-        """Do something with the held-out images, and where one of them has become bad, without it."""
-        try:
-            return work(self.images.measured())
-        except UserError:
-            if not self.images.look_again(self.done):
-                raise
-            return work(self.images.measured())
+        """Whether all steps are done, or a hook has ended the training early."""
+        if self.done >= self.recipe.steps:
+            return True
+        asked = [hook.ends(self) for hook in self.hooks]  # all of them: what one asks of other ranks, they must answer
+        return any(asked)
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """One training step: every player moves once. Returns each term's value, unweighted."""
-        seed_step(self.seed, step, dist.rank())
+        """One training step: every player that is due moves once. Returns each term's value, unweighted."""
+        seed_step(self.options.seed, step, dist.rank())
         with self._kept():
             batch = self.batches.batch(step)
-        players = self._moving(step)
-        images = self._images(batch, players)
-        stale = False
+        phase = self.plan.at(step)
+        parts = self._parts(batch)
+        images: dict[int, list[Any]] = {}
         losses: dict[str, Tensor] = {}
-        for player in players:
-            through = set(player.trains) & set(self.model.translates)
-            if through and stale:  # an earlier player moved the weights behind these images
-                images = self._images(batch, players)
-            values = self._turn(player, images if through else detached(images), step)
-            stale = stale or bool(through)
-            losses |= {f"{player.name}/{name}": value.detach() for name, value in values.items()}
+        for turn in phase.turns:
+            optimizer = self.optimizers[self.checked.owners[turn.player.name]]
+            optimizer.zero_grad(set_to_none=True)
+            for number, part in enumerate(parts):
+                if len(parts) > 1:  # the same noise in every player's turn
+                    seed_step(self.options.seed, step, dist.rank(), number)
+                if number not in images or turn.anew or (turn.through and len(parts) > 1):
+                    images[number] = self._images(phase, part)
+                values = self._backward(turn, images[number], step, 1 / len(parts))
+                if len(parts) > 1:  # the next turn sees these images, not what made them
+                    images[number] = [detached(value) for value in images[number]]
+                for name, value in values.items():
+                    key, mean = f"{turn.player.name}/{name}", value.detach() / len(parts)
+                    losses[key] = losses[key] + mean if number else mean
+            self._move(turn, optimizer, values, step)
+        if self.average:
+            self.average.update(checkpoint.unique_state(self.model), step)
         return losses
 
-    def _moving(self, step: int) -> list[Player]:
-        return [player for player in self.checked.players if player.moves(step / self.recipe.steps)]
+    def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The parts of a batch whose gradients are added up."""
+        if self.recipe.accumulate == 1:
+            return [batch]
+        pieces = {name: torch.split(tensor, self.recipe.batch) for name, tensor in batch.items()}
+        return [{name: each[i] for name, each in pieces.items()} for i in range(self.recipe.accumulate)]
 
-    def _images(self, batch: Mapping[str, Tensor], players: Sequence[Player]) -> dict[str, Any]:
+    def _images(self, phase: Phase, batch: Mapping[str, Tensor]) -> list[Any]:
+        with self._autocast(), nullcontext() if phase.through else torch.no_grad():
+            return phase.images.run(phase.images.start(batch))
+
+    def _losses(self, turn: Turn, images: list[Any], step: int) -> dict[str, Tensor]:
         with self._autocast():
-            images: dict[str, Any] = self.model.images(batch, reads(players))
-        return images
+            values = turn.values(images)
+        progress = step / self.recipe.steps
+        return {
+            term.name: term.value([full_precision(values[slot]) for slot in slots], progress)
+            for term, slots in turn.terms
+        }
 
-    def _turn(self, player: Player, images: Mapping[str, Any], step: int) -> dict[str, Tensor]:
-        parameters = self.parameters(player)
-        optimizer = self.optimizers[player.name]
-        optimizer.zero_grad(set_to_none=True)
-        values = self._losses(player, images, step)
-        total = torch.stack([term.weight * values[term.name] for term in player.terms]).sum()
+    def _backward(self, turn: Turn, images: list[Any], step: int, share: float) -> dict[str, Tensor]:
+        """Add a player's gradient by its parameters to what they have; returns its terms."""
+        values = self._losses(turn, images, step)
+        progress = step / self.recipe.steps
+        total = torch.stack([term.weight_at(progress) * values[term.name] for term, _ in turn.terms]).sum()
         if total.requires_grad:  # `inputs`: no gradient of another player's weights is computed on the way
-            torch.autograd.backward(total, inputs=parameters)
+            total = total if share == 1 else share * total
+            torch.autograd.backward(total, inputs=self.parameters[turn.player.name])
+        return values
+
+    def _move(self, turn: Turn, optimizer: torch.optim.Optimizer, values: Mapping[str, Tensor], step: int) -> None:
+        player, parameters = turn.player, self.parameters[turn.player.name]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:
             raise UserError(f"no term of player '{player.name}' depends on what it trains, {', '.join(player.trains)}")
         dist.average_gradients(parameters)
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise TrainingError(self._explain(player, values, step))
+        norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise TrainingError(self._explain(turn, values, step))
+        settings = self.settings[self.checked.owners[player.name]]
+        if settings.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
         for group in optimizer.param_groups:
-            group["lr"] = player.optimizer.lr_at(step, self.recipe.steps)
+            group["lr"] = settings.lr_at(step / self.recipe.steps)
         optimizer.step()
-        return values
 
-    def _losses(self, player: Player, images: Mapping[str, Any], step: int) -> dict[str, Tensor]:
-        names = reads([player])
-        with self._autocast():
-            readings = self.model.readings(images, names)
-        readings = {name: full_precision(readings[name]) for name in names}
-        return {term.name: term(readings, step / self.recipe.steps) for term in player.terms}
-
-    def _explain(self, player: Player, values: Mapping[str, Tensor], step: int) -> str:
+    def _explain(self, turn: Turn, values: Mapping[str, Tensor], step: int) -> str:
         """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
         culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
         if culprit is None:
-            seed_step(self.seed, step, dist.rank())
-            images = self._images(self.batches.batch(step), self._moving(step))
-            again = self._losses(player, images, step)
-            culprit = non_finite_gradient(again, self.parameters(player))
+            parts = self._parts(self.batches.batch(step))
+            seed_step(self.options.seed, step, dist.rank(), *[len(parts) - 1] * (len(parts) > 1))
+            again = self._losses(turn, self._images(self.plan.at(step), parts[-1]), step)
+            culprit = non_finite_gradient(again, self.parameters[turn.player.name])
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.batches.names(step).items())
         return (
-            f"step {step + 1}: the gradient of player '{player.name}' is not finite, from the term "
+            f"step {step + 1}: the gradient of player '{turn.player.name}' is not finite, from the term "
             f"{culprit or 'sum'}. Its weights were not touched. Batch: {files}"
         )
 
@@ -327,84 +286,108 @@ class Trainer:
                 self.save()
             raise
 
-    def save(self, folder: Path | None = None, keep: int = 2) -> None:
+    def save(self, folder: Path | None = None, keep: int | None = None) -> None:
         """Write a checkpoint of the present step, to the run's checkpoints where no other folder is named.
 
         Raises `UserError` where the disk refuses, and `TrainingError` for weights that are not finite.
         """
         own = self.run.checkpoints
         done = self.saved == self.done and checkpoint.whole(own / checkpoint.step_name(self.done))
-        if dist.rank() == 0 and (folder or not done):
-            checkpoint.save(
-                folder or own,
-                self.done,
-                model=self.model,
-                description={
-                    "model": self.recipe.model.to_json(),
-                    "size": list(self.recipe.data.size),
-                    "labels": self.recipe.data.labels,
-                },
-                optimizers=self.optimizers,
-                keep=keep,
-            )
-            self.saved = self.saved if folder else self.done
+        if dist.rank() > 0 or (done and not folder):
+            return
+        written = checkpoint.save(
+            folder or own,
+            self.done,
+            model=self.model,
+            description={
+                "model": self.recipe.model.to_json(),
+                "size": list(self.recipe.data.size),
+                "labels": self.recipe.data.labels,
+            },
+            optimizers=self.optimizers,
+            average=self.average.tensors if self.average else None,
+            keep=keep or self.options.keep,
+        )
+        self.saved = self.saved if folder else self.done
+        for hook in self.hooks:
+            hook.after_checkpoint(self, written)
 
-    def measure(self) -> dict[str, Any]:
-        """The recipe's metrics on the held-out split. Raises `TrainingError` without memory."""
+    @contextmanager
+    def averaged(self) -> Iterator[ImagePaths]:
+        """The model, within the block with the moving average of its weights where the recipe keeps one."""
+        if self.average is None:
+            yield self.model
+            return
+        state = checkpoint.unique_state(self.model)
+        kept = {name: tensor.detach().clone() for name, tensor in state.items()}
+        try:
+            checkpoint.fill(state, self.average.tensors)
+            yield self.model
+        finally:
+            checkpoint.fill(state, kept)
 
-        def measure(data: Data) -> dict[str, Any]:
-            name = checkpoint.step_name(self.done)
-            return evaluate_with_protocol(
-                self.model, data, self.recipe.evaluate, checkpoint=name, step=self.done, device=self.device
-            )
+    def on_held_out(self, work: Callable[[ImagePaths, Data], Result]) -> Result:
+        """Do something with the model and the held-out images; where one of these has become bad, without it."""
+        with self.averaged() as model:
+            try:
+                return work(model, self.images.measured())
+            except UserError:
+                if not self.images.look_again(self.done):
+                    raise
+                return work(model, self.images.measured())
 
+    def evaluate(self, *, keep: bool = True) -> dict[str, Any]:
+        """The recipe's metrics on the held-out split, with their protocol.
+
+        Args:
+            keep: them in the run's `metrics.json`.
+
+        Raises:
+            TrainingError: no memory. UserError: a disk that refuses.
+        """
+        name = checkpoint.step_name(self.done)
         with enough_memory(self.device, "measuring"):
-            return self._on_held_out(measure)
-
-    def evaluate(self) -> dict[str, Any]:
-        """`measure`, and keep it in the run's `metrics.json`. Raises `UserError` where the disk refuses."""
-        found = self.measure()
+            found = self.on_held_out(
+                lambda model, data: evaluate_with_protocol(
+                    model, data, self.recipe.evaluate, checkpoint=name, step=self.done, device=self.device
+                )
+            )
         if dist.rank() == 0:
-            self.run.add_evaluation(found)
+            if keep:
+                self.run.add_evaluation(found)
+            for hook in self.hooks:
+                hook.after_evaluation(self, found["metrics"])
         return found
 
     def _restore(self, record: Mapping[str, Any]) -> int:
         before = self.run.record
-        for key in ("model", "seed", "precision"):
-            # As JSON, which has no tuples: a part may have been given some.
-            if json.dumps(before.get(key), sort_keys=True) != json.dumps(record[key], sort_keys=True):
-                raise UserError(f"{self.run.path} is a run of another recipe: its {key} differs, so it cannot go on")
-        self.run.refuse_batch(self.recipe.batch, dist.world())
+        check_resumed(self.run, record)
+        self.run.refuse_batch(self.recipe.batch * self.recipe.accumulate, dist.world())
         found = checkpoint.latest(self.run.checkpoints)
-        if found is None:
-            step = 0
-        else:
+        step = 0
+        if found is not None:
             checkpoint.load_weights(self.model, found)
-            checkpoint.load_optimizers(self.model, self.optimizers, found)
+            checkpoint.load_training(self.model, self.optimizers, found)
+            if self.average:
+                checkpoint.fill(self.average.tensors, checkpoint.read_average(found))
             self.saved = step = checkpoint.load_step(found)
         self._check_phases(step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)
-            anew = {
-                key: record[key]
-                for key in ("data", "labels", "steps", "batch", "world", "checkpoint_every", "bad_images")
-            }
-            since = {"step": step, **{key: record[key] for key in ("started", "device", "batch", "world", "steps")}}
-            history = [*before.get("history", []), since]
-            self.run.write_json("run.json", {**before, **self.notes, **anew, "history": history})
+            self.run.write_json("run.json", resumed_record(before, record, step))
         return step
 
     def _check_phases(self, step: int, before: int) -> None:
         """Raise `UserError` where more steps than `before` would wake a player that has come to rest."""
         for player in self.checked.players:
-            if player.until < 1 and step / before >= player.until and player.moves(step / self.recipe.steps):
+            if player.until < 1 and step / before >= player.until and step / self.recipe.steps < player.until:
                 raise UserError(
                     f"player '{player.name}' rests after {player.until:.0%} of the steps, as it does in this run since "
                     f"step {round(player.until * before)}; of {self.recipe.steps} it would move again: train anew"
                 )
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.options.precision == "bf16")
 
     def _ask_to_stop(self, number: int) -> None:
         self.stopping = number

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..hooks import Watcher
 from ..recipe_file import RecipeFile
 from ..runs.checkpoint import latest, load_step, read_json, step_of
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe
 from ..system.errors import UserError, nearest
 from ..system.files import replacing
-from ..watch import Watcher
 from .grid import Cell, Grid, label
 
 
@@ -168,7 +168,7 @@ def _finished(run: RunFolder, step: int) -> bool:
         return True
     file = kept_recipe(run)
     recipe = file.build(file.values(None, knobs))
-    return step >= recipe.steps or bool(recipe.watch and Watcher(recipe.watch, run).spent)
+    return step >= recipe.steps or bool(recipe.watch and Watcher(recipe.watch, run, recipe.steps).spent)
 
 
 def last_evaluation(run: RunFolder) -> dict[str, Any] | None:

@@ -95,7 +95,7 @@ def _translated(checkpoint: Path) -> Translated:
     indices = range(min(ROWS, len(domain.test)))
     inputs = [domain.test.load(i) for i in indices]
     with torch.no_grad():
-        outputs = to_uint8(model.images({PATH[0]: to_tensor(np.stack(inputs))}, [PATH])[PATH])
+        outputs = to_uint8(model(to_tensor(np.stack(inputs)), PATH))
     truths = [data.truth(PATH, i) for i in indices] if data.truth else []
     return Translated(data.name, inputs, truths, list(outputs))
 

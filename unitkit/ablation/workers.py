@@ -11,35 +11,40 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from ..commands.train import run_training, train_recipe
-from ..recipe_file import read_recipe_file
 from ..runs.folder import RunFolder
+from ..runs.options import RunOptions
 from ..system.errors import TrainingError, UserError
 from ..system.output import steady_output
 
 POLL = 0.2  # seconds
+Train: TypeAlias = "Callable[[Job], None]"  # a function of a module, which trains and evaluates a cell
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: the recipe file and the ablation's copy of it, its knobs, the run folder, and what `unitkit train`
-    takes besides."""
+    """A cell to run: the recipe file and the ablation's copy of it, its knobs, and how it is run."""
 
     recipe: str
     kept: Path
     knobs: dict[str, Any]
-    out: Path
-    seed: int
-    device: str
-    precision: str
-    checkpoint_every: int | None
-    bad_images: str | None = None
+    options: RunOptions
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        return Path(self.options.out)
+
+    @property
+    def file(self) -> Path:
+        """The recipe file; the copy where it was edited since the ablation began, or is not on this machine."""
+        path, source = Path(self.recipe), self.kept.read_text("utf-8")
+        return path if path.is_file() and path.read_text("utf-8") == source else self.kept
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Ended:
 
 
 @steady_output()
-def run_job(job: Job, threads: int = 0) -> str | None:
+def run_job(job: Job, train: Train, threads: int = 0) -> str | None:
     """Train and measure one cell in this process; what it prints goes to its `log.txt`. Returns why it failed."""
     job.out.mkdir(parents=True, exist_ok=True)
     log = os.open(job.out / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -65,14 +70,7 @@ def run_job(job: Job, threads: int = 0) -> str | None:
         torch.set_num_threads(threads)
     try:
         _wait_for(job.out)
-        if (job.out / "run.json").is_file():
-            train_recipe(None, (), job.out, True, job.device, None, None, job.checkpoint_every, job.bad_images)
-        else:
-            file = read_recipe_file(_recipe(job), Path(job.recipe).absolute())
-            values = file.values(None, job.knobs)
-            run_training(
-                file, values, job.out, {}, job.device, job.precision, job.seed, job.checkpoint_every, job.bad_images
-            )
+        train(job)
     except (UserError, TrainingError) as error:
         print(f"error: {error}", flush=True)
         return str(error)
@@ -104,19 +102,12 @@ def _wait_for(folder: Path, seconds: float = 60) -> None:
             time.sleep(POLL)
 
 
-def _recipe(job: Job) -> Path:
-    """The recipe file; the copy where it was edited since the ablation began, or is not on this machine."""
-    source = job.kept.read_text("utf-8")
-    path = Path(job.recipe)
-    return path if path.is_file() and path.read_text("utf-8") == source else job.kept
-
-
 def default_workers() -> int:
     """A worker for each CUDA device, or one where there is none."""
     return max(1, torch.cuda.device_count())
 
 
-def run_here(jobs: Sequence[Job], workers: int, stopping: Callable[[], bool]) -> Iterator[Ended | None]:
+def run_here(jobs: Sequence[Job], train: Train, workers: int, stopping: Callable[[], bool]) -> Iterator[Ended | None]:
     """Run jobs in up to `workers` processes of this machine; yields each that ends, and None at least every second.
 
     A fresh process for every job, forked from a server that has imported torch once. When `stopping` says so, no
@@ -125,7 +116,7 @@ def run_here(jobs: Sequence[Job], workers: int, stopping: Callable[[], bool]) ->
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["unitkit.commands.train", "unitkit.ablation.workers"])
+        context.set_forkserver_preload([train.__module__, __name__])
     threads = max(1, torch.get_num_threads() // workers)
     waiting, told = list(jobs), False
     running: dict[Any, tuple[Job, int, Any]] = {}
@@ -135,7 +126,7 @@ def run_here(jobs: Sequence[Job], workers: int, stopping: Callable[[], bool]) ->
             while waiting and slots and not stopping():
                 job, slot = waiting.pop(0), slots.pop(0)
                 alive, ours = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(job, _on_device(job, slot), threads, alive))
+                process = context.Process(target=_child, args=(job, train, _on_device(job, slot), threads, alive))
                 process.start()
                 alive.close()
                 running[process] = job, slot, ours
@@ -159,7 +150,7 @@ def run_here(jobs: Sequence[Job], workers: int, stopping: Callable[[], bool]) ->
 
 
 def run_on_ray(
-    jobs: Sequence[Job], address: str, stopping: Callable[[], bool], workers: int = 0
+    jobs: Sequence[Job], train: Train, address: str, stopping: Callable[[], bool], workers: int = 0
 ) -> Iterator[Ended | None]:
     """Run jobs as tasks of a Ray cluster whose nodes all see the ablation's folder.
 
@@ -181,10 +172,10 @@ def run_on_ray(
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise UserError(f"no Ray answers at '{address}': {str(error).strip().partition(chr(10))[0]}") from error
-    return _ray_tasks(jobs, stopping, workers)
+    return _ray_tasks(jobs, train, stopping, workers)
 
 
-def _ray_tasks(jobs: Sequence[Job], stopping: Callable[[], bool], workers: int) -> Iterator[Ended | None]:
+def _ray_tasks(jobs: Sequence[Job], train: Train, stopping: Callable[[], bool], workers: int) -> Iterator[Ended | None]:
     import ray
 
     cluster: Any = ray
@@ -196,7 +187,7 @@ def _ray_tasks(jobs: Sequence[Job], stopping: Callable[[], bool], workers: int) 
         while running or (waiting and not stopping()):
             while waiting and not stopping() and (not workers or len(running) < workers):
                 job = waiting.pop(0)
-                running[task.remote(job, Path.cwd())] = job
+                running[task.remote(job, train, Path.cwd())] = job
             if stopping() and not told:  # once: a second signal would end a training without a checkpoint
                 told = True
                 for reference in running:
@@ -215,20 +206,20 @@ def _ray_tasks(jobs: Sequence[Job], stopping: Callable[[], bool], workers: int) 
         ray.shutdown()
 
 
-def _ray_task(job: Job, folder: Path) -> str | None:
+def _ray_task(job: Job, train: Train, folder: Path) -> str | None:
     if folder.is_dir():  # what relative paths, of data too, are relative to
         os.chdir(folder)
     try:
-        return run_job(job)
+        return run_job(job, train)
     except SystemExit as end:
         return f"it ended with status {end.code}"
 
 
-def _child(job: Job, device: str, threads: int, alive: Any) -> None:
+def _child(job: Job, train: Train, device: str, threads: int, alive: Any) -> None:
     # A parent that is killed closes its end of the pipe: the training then writes a checkpoint and leaves.
     threading.Thread(target=_leave_with_parent, args=(alive,), daemon=True).start()
     os.setsid()  # Ctrl-C at the terminal reaches the ablation alone; a second signal would end us without a checkpoint
-    failed = run_job(Job(**{**job.__dict__, "device": device}), threads)
+    failed = run_job(replace(job, options=replace(job.options, device=device)), train, threads)
     sys.exit(1 if failed else 0)
 
 
@@ -258,6 +249,6 @@ def _log(job: Job) -> list[str]:
 
 def _on_device(job: Job, slot: int) -> str:
     """Devices are shared out over the places of workers: with two GPUs, the third worker gets the first one."""
-    if job.device in ("auto", "cuda") and torch.cuda.device_count():
+    if job.options.device in ("auto", "cuda") and torch.cuda.device_count():
         return f"cuda:{slot % torch.cuda.device_count()}"
-    return job.device
+    return job.options.device

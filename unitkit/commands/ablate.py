@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -26,11 +27,12 @@ from ..recipe import Recipe
 from ..recipe_file import RecipeFile, read_recipe_file
 from ..runs.checkpoint import read_json
 from ..runs.folder import RunFolder, begun_in, fresh_folder
-from ..runs.image_check import check_policy
+from ..runs.options import DEFAULTS, RunOptions
 from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import room, typed
 from ..system.signals import asking
+from .train import NO_FOLDER, run_training, train_recipe
 
 ASK_FROM = 200  # cells
 CHECKED = 50  # settings that are checked before anything runs; of more, the first and the last
@@ -40,43 +42,27 @@ REPORT_EVERY = 30.0  # seconds
 def ablate(
     recipe: str,
     words: Sequence[str],
+    options: RunOptions,
     seeds: int,
-    out: Path | None,
     baseline: str | None,
     metric: str | None,
     workers: int | None,
     ray: str | None,
-    device: str,
-    precision: str,
-    checkpoint_every: int | None,
     yes: bool,
-    bad_images: str | None = None,
 ) -> None:
-    """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n."""
-    if out and (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
-        recipe, out = str(Path(recipe).absolute()), out.absolute()
+    """Run an ablation as the command line says. Exits with 1 where a cell failed, with 128 + n on signal n.
+
+    Args:
+        options: of every cell, but for the folder, which is the ablation's, and the seed.
+    """
+    out = Path(options.out)
+    if (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
+        recipe, options = str(Path(recipe).absolute()), replace(options, out=out.absolute())
         with chdir(home):  # relative paths among the knobs lead to the same data again
-            ablate(
-                recipe,
-                words,
-                seeds,
-                out,
-                baseline,
-                metric,
-                workers,
-                ray,
-                device,
-                precision,
-                checkpoint_every,
-                yes,
-                bad_images,
-            )
+            ablate(recipe, words, options, seeds, baseline, metric, workers, ray, yes)
         return
-    if precision not in ("fp32", "bf16"):
-        raise UserError(f"unknown precision '{precision}'. {nearest(precision, ['fp32', 'bf16'])}")
-    check_policy(bad_images)
     if ray is None:  # the nodes of a Ray cluster may have what this machine has not
-        choose_device(device)
+        choose_device(options.device)
     file = read_recipe_file(recipe)
     grid = read_grid(file, words)
     reference = one_setting(file, grid, baseline or "")
@@ -87,22 +73,20 @@ def ablate(
         if not sys.stdin.isatty():
             raise UserError(f"{question}: give --yes if that is meant")
         typer.confirm(f"{question}. Begin?", abort=True)
-    main = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], bad_images).evaluate])
+    main = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], options.bad_images).evaluate])
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
-        _check(file, grid, setting, bad_images)
+        _check(file, grid, setting, options.bad_images)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
-    out = out or fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
+    if out == NO_FOLDER:
+        out = fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()
     try:
         command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]
-        ablation = begin(out, file, grid, seeds, reference, main, precision, command)
+        ablation = begin(out, file, grid, seeds, reference, main, options.precision or DEFAULTS["precision"], command)
 
         def job(cell: Cell) -> Job:
-            knobs = {**grid.fixed, **cell.setting}
-            kept = kept_copy(out, file.name)
-            return Job(
-                recipe, kept, knobs, out / cell.folder, cell.seed, device, precision, checkpoint_every, bad_images
-            )
+            here = replace(options, out=out / cell.folder, seed=cell.seed)
+            return Job(recipe, kept_copy(out, file.name), {**grid.fixed, **cell.setting}, here)
 
         jobs = {cell.folder: job(cell) for cell in ablation.cells}
         stopped = _run(ablation, jobs, workers, ray, console)
@@ -110,6 +94,15 @@ def ablate(
     finally:
         os.close(lock)
     _close(console, ablation, out, stopped)
+
+
+def train_cell(job: Job) -> None:
+    """Train and evaluate a cell, or go on with it."""
+    if (Path(job.options.out) / "run.json").is_file():
+        train_recipe(None, (), replace(job.options, resume=True, seed=None, precision=None))
+        return
+    file = read_recipe_file(job.file, Path(job.recipe).absolute())
+    run_training(file, file.values(None, job.knobs), job.options, {})
 
 
 def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images: str | None) -> Recipe:
@@ -145,7 +138,9 @@ def _run(
         _name_metric(ablation, console)
         return None
     ended: Iterator[Ended | None] = (
-        run_on_ray(todo, ray, stopping, workers or 0) if ray else run_here(todo, workers or default_workers(), stopping)
+        run_on_ray(todo, train_cell, ray, stopping, workers or 0)
+        if ray
+        else run_here(todo, train_cell, workers or default_workers(), stopping)
     )
     board = _Board(ablation, len(todo))
     reported = time.monotonic()

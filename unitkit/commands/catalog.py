@@ -19,6 +19,9 @@ HOMES = {
     "data": "data",
     "metric": "metrics",
     "model": "models",
+    "reading": "models",
+    "optimizer": "optimizers.py",
+    "schedule": "schedules.py",
 }
 BUNDLES = "bundles.py"  # its public functions make terms of several losses, and are shown among these
 CALLED = ("loss", "metric")  # with image paths, by the user; models wire the positional parameters of other parts
@@ -63,21 +66,56 @@ def entries(kind: str) -> list[Entry]:
 
 
 def _parts(kind: str, file: Path) -> Iterator[Entry]:
-    aliases = _aliases(PACKAGE / "annotations.py") | _aliases(PACKAGE / "losses" / "adversarial.py") | _aliases(file)
+    aliases = (
+        _aliases(PACKAGE / "annotations.py")
+        | _aliases(PACKAGE / "losses" / "adversarial.py")
+        | _aliases(PACKAGE / "networks" / "layers.py")
+        | _aliases(file)
+    )
     for node in _parsed(file).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
-        registered = any(ast.unparse(d).partition("(")[0].split(".")[-1] == "register" for d in node.decorator_list)
+        registered = any(_registers(kind, decorator) for decorator in node.decorator_list)
         bundle = file.name == BUNDLES and isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
         if not (registered or bundle):
             continue
-        function = node
-        if isinstance(node, ast.ClassDef):
-            function = next(n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-        assert isinstance(function, ast.FunctionDef)
         summary = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
-        paths = tuple(_paths(function.args)) if kind in CALLED else ()
-        yield Entry(kind, node.name.lower(), paths, tuple(_arguments(function.args, aliases)), summary)
+        name = _kind_of_reading(node) if kind == "reading" else node.name.lower()
+        if isinstance(node, ast.ClassDef):
+            yield Entry(kind, name, (), tuple(_fields(node, _parsed(file), aliases)), summary)
+            continue
+        paths = tuple(_paths(node.args)) if kind in CALLED else ()
+        yield Entry(kind, name, paths, tuple(_arguments(node.args, aliases)), summary)
+
+
+def _registers(kind: str, decorator: ast.expr) -> bool:
+    """Whether a decorator enters a part of this kind. Those of readings give it a name, beside models without one."""
+    names = ("register", "reading") if kind == "reading" else ("register",)
+    named = isinstance(decorator, ast.Call) and bool(decorator.args)
+    fits = named == (kind == "reading") or kind not in ("reading", "model")
+    return fits and ast.unparse(decorator).partition("(")[0].split(".")[-1] in names
+
+
+def _kind_of_reading(node: ast.FunctionDef | ast.ClassDef) -> str:
+    """What `@register("score")` enters a function as."""
+    for decorator in node.decorator_list:
+        match decorator:
+            case ast.Call(args=[ast.Constant(str(name))]):
+                return name
+    return node.name.lower()
+
+
+def _fields(node: ast.ClassDef, module: ast.Module, aliases: Mapping[str, ast.expr]) -> Iterator[Argument]:
+    """The fields of a dataclass, those of its base in the same module first."""
+    found: dict[str, Argument] = {}
+    bases = [
+        each for each in module.body if isinstance(each, ast.ClassDef) and each.name in map(ast.unparse, node.bases)
+    ]
+    for field in [each for kind in (*bases, node) for each in kind.body]:
+        match field:
+            case ast.AnnAssign(target=ast.Name(name), annotation=annotation, value=value) if name != "_":
+                found[name] = Argument(name, _words(annotation, aliases), ast.unparse(value) if value else None)
+    yield from found.values()
 
 
 @cache
@@ -92,6 +130,8 @@ def _aliases(file: Path) -> dict[str, ast.expr]:
     for node in _parsed(file).body:
         match node:
             case ast.Assign([ast.Name(name)], ast.Subscript(ast.Name("Annotated" | "Literal")) as value):
+                found[name] = value
+            case ast.AnnAssign(ast.Name(name), value=ast.Subscript(ast.Name("Annotated" | "Literal")) as value):
                 found[name] = value
     return found
 
@@ -120,6 +160,10 @@ def _words(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> str:
         case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=choices)):
             return " | ".join(ast.unparse(choice) for choice in choices)
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Call() as rule])):
-            bounds = [f">= {ast.unparse(rule.args[0])}", *(f"< {ast.unparse(word.value)}" for word in rule.keywords)]
+            signs = {"below": "<", "most": "<=", "above": ">"}
+            bounds = [f"{signs[str(word.arg)]} {ast.unparse(word.value)}" for word in rule.keywords]
+            bounds = [*(f">= {ast.unparse(least)}" for least in rule.args), *bounds]
             return f"{_words(kind, aliases)} {' and '.join(bounds)}"
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Tuple(elts=inner)):
+            return f"{name}[{', '.join(_words(each, aliases) for each in inner)}]"
     return ast.unparse(annotation)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..kernels import operators
 from ..kernels.operators import ADAM, LAYOUTS, OPERATORS
-from ..kernels.placement import outcome, plan_around
+from ..kernels.placement import outcome, placement_around
 from ..system import threads
 from ..system.devices import choose_device, device_name, emulates_bf16
 from ..system.environment import versions
@@ -50,7 +50,7 @@ def doctor(device: str = "auto") -> bool:
     able = True
     for precision in operators.TOLERANCE:
         try:
-            chosen = plan_around(found, place, precision)
+            chosen = placement_around(found, place, precision)
         except TrainingError as error:
             able = able and precision != "fp32"
             console.print(f"{precision}: {error}", markup=False)

@@ -32,7 +32,14 @@ from ..system.output import print_notes
 
 
 def evaluate_run(
-    run: Path, data: str | None, metrics: str | None, device: str, seed: int, max_images: int, save: Path | None
+    run: Path,
+    data: str | None,
+    metrics: str | None,
+    device: str,
+    seed: int,
+    max_images: int,
+    weights: str,
+    save: Path | None,
 ) -> None:
     """Measure a run (its last step) or one of its checkpoints, print the tables, and keep the figures.
 
@@ -57,7 +64,7 @@ def evaluate_run(
     if left_out := recipe.data.left_out:
         count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
         print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
-    model, description = load_model(checkpoint)
+    model, description = load_model(checkpoint, weights)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")

@@ -17,11 +17,9 @@ from ..system.errors import UserError
 from ..trainer import Trainer
 
 
-def resumed(
-    recipe: str | None, words: Sequence[str], out: Path | None
-) -> tuple[RecipeFile, dict[str, Any], dict[str, Any], Path]:
+def resumed(recipe: str | None, words: Sequence[str], out: Path) -> tuple[RecipeFile, dict[str, Any], dict[str, Any]]:
     """The recipe file, knobs and record of the run to continue; `steps`, `batch` and `data` may be given anew."""
-    if out is None:
+    if out == Path():
         raise UserError("--resume needs the run folder: --out DIR")
     folder = RunFolder(out)
     record = folder.record
@@ -37,7 +35,7 @@ def resumed(
             f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
             "leave the recipe out to resume, or choose another --out for a new run"
         )
-    return file, file.values(None, {**record["knobs"], **moved(given)}), record, out
+    return file, file.values(None, {**record["knobs"], **moved(given)}), record
 
 
 def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
@@ -47,7 +45,7 @@ def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
         yield f"{', '.join(passed)} lack files and are passed over"
     if note := other_data(record, trainer.recipe.data):
         yield note
-    now, then = (trainer.recipe.batch, dist.world()), (record["batch"], record["world"])
+    now, then = (trainer.batches.batch_size, dist.world()), (record["batch"], record["world"])
     if now != then:
         yield (
             f"batch {now[0]} for each of {now[1]}, where it was {then[0]} for each of {then[1]} processes: a step sees "

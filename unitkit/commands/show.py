@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
-from ..check import Checked, meta_batch
+from ..check import Checked, check, meta_batch
+from ..networks.graph import Graph, Program
 from ..networks.tower import Tower
-from ..recipe_file import RecipeFile
+from ..plan import Plan
+from ..recipe import Player, Recipe
+from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
+
+
+def show_recipe(recipe: str, words: Sequence[str]) -> None:
+    """Check a recipe with these knobs, and print its description, its knobs and its model."""
+    file, values = _read(recipe, words)
+    built = file.build(values)
+    checked = check(built)
+    console = Console()
+    console.print(file.doc, markup=False, highlight=False)
+    console.print(knob_table(file, values, built))
+    console.print(describe(checked))
+
+
+def show_knobs(recipe: str, words: Sequence[str]) -> None:
+    """Print a recipe's description and its knobs."""
+    file, values = _read(recipe, words)
+    console = Console()
+    console.print(file.doc, markup=False, highlight=False)
+    console.print(knob_table(file, values))
+
+
+def _read(recipe: str, words: Sequence[str]) -> tuple[RecipeFile, dict[str, Any]]:
+    file = read_recipe_file(recipe)
+    return file, file.values(*parse_knobs(words))
 
 
 def describe(checked: Checked) -> RenderableType:
@@ -24,14 +49,17 @@ def describe(checked: Checked) -> RenderableType:
     return Group(_towers(checked), _players(checked), _memory(checked))
 
 
-def knob_table(file: RecipeFile, values: Mapping[str, Any]) -> Table:
-    """The knobs of a recipe with their present values and what its docstring says of them; then its presets."""
-    table = Table(title=f"knobs of {file.name}", title_justify="left")
+def knob_table(file: RecipeFile, values: Mapping[str, Any], built: Recipe | None = None) -> Table:
+    """The knobs of a recipe with their present values, a star where these differ from the defaults, and what is said of
+    them; then its presets. `built` knows the recipe's own fields, which are left out without it where not given."""
+    table = Table(title=f"knobs of {file.name} (* differs from its default)", title_justify="left")
     for column in ("knob", "value", "what"):
         table.add_column(column)
-    docs = dict(re.findall(r"^ *(\w+): (.+)$", inspect.getdoc(file.function) or "", re.MULTILINE))
-    for name, value in values.items():
-        table.add_row(name, escape(str(value)), escape(docs.get(name, "")))
+    for name, knob in file.knobs.items():
+        own = not knob.parameter
+        value = values.get(name, getattr(built, name, "the recipe's") if own else None)
+        star = " *" if (name in values if own else value != knob.default) else ""
+        table.add_row(name, escape(f"{value}{star}"), escape(knob.help))
     for name, preset in file.presets.items():
         table.add_row(f"@{name}", "", escape(" ".join(f"{k}={v}" for k, v in preset.items())))
     return table
@@ -68,17 +96,29 @@ def _towers(checked: Checked) -> Table:
 
 
 def _stages(checked: Checked, part: str, letter: str, tower: Tower) -> Iterator[tuple[nn.Module, str]]:
-    height, width = checked.recipe.data.size
-    value: Any = torch.empty(2, checked.model.channels[letter], height, width, device="meta")
-    if part in ("generators", "classifiers"):  # these read codes, of images or of the noise z
-        source = "z" if checked.model.latent else letter
-        with torch.no_grad():
-            value = checked.model.images({letter: value}, [f"code:{source}"])[f"code:{source}"].mean
+    value = _input(checked, part, letter)
     for stage in tower.stages:
-        with torch.no_grad():
-            value = stage(value)
+        try:
+            with torch.no_grad():
+                value = stage(value)
+        except (RuntimeError, TypeError, ValueError):  # of a tower that reads something else
+            value = ()
         outputs = value if isinstance(value, tuple) else (value,)
         yield stage, " + ".join("x".join(map(str, t.shape[1:])) for t in outputs)
+
+
+def _input(checked: Checked, part: str, letter: str) -> Any:
+    """What a tower reads in training, on the meta device."""
+    model, graph = checked.model, Graph()
+    if part == "generators":
+        starts = [letter, *model.channels, "z"]
+        node = model.latent_of(graph, next(s + letter for s in starts if model.has(s + letter)))
+    elif part == "classifiers":
+        node = graph.make("mean", lambda code: code.mean, model.code(graph, letter))
+    else:
+        node = model.image(graph, letter)
+    program = Program(graph, [node])
+    return program.run(program.start(meta_batch(checked.recipe)))[graph.nodes.index(node)]
 
 
 def _what(stage: nn.Module) -> str:
@@ -104,14 +144,20 @@ def _players(checked: Checked) -> Table:
         for number, term in enumerate(player.terms):
             first = number == 0
             table.add_row(
-                f"{player.name} (Adam, lr {player.optimizer.lr:g})" if first else "",
+                f"{player.name} ({_optimizer(checked, player)})" if first else "",
                 ", ".join(player.trains) if first else "",
-                f"{term.weight:g}",
+                f"{term.weight:g}" if isinstance(term.weight, int | float) else str(term.weight),
                 term.name,
-                ", ".join(term.reads),
+                ", ".join(map(str, term.reads)),
             )
         table.add_section()
     return table
+
+
+def _optimizer(checked: Checked, player: Player) -> str:
+    if player.optimizer is None:
+        return f"by the optimizer of {checked.owners[player.name]}"
+    return f"{type(player.optimizer).__name__}, lr {player.optimizer.lr:g}"
 
 
 def _memory(checked: Checked) -> Table:
@@ -135,17 +181,20 @@ def _memory(checked: Checked) -> Table:
 def activation_bytes(checked: Checked) -> int:
     """Bytes that autograd keeps in the step's largest turn: what it saves on the meta device, weights left out."""
     model, recipe = checked.model, checked.recipe
-    batch = meta_batch(recipe)
-    with _saved(model) as shared:
-        images = model.images(batch, checked.reads)
-    largest = 0
-    for player in checked.players:
-        reads = [name for term in player.terms for name in term.reads]
-        with _saved(model) as turn:
-            readings = model.readings(images, reads)
-            _ = [term(readings) for term in player.terms if term.loss.kind != "weights"]
-        largest = max(largest, sum(turn.values()))
-    return sum(shared.values()) + largest
+    batch, largest = meta_batch(recipe), 0
+    for phase in Plan(model, checked.players, recipe.steps, recipe.recompute).phases.values():
+        with _saved(model) as shared:
+            images = phase.images.run(phase.images.start(batch))
+        for turn in phase.turns:
+            with _saved(model) as own:
+                values = turn.values(images)
+                _ = [
+                    term.value([values[slot] for slot in slots])
+                    for term, slots in turn.terms
+                    if "weights" not in term.loss.kinds
+                ]
+            largest = max(largest, sum(shared.values()) + sum(own.values()))
+    return largest
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -12,10 +13,16 @@ from ..system.errors import UserError, nearest
 from ..system.files import replacing
 
 
-def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None) -> list[tuple[Path, Path]]:
+def jobs(
+    source: str | Path, target: str | Path, notes: list[str] | None = None, suffixes: Sequence[str] = ("",)
+) -> list[tuple[Path, Path]]:
     """What `unitkit translate` has to do: (input file, output file), names kept for a folder.
 
-    Links in a folder are followed. `notes` gets a line on what was passed over, if anything was.
+    Links in a folder are followed.
+
+    Args:
+        notes: gets a line on what was passed over, if anything was.
+        suffixes: of the names of the outputs that each input has, in their order: `-1` for `x-1.png`.
 
     Raises:
         UserError: an input that is not there, a folder without images, an output that is an input or another's output.
@@ -41,6 +48,11 @@ def jobs(source: str | Path, target: str | Path, notes: list[str] | None = None)
     else:
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
         raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
+    found = [
+        (before, after.with_stem(after.stem + suffix) if suffix else after)
+        for before, after in found
+        for suffix in suffixes
+    ]
     inputs = {before.resolve(): before for before, _ in found}
     outputs: dict[Path, Path] = {}
     for before, after in found:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from ..annotations import AtLeast
 from ..registry import Registry
 from ..system.errors import UserError, nearest
+from .domain import Domain
 from .files.decode import Header, probe
 from .folders.held_out import Raw, Readers
 from .folders.listing import FileSet, passed_over, total
@@ -23,22 +25,6 @@ from .truth import Aligned
 
 datasets = Registry("data")
 MOST = len(string.ascii_lowercase)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """One domain: its letter in image paths, its label, and its two splits.
-
-    `train_classes` and `test_classes`, where they are known, are the class of each image, int64 (n,). A domain whose
-    classes a training must not see has no `train_classes`: what is not there cannot leak.
-    """
-
-    letter: str
-    label: str
-    train: Images
-    test: Images
-    train_classes: np.ndarray | None = None
-    test_classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +104,37 @@ def make_domains(splits: Iterable[tuple[str, Images, Images]]) -> dict[str, Doma
         letter: Domain(letter, label, train, test)
         for letter, (label, train, test) in zip(string.ascii_lowercase, splits, strict=False)
     }
+
+
+@dataclass(frozen=True)
+class Open:
+    """Where a recipe's images come from: a value whose fields are knobs, opened by `open()`.
+
+    Args:
+        data: a data source such as portraits, a folder with a folder of images for each domain, a list (.txt), an .npz,
+            or one location for each domain with commas between.
+        domains: how many there must be.
+        size: side of the images, or height and width as 48x64.
+        labels: the domains in order, such as neutral,smiling; needed where the data hold more.
+        channels: 1 makes all images grey, 3 all of them RGB; without it a domain of grey images has 1.
+    """
+
+    data: str
+    domains: Annotated[int, AtLeast(2)] = 2
+    size: int | tuple[int, int] = 64
+    labels: str | None = None
+    channels: Literal[1, 3] | None = None
+
+    def open(self, *, aligned: bool = False) -> Data:
+        """`open_data` of these."""
+        return open_data(
+            self.data,
+            size=self.size,
+            domains=self.domains,
+            labels=self.labels,
+            channels=self.channels,
+            aligned=aligned,
+        )
 
 
 def open_data(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..system.errors import UserError
+from .domain import Domain
 from .sources import ImageArray, ImageFiles, Images
-
-if TYPE_CHECKING:
-    from .domains import Domain
 
 
 class Aligned:

@@ -7,12 +7,8 @@ A tower with a class head (`classes` given) ends in the tuple (logits, class log
 reads are its features.
 """
 
-from ..registry import Registry
-
-registry: Registry = Registry("discriminator")
-register, spec = registry.register, registry.spec
-
 from .conv32 import conv32
+from .discriminator import register, registry, spec
 from .lenet import lenet
 from .multiscale import multiscale
 from .strided import coupled, strided

@@ -9,11 +9,11 @@ from torch import nn
 from ..annotations import Positive, Share
 from ..networks.layers import initialise
 from ..networks.tower import Tower
-from . import registry
+from .discriminator import register
 from .heads import Heads
 
 
-@registry.register
+@register
 def lenet(
     in_channels: int,
     *,

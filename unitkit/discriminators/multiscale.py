@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from ..annotations import Positive
-from ..networks.layers import initialise
+from ..networks.layers import Padding, initialise
 from ..networks.tower import Tower
-from . import registry
+from .discriminator import register
 from .strided import strided_stages
 
 
@@ -43,13 +43,14 @@ class PerScale(nn.ModuleList):
         return tuple(module(level) for module, level in zip(self, levels, strict=True))
 
 
-@registry.register
+@register
 def multiscale(
     in_channels: int,
     *,
     width: Positive = 64,
     layers: Positive = 4,
     scales: Positive = 3,
+    padding: Padding = "zero",
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """A plain discriminator on each scale of an image pyramid; the losses of the scales add up.
@@ -61,8 +62,9 @@ def multiscale(
         width: channels after the first layer of each scale, doubling with each layer.
         layers: strided convolutions on each scale.
         scales: the image, its half, its quarter, ...
+        padding: of convolutions, zero (the 2017 code) or reflect (the later one).
         init: how weights are drawn, see `initialise`.
     """
-    per_scale = [strided_stages(in_channels, width, layers) for _ in range(scales)]
+    per_scale = [strided_stages(in_channels, width, layers, padding=padding) for _ in range(scales)]
     stages: list[nn.Module] = [Pyramid(scales), *(PerScale(modules) for modules in zip(*per_scale, strict=True))]
     return initialise(Tower(stages, channels=1), init)

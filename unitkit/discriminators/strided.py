@@ -7,23 +7,25 @@ from typing import Literal
 from torch import nn
 
 from ..annotations import Positive
-from ..networks.layers import initialise
+from ..networks.layers import Padding, conv, initialise
 from ..networks.tower import Tower
-from . import registry
+from .discriminator import register
 
 
-def strided_stages(in_channels: int, width: int, layers: int, *, first_kernel: int = 3) -> list[nn.Module]:
+def strided_stages(
+    in_channels: int, width: int, layers: int, *, first_kernel: int = 3, padding: Padding = "zero"
+) -> list[nn.Module]:
     """`layers` convs of stride 2, the width doubling each time, LeakyReLU 0.01; then a 1x1 conv to one logit map."""
     stages: list[nn.Module] = []
     channels, kernel = in_channels, first_kernel
     for layer in range(layers):
         out = width * 2**layer
-        stages.append(nn.Sequential(nn.Conv2d(channels, out, kernel, 2, kernel // 2), nn.LeakyReLU(0.01, inplace=True)))
+        stages.append(nn.Sequential(*conv(channels, out, kernel, 2, padding=padding), nn.LeakyReLU(0.01, inplace=True)))
         channels, kernel = out, 3
     return [*stages, nn.Conv2d(channels, 1, 1)]
 
 
-@registry.register
+@register
 def strided(
     in_channels: int, *, width: Positive = 64, layers: Positive = 6, init: Literal["gaussian", "kaiming"] = "kaiming"
 ) -> Tower:
@@ -37,7 +39,7 @@ def strided(
     return initialise(Tower(strided_stages(in_channels, width, layers), channels=1), init)
 
 
-@registry.register
+@register
 def coupled(
     in_channels: int,
     *,

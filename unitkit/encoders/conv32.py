@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..annotations import Positive
 from ..networks.layers import Coordinates, ShiftNorm, initialise
 from ..networks.tower import Tower
-from . import registry
+from .encoder import register
 
 
 class Gaussian(nn.Module):
@@ -24,7 +24,7 @@ class Gaussian(nn.Module):
         return self.mean(x), nn.functional.softplus(self.spread(x))
 
 
-@registry.register
+@register
 def conv32(
     in_channels: int,
     *,

@@ -9,10 +9,10 @@ from torch import nn
 from ..annotations import Positive
 from ..networks.layers import initialise
 from ..networks.tower import Tower
-from . import registry
+from .encoder import register
 
 
-@registry.register
+@register
 def lenet(
     in_channels: int,
     *,

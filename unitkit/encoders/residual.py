@@ -8,12 +8,12 @@ from torch import nn
 
 from ..annotations import Count, Positive, Share
 from ..kernels.norms import InstanceNorm
-from ..networks.layers import Residual, initialise
+from ..networks.layers import Padding, Residual, conv, initialise
 from ..networks.tower import Tower
-from . import registry
+from .encoder import register
 
 
-@registry.register
+@register
 def residual(
     in_channels: int,
     *,
@@ -22,6 +22,7 @@ def residual(
     downs: Count = 2,
     norm: bool = False,
     dropout: Share = 0.0,
+    padding: Padding = "zero",
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The encoder of UNIT: conv 7x7, strided convs that double the width, residual blocks; variance fixed at 1.
@@ -34,15 +35,16 @@ def residual(
         norm: instance norm and ReLU after every conv but the first (the cats and dogs variant of the 2017 code),
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
+        padding: of convolutions, but transposed ones: zero (the 2017 code) or reflect (the later one).
         init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = [
-        nn.Sequential(nn.Conv2d(in_channels, width, 7, padding=3), nn.LeakyReLU(0.01, inplace=True))
+        nn.Sequential(*conv(in_channels, width, 7, padding=padding), nn.LeakyReLU(0.01, inplace=True))
     ]
     channels = width
     for _ in range(downs):
         after = [InstanceNorm(), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
-        stages.append(nn.Sequential(nn.Conv2d(channels, channels * 2, 3, stride=2, padding=1), *after))
+        stages.append(nn.Sequential(*conv(channels, channels * 2, 3, 2, padding=padding), *after))
         channels *= 2
-    stages += [Residual(channels, dropout=dropout) for _ in range(blocks)]
+    stages += [Residual(channels, dropout=dropout, padding=padding) for _ in range(blocks)]
     return initialise(Tower(stages, channels=channels, stride=2**downs), init)

@@ -10,7 +10,7 @@ from ..annotations import Count, Positive
 from ..networks.layers import Residual, initialise
 from ..networks.tower import Tower
 from ..system.errors import UserError, nearest
-from . import registry
+from .encoder import register
 
 
 class Features(nn.Module):
@@ -25,7 +25,7 @@ class Features(nn.Module):
         return features[-1]
 
 
-@registry.register
+@register
 def timm(
     in_channels: int,
     *,

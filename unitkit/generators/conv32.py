@@ -9,10 +9,10 @@ from torch import nn
 from ..annotations import Positive
 from ..networks.layers import ShiftNorm, initialise
 from ..networks.tower import Tower
-from . import registry
+from .generator import register
 
 
-@registry.register
+@register
 def conv32(
     in_channels: int, out_channels: int, *, width: Positive = 96, init: Literal["gaussian", "kaiming"] = "gaussian"
 ) -> Tower:

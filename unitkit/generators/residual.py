@@ -8,12 +8,12 @@ from torch import nn
 
 from ..annotations import Count, Positive, Share
 from ..kernels.norms import InstanceNorm
-from ..networks.layers import Residual, initialise
+from ..networks.layers import Padding, Residual, initialise
 from ..networks.tower import Tower
-from . import registry
+from .generator import register
 
 
-@registry.register
+@register
 def residual(
     in_channels: int,
     out_channels: int,
@@ -24,6 +24,7 @@ def residual(
     kernel: Literal[3, 4] = 3,
     norm: bool = False,
     dropout: Share = 0.0,
+    padding: Padding = "zero",
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The generator of UNIT: residual blocks on the latent, transposed convs that halve the width, 1x1 conv, tanh.
@@ -38,9 +39,10 @@ def residual(
         norm: instance norm and ReLU after every transposed conv (the cats and dogs variant of the 2017 code),
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
+        padding: of convolutions, but transposed ones: zero (the 2017 code) or reflect (the later one).
         init: how weights are drawn, see `initialise`.
     """
-    stages: list[nn.Module] = [Residual(in_channels, dropout=dropout) for _ in range(blocks)]
+    stages: list[nn.Module] = [Residual(in_channels, dropout=dropout, padding=padding) for _ in range(blocks)]
     channels = in_channels
     for up in reversed(range(ups)):
         out = width * 2**up

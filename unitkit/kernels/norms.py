@@ -29,6 +29,24 @@ class InstanceNorm(nn.Module):
         return instance_norm_reference(x) if self.reference else instance_norm(x)
 
 
+class LayerNorm(nn.Module):
+    """`layer_norm` as a module, with a learned scale and shift of each channel.
+
+    Attributes:
+        reference: compute by the formula, where the operator is wrong.
+    """
+
+    reference = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = layer_norm_reference(x) if self.reference else layer_norm(x)
+        return normal * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 class BatchNorm(nn.BatchNorm2d):
     """`batch_norm` as a module, with the arguments, weights and buffers of torch's.
 
@@ -65,6 +83,21 @@ def instance_norm_reference(x: Tensor, eps: float = EPS) -> Tensor:
     """`instance_norm` by its formula: (x - mean) / sqrt(variance + eps), the variance over n."""
     _check_pixels(x)
     return _normal(x, x.mean((2, 3), keepdim=True), x.var((2, 3), unbiased=False, keepdim=True), eps)
+
+
+def layer_norm(x: Tensor, eps: float = EPS) -> Tensor:
+    """Each image with mean 0 and variance 1 over its channels and pixels: (N, C, H, W) to the same.
+
+    As of `instance_norm`, the result has the dtype of `x`, and sums are in float32 at least.
+    """
+    flat = x.flatten(1)
+    normal: Tensor = torch.native_layer_norm(flat, flat.shape[1:], None, None, eps)[0]
+    return normal.view(x.shape)
+
+
+def layer_norm_reference(x: Tensor, eps: float = EPS) -> Tensor:
+    """`layer_norm` by its formula."""
+    return _normal(x, x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), unbiased=False, keepdim=True), eps)
 
 
 def batch_norm(

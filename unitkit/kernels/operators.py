@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .norms import batch_norm, batch_norm_reference, instance_norm, instance_norm_reference
+from .norms import (
+    batch_norm,
+    batch_norm_reference,
+    instance_norm,
+    instance_norm_reference,
+    layer_norm,
+    layer_norm_reference,
+)
 
 Layout = Literal["NCHW", "channels-last"]
 Precision = Literal["fp32", "bf16"]
@@ -117,10 +124,11 @@ def _pool(x: Tensor) -> Tensor:
 
 
 OPERATORS = (
-    *(_convolution(*each) for each in ((1, 1, 0), (3, 1, 1), (7, 1, 3), (3, 2, 1), (4, 2, 1), (5, 2, 2))),
+    *(_convolution(*each) for each in ((1, 1, 0), (3, 1, 1), (7, 1, 3), (3, 2, 1), (4, 2, 1), (5, 1, 2), (5, 2, 2))),
     _convolution(5, 2, 0, groups=4),
     *(_transposed(*each) for each in ((1, 1, 0), (3, 2, 1, 1), (4, 2, 1), (4, 1, 0))),
     Operator("instance norm", instance_norm, instance_norm_reference),
+    Operator("layer norm", layer_norm, layer_norm_reference),
     Operator(
         "batch norm",
         lambda x: batch_norm(x, None, None, training=True),

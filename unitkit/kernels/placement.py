@@ -21,14 +21,14 @@ from ..system.devices import device_name
 from ..system.errors import TrainingError
 from ..system.files import replacing
 from . import operators
-from .norms import BatchNorm, InstanceNorm
+from .norms import BatchNorm, InstanceNorm, LayerNorm
 from .operators import ADAM, LAYOUTS, OPERATORS, Fault, Layout
 
 NORMS = {each.name for each in OPERATORS if "norm" in each.name}  # which have a reference to fall back on
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """How to compute on a device so that all is right.
 
     Attributes:
@@ -48,9 +48,9 @@ class Plan:
         return LAYOUTS[self.layout]
 
     def place(self, model: Any, device: torch.device) -> Any:
-        """The model on the device, in this layout, its norms as the plan says."""
+        """The model on the device, in this layout, its norms as this says."""
         for module in model.modules():
-            if isinstance(module, InstanceNorm | BatchNorm):
+            if isinstance(module, InstanceNorm | LayerNorm | BatchNorm):
                 module.reference = self.reference
         return model.to(device, memory_format=self.memory_format)
 
@@ -62,7 +62,7 @@ def usual_layout(device: torch.device, precision: str) -> Layout:
     return "channels-last" if device.type == "cuda" else "NCHW"
 
 
-def plan(device: torch.device, precision: str, layout: Layout | None = None) -> Plan:
+def placement(device: torch.device, precision: str, layout: Layout | None = None) -> Placement:
     """How to train on a device, from its checks, which run where they have not yet.
 
     Args:
@@ -72,11 +72,13 @@ def plan(device: torch.device, precision: str, layout: Layout | None = None) -> 
     Raises:
         TrainingError: an operator that is wrong and that nothing stands in for.
     """
-    return plan_around(outcome(device), device, precision, layout)
+    return placement_around(outcome(device), device, precision, layout)
 
 
-def plan_around(found: Sequence[Fault], device: torch.device, precision: str, layout: Layout | None = None) -> Plan:
-    """`plan`, from faults that are known."""
+def placement_around(
+    found: Sequence[Fault], device: torch.device, precision: str, layout: Layout | None = None
+) -> Placement:
+    """`placement`, from faults that are known."""
     wanted = layout or usual_layout(device, precision)
     faults = [each for each in found if each.precision == precision or each.operator == ADAM]
     other: Layout = "NCHW" if wanted == "channels-last" else "channels-last"
@@ -99,7 +101,7 @@ def plan_around(found: Sequence[Fault], device: torch.device, precision: str, la
         notes.append(f"{build} computes {', '.join(sorted(norms))} wrongly: norms are computed by their formulas")
     if ADAM in wrong[fewest]:
         notes.append(f"{build} computes {ADAM} wrongly or not at all: taking its plain step")
-    return Plan(fewest, bool(norms), ADAM not in wrong[fewest], tuple(notes))
+    return Placement(fewest, bool(norms), ADAM not in wrong[fewest], tuple(notes))
 
 
 def outcome(device: torch.device, anew: bool = False) -> list[Fault]:
@@ -126,9 +128,8 @@ def _fault(kept: dict[str, Any]) -> Fault:
 
 def _cache(device: torch.device) -> Path:
     """Where the outcome is kept: a name for each build of torch, processor, and text of the checks."""
-    text = Path(operators.__file__).read_text("utf-8") + Path(operators.__file__).with_name("norms.py").read_text(
-        "utf-8"
-    )
+    files = (Path(operators.__file__).with_name(f"{name}.py") for name in ("operators", "norms"))
+    text = "".join(file.read_text("utf-8") for file in files)
     key = (torch.__version__, torch.version.git_version, torch.__config__.show(), device_name(device), text)
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..annotations import AtLeast
+from ..schedules import Schedule
 from ..system.errors import UserError
 from .adversarial import gan_d
-from .term import Classes, Features, Posterior, Ramp, register
+from .term import Classes, Features, Posterior, register
 
 
 @register("class")
@@ -30,7 +31,7 @@ def classify(classes: Classes) -> Tensor:
 
 
 @register("class")
-def infomax(classes: Classes, *, balance: Annotated[float, AtLeast(0)] = 1.0, strength: float | Ramp = 1.0) -> Tensor:
+def infomax(classes: Classes, *, balance: Annotated[float, AtLeast(0)] = 1.0) -> Tensor:
     """How unsure the classes of images without labels are: the mean entropy of each, less that of their mean.
 
     Minus the mutual information of image and class at balance 1, which draws each image to one class and all of them to
@@ -38,14 +39,12 @@ def infomax(classes: Classes, *, balance: Annotated[float, AtLeast(0)] = 1.0, st
 
     Args:
         balance: weight of the entropy of the mean, which takes classes to be equally frequent.
-        strength: a factor; `Ramp(10)` lets the classes be learnt from the source first.
     """
-    assert not isinstance(strength, Ramp), "terms resolve ramps"
     logs = classes.logits.log_softmax(dim=1)
     each = -(logs.exp() * logs).sum(dim=1).mean()
     # The mean of probabilities, from their logarithms: none underflows to a logarithm of 0.
     mean = logs.logsumexp(dim=0) - math.log(len(logs))
-    return strength * (each + balance * (mean.exp() * mean).sum())
+    return each + balance * (mean.exp() * mean).sum()
 
 
 @register("feature")
@@ -70,7 +69,7 @@ def constancy(first: Posterior, other: Posterior) -> Tensor:
 
 
 @register("feature", differentiates=False)
-def reversal(first: Features, *others: Features, strength: float | Ramp = 1.0) -> Tensor:
+def reversal(first: Features, *others: Any, strength: float | Schedule = 1.0) -> Tensor:
     """Telling domains apart behind a gradient reversal: the head learns to, the features learn that it cannot.
 
     The value is `gan_d`'s, the first path against the others. Its gradient reaches the features times -`strength`, the
@@ -79,9 +78,10 @@ def reversal(first: Features, *others: Features, strength: float | Ramp = 1.0) -
     Args:
         strength: lambda_p; `Ramp(10)` is the paper's schedule.
     """
-    assert not isinstance(strength, Ramp), "terms resolve ramps"
+    assert not isinstance(strength, Schedule), "terms resolve schedules"
     scores = [features.head(reverse(features.top, strength)) for features in (first, *others)]
-    return gan_d.function(*scores)
+    told_apart: Tensor = gan_d.function(*scores)
+    return told_apart
 
 
 def reverse(x: Tensor, strength: float = 1.0) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ MODES: tuple[Mode, ...] = ("non-saturating", "saturating", "least-squares", "hin
 
 
 @register("score")
-def gan_d(real: Sequence[Tensor], *generated: Sequence[Tensor], mode: Mode = "non-saturating") -> Tensor:
+def gan_d(real: Sequence[Tensor], *generated: Any, mode: Mode = "non-saturating") -> Tensor:
     """The discriminator's side of L_GAN: real images and translations into the same domain told apart.
 
     Each argument is the logit maps of one image path. The maps' losses (a mean over each) add up over scales; the
@@ -26,6 +26,16 @@ def gan_d(real: Sequence[Tensor], *generated: Sequence[Tensor], mode: Mode = "no
     """
     fakes = [torch.stack([_against(scale, False, mode) for scale in scales]).sum() for scales in generated]
     return torch.stack([_against(scale, True, mode) for scale in real]).sum() + torch.stack(fakes).mean()
+
+
+@register("score", "score.pooled")
+def gan_d_pooled(real: Sequence[Tensor], *generated: Any, mode: Mode = "non-saturating") -> Tensor:
+    """`gan_d` on translations out of the model's pools: half of them newest, half older ones (Shrivastava et al. 2017).
+
+    The models' argument `pool` says how many a pool holds.
+    """
+    loss: Tensor = gan_d.function(real, *generated, mode=mode)
+    return loss
 
 
 def _against(scores: Tensor, real: bool, mode: Mode) -> Tensor:
@@ -55,7 +65,7 @@ def _in_favour(scores: Tensor, mode: Mode) -> Tensor:
 
 
 @register("score")
-def multiclass_gan_d(*scores: Sequence[Tensor]) -> Tensor:
+def multiclass_gan_d(*scores: Any) -> Tensor:
     """The discriminator's side of a game of several classes: which of these image paths is this an image of?
 
     The i-th path is class i of maps (N, classes, h, w): -log softmax(D(x))_i, a mean over each map, added up over

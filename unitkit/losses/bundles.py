@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ..system.errors import UserError, nearest
-from . import MODES, Loss, Mode, Term, gan_d, gan_g, l1
+from . import MODES, Loss, Mode, Term, gan_d, gan_d_pooled, gan_g, l1
 from . import kl as kl_loss
 
 On = Literal["mean", "sample"]
@@ -57,7 +57,7 @@ class Game(NamedTuple):
     g: list[Term]
 
 
-def gan(*paths: str, weight: float = 10, mode: Mode = "non-saturating") -> Game:
+def gan(*paths: str, weight: float = 10, mode: Mode = "non-saturating", pool: bool = False) -> Game:
     """L_GAN_i = l0 E[log D_i(x_i)] + l0 E[log(1 - D_i(x'))], x' every translation among `paths` that ends in i.
 
     D_i sees real images and translations, never reconstructions.
@@ -65,11 +65,13 @@ def gan(*paths: str, weight: float = 10, mode: Mode = "non-saturating") -> Game:
     Args:
         weight: l0.
         mode: of both sides: "non-saturating" (the released code), "saturating", "least-squares" or "hinge".
+        pool: whether D_i sees translations out of the model's pool, see `gan_d_pooled`.
     """
     if mode not in MODES:
         raise UserError(f"unknown mode of the GAN loss '{mode}'. {nearest(mode, MODES)}")
     into = {path[-1]: [p for p in paths if p[-1] == path[-1]] for path in paths}
+    told_apart = gan_d_pooled if pool else gan_d
     return Game(
-        d=[weight * gan_d(domain, *translations, mode=mode) for domain, translations in into.items()],
+        d=[weight * told_apart(domain, *translations, mode=mode) for domain, translations in into.items()],
         g=[weight * gan_g(path, mode=mode) for path in paths],
     )

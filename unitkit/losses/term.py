@@ -3,27 +3,28 @@
     100 * l1("aba", "a")        the mean absolute difference of two images
     0.1 * kl("ab")              the posterior of image ab against N(0, I)
     classify("a")               the classes of domain a's images, predicted by its discriminator
+    Ramp(10) * l1("aa", "a")    a weight that grows over the training
 
-What a loss reads is a kind and an image path: `aba` (the image), `code:ab` (its posterior), `score:ab` (its
-discriminator's logit maps), `feature:ab` (the discriminator's top features), `class:ab` (its class logits), or
-`weights:generators` (the stages that soft sharing draws together). A loss is one function of the values read, decorated
-with `@register`; calling it with paths makes a term.
+A loss is one function of the values that it reads, decorated with the kinds of these, `@register("code")` (see
+`models.kinds`); calling it with image paths makes a term.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, overload
 
 import torch
 from torch import Tensor
 
 from ..registry import Registry
+from ..schedules import Schedule, at
 from ..system.errors import UserError
+from .reading import Reading
 
+P = ParamSpec("P")
 registry = Registry("loss")
 
 
@@ -50,32 +51,12 @@ class Classes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ramp:
-    """A number that grows from 0 to 1 over the training: 2 / (1 + exp(-sharpness * p)) - 1, p the share of steps done.
-
-    The schedule of Ganin et al. 2016, equation 14, for any argument of a loss that takes one.
-    """
-
-    sharpness: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.sharpness < math.inf:
-            raise UserError(f"a ramp's sharpness must be a number of at least 0, not {self.sharpness}")
-
-    def __call__(self, progress: float) -> float:
-        return 2 / (1 + math.exp(-self.sharpness * progress)) - 1
-
-    def __str__(self) -> str:
-        return f"ramp({self.sharpness:g})"
-
-
-@dataclass(frozen=True)
 class Term:
     """A weight times a loss on named readings. `3 * term` is the same term with three times the weight."""
 
     loss: Loss
     paths: tuple[str, ...]
-    weight: float = 1.0
+    weight: float | Schedule = 1.0
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,58 +65,103 @@ class Term:
         return f"{self.loss.name}({', '.join([*self.paths, *(f'{k}={v}' for k, v in self.arguments.items())])})"
 
     @property
-    def reads(self) -> tuple[str, ...]:
-        """The readings that the loss wants, in order: `("code:ab",)`."""
-        kind = self.loss.kind
-        return tuple(path if kind == "image" else f"{kind}:{path}" for path in self.paths)
+    def reads(self) -> tuple[Reading, ...]:
+        """The readings that the loss wants, in order: `code:ab`."""
+        return tuple(Reading(self.loss.kind(place), path) for place, path in enumerate(self.paths))
 
-    def __mul__(self, factor: float) -> Term:
-        if not (isinstance(factor, int | float) and 0 <= factor < float("inf")):
-            raise UserError(f"the weight of {self.name} must be a number of at least 0, not {factor!r}")
+    def __mul__(self, factor: float | Schedule) -> Term:
+        number = isinstance(factor, int | float) and 0 <= factor < float("inf")
+        if not number and not isinstance(factor, Schedule):
+            raise UserError(f"the weight of {self.name} must be a number of at least 0 or a schedule, not {factor!r}")
         return replace(self, weight=self.weight * factor)
 
     __rmul__ = __mul__
 
+    def weight_at(self, progress: float) -> float:
+        """The weight when this share of the training is done."""
+        return at(self.weight, progress)
+
+    def value(self, readings: Sequence[Any], progress: float = 0.0) -> Tensor:
+        """The loss, without the weight: a scalar tensor of what `reads` names, in order."""
+        if not self.arguments:
+            return self.loss.function(*readings)
+        return self.loss.function(*readings, **{k: at(v, progress) for k, v in self.arguments.items()})
+
     def __call__(self, readings: Mapping[str, Any], progress: float = 0.0) -> Tensor:
-        """The loss, without the weight: a scalar tensor. `progress` is the share of the training done, for ramps."""
-        arguments = {k: v(progress) if isinstance(v, Ramp) else v for k, v in self.arguments.items()}
-        return self.loss.function(*(readings[name] for name in self.reads), **arguments)
+        """`value`, of readings by name: `kl("a")({"code:a": posterior})`."""
+        return self.value([readings[str(name)] for name in self.reads], progress)
 
 
 @dataclass(frozen=True)
 class Loss:
     """A registered loss: called with image paths it makes a `Term`; `function` computes on tensors.
 
-    `differentiates` says that its gradient is that of its value, as finite differences can see.
+    Attributes:
+        kinds: of the readings, in order; the last is that of all that follow.
+        differentiates: whether its gradient is that of its value, as finite differences can see.
     """
 
     function: Callable[..., Tensor]
-    kind: str = "image"
+    kinds: tuple[str, ...] = ("image",)
     differentiates: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("__module__", "__qualname__", "__doc__"):
+            object.__setattr__(self, name, getattr(self.function, name))
 
     @property
     def name(self) -> str:
         return self.function.__name__.lower()  # as registered
 
+    __name__ = name
+
+    @property
+    def __wrapped__(self) -> Callable[..., Tensor]:
+        return self.function
+
+    def kind(self, place: int) -> str:
+        """The kind of the reading at a place, from 0."""
+        return self.kinds[min(place, len(self.kinds) - 1)]
+
     def __call__(self, *paths: str, **arguments: Any) -> Term:
         registry.spec(self.name, **arguments)  # refuses unknown arguments
-        defaults = inspect.signature(self.function).parameters
-        return Term(self, paths, arguments={k: v for k, v in arguments.items() if v != defaults[k].default})
+        parameters = inspect.signature(self.function).parameters
+        wanted = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        more = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+        if len(paths) < len(wanted) or (len(paths) > len(wanted) and not more):
+            names = ", ".join([*(p.name for p in wanted), *("..." for _ in range(more))])
+            raise UserError(f"the loss {self.name} reads {self.name}({names}), not {len(paths)} image paths")
+        return Term(self, paths, arguments={k: v for k, v in arguments.items() if v != parameters[k].default})
 
 
-LOSSES: dict[str, Loss] = {}  # by name: the registry holds their functions, without the kind that they read
+# What type checkers see of losses of one reading and of two, so that a misspelt argument is found in an editor.
+class OfOne(Loss, Generic[P]):
+    def __call__(self, path: str, /, *none: P.args, **arguments: P.kwargs) -> Term: ...  # type: ignore[override,empty-body]
 
 
-def register(kind: str = "image", *, differentiates: bool = True) -> Callable[[Callable[..., Tensor]], Loss]:
-    """Decorator: `@register()` for a loss of images; else `@register("code")`, "score", "feature", "class", "weights".
+class OfTwo(Loss, Generic[P]):
+    def __call__(self, path: str, other: str, /, *none: P.args, **arguments: P.kwargs) -> Term: ...  # type: ignore[override,empty-body]
+
+
+class Enter(Protocol):
+    """A decorator that makes a loss of a function."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, Any, P], Tensor], /) -> OfTwo[P]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], Tensor], /) -> OfOne[P]: ...
+
+
+def register(*kinds: str, differentiates: bool = True) -> Enter:
+    """Decorator: `@register()` for a loss of images; else the kinds of what it reads: `@register("code")`.
 
     A loss whose gradient is another than that of its value by design (a reversed one, a straight-through one) says
     `differentiates=False`.
     """
 
-    def enter(function: Callable[..., Tensor]) -> Loss:
-        loss = Loss(registry.register(function), kind, differentiates)
-        LOSSES[loss.name] = loss
+    def enter(function: Callable[..., Tensor]) -> Any:
+        loss = Loss(function, kinds or ("image",), differentiates)
+        registry.enter(loss)
         return loss
 
     return enter

@@ -38,6 +38,24 @@ def kl(code: Posterior, *, on: Literal["mean", "sample"] = "mean", reduce: Liter
     return values.mean() if reduce == "mean" else values.flatten(1).sum(1).mean()
 
 
+@register("code")
+def code_l1(code: Posterior, wanted: Posterior) -> Tensor:
+    """The mean absolute difference of the means of two codes: `code_l1("ab", "a")` keeps the content of a.
+
+    E |E_c(G_b(c_a, s_b)) - c_a| in MUNIT (Huang et al., ECCV 2018, equation 3).
+    """
+    return (code.mean - wanted.mean).abs().mean()
+
+
+@register("style", "style.drawn")
+def style_l1(style: Tensor, drawn: Tensor) -> Tensor:
+    """The mean absolute difference of an image's style and the drawn one: `style_l1("ab", "ab")`.
+
+    E |E_s(G_b(c_a, s_b)) - s_b| in MUNIT (Huang et al., ECCV 2018, equation 4).
+    """
+    return (style - drawn).abs().mean()
+
+
 @register()
 def total_variation(x: Tensor, *, power: Literal[1, 2] = 1) -> Tensor:
     """The size of the gradient from pixel to pixel, to a power, a mean over pixels: 0 for a flat image.

@@ -231,11 +231,10 @@ def _read(
     found = {letter: real}
     plain = [reading for reading in readings if ":" not in reading]
     predicted = [reading for reading in readings if reading.startswith("class:")]
-    images = model.images(batch, [*plain, *predicted])
+    images = model.read(batch, [*plain, *predicted])
     found |= {path: to_uint8(images[path]) for path in plain if path != letter}
     if predicted:
-        classes = model.readings(images, predicted)
-        found |= {reading: classes[reading].logits.argmax(1).cpu().numpy() for reading in predicted}
+        found |= {reading: images[reading].logits.argmax(1).cpu().numpy() for reading in predicted}
         known = data.domains[letter].test_classes
         assert known is not None, "checked before training"
         found[f"label:{letter}"] = known[np.asarray(indices)]
@@ -251,7 +250,7 @@ def _read(
             raise UserError(f"a {type(model).__name__} has no `sampling`, so its latent cannot be sampled here")
         model.sampling = True
         try:
-            sampled = model.images(batch, paths)
+            sampled = model.read(batch, paths)
         finally:
             model.sampling = False
         found |= {prefix + path: to_uint8(sampled[path]) for path in paths}
@@ -268,7 +267,7 @@ def _generate(
 ) -> dict[str, np.ndarray]:
     """Images of paths that begin with the noise `z`, always the same ones for a seed."""
     torch.manual_seed(derive(seed, indices[0]))
-    images = model.images({"z": model.draw(len(indices), data.size, device)}, readings)
+    images = model.read({"z": model.draw(len(indices), data.size, device)}, readings)
     return {path: to_uint8(images[path]) for path in readings}
 
 

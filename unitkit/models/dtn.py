@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..annotations import Positive
 from ..losses import Classes, Posterior
+from ..losses.reading import Reading
+from ..networks.graph import Graph, Node
 from ..networks.layers import initialise
 from ..networks.tower import Tower, Value
 from ..registry import Spec
 from ..system.errors import UserError, nearest
-from . import registry
+from .model import register
 from .paths import ImagePaths, check_domains, check_kinds
 
 
-@registry.register
-class Dtn(ImagePaths):
+@register
+def dtn(
+    *,
+    channels: Mapping[str, int],
+    encoder: Spec,
+    generator: Spec,
+    discriminator: Spec,
+    classes: Positive = 10,
+    into: str = "b",
+) -> ImagePaths:
     """The model of Taigman, Polyak and Wolf (ICLR 2017): translation is G(f(x)), into the domain `into` alone.
 
     f is the encoder, one for all domains, whose code has no noise; `class:a` is what the classifier makes of f's code
@@ -27,9 +36,9 @@ class Dtn(ImagePaths):
 
     Args:
         channels: the number of channels of each domain's images, by letter, all alike.
-        encoder: spec of f.
-        generator: spec of G.
-        discriminator: spec of D, with gan_classes=3 for the paper's ternary one; a class head reads `class:ab`.
+        encoder: f.
+        generator: G.
+        discriminator: D, with gan_classes=3 for the paper's ternary one; a class head reads `class:ab`.
         classes: of the classifier on f.
         into: the domain that is translated into.
 
@@ -37,36 +46,32 @@ class Dtn(ImagePaths):
         UserError: domains that differ in channels, `into` that is none of them, an encoder with batch statistics,
             towers that do not fit.
     """
+    check_domains(channels, least=2)
+    check_kinds(encoder=encoder, generator=generator, discriminator=discriminator)
+    if into not in channels:
+        raise UserError(f"there is no domain '{into}' to translate into. {nearest(into, channels)}")
+    if len(set(channels.values())) > 1:
+        raise UserError(f"one encoder sees all domains, so they need the same channels, not {dict(channels)}")
+    f: Tower = encoder.build(channels[into])
+    if any(True for _ in f.buffers()):
+        raise UserError(
+            f"the encoder '{encoder.name}' keeps batch statistics, which move while f must stay fixed: choose lenet"
+        )
+    return Dtn(channels, into, f, generator.build(f.channels, channels[into]), discriminator, classes)
 
-    parts = ("encoders", "classifiers", "generators", "discriminators")
+
+class Dtn(ImagePaths):
+    """`dtn`, whose codes have no noise and whose classifier reads them."""
 
     def __init__(
-        self,
-        *,
-        channels: Mapping[str, int],
-        encoder: Spec,
-        generator: Spec,
-        discriminator: Spec,
-        classes: Positive = 10,
-        into: str = "b",
+        self, channels: Mapping[str, int], into: str, f: Tower, generator: Tower, discriminator: Spec, classes: int
     ) -> None:
-        check_domains(channels, least=2)
-        check_kinds(encoder=encoder, generator=generator, discriminator=discriminator)
-        if into not in channels:
-            raise UserError(f"there is no domain '{into}' to translate into. {nearest(into, channels)}")
-        if len(set(channels.values())) > 1:
-            raise UserError(f"one encoder sees all domains, so they need the same channels, not {dict(channels)}")
-        f: Tower = encoder.build(channels[into])
-        if any(True for _ in f.buffers()):
-            raise UserError(
-                f"the encoder '{encoder.name}' keeps batch statistics, which move while f must stay fixed: choose lenet"
-            )
         super().__init__(
             channels,
+            parts=("encoders", "classifiers", "generators", "discriminators"),
             encoders=dict.fromkeys(channels, f),
-            generators={into: generator.build(f.channels, channels[into])},
+            generators={into: generator},
             discriminators={into: discriminator.build(channels[into])},
-            sharing=None,
         )
         layers = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(f.channels, classes))
         head = initialise(Tower([layers], channels=classes), "kaiming")
@@ -76,23 +81,14 @@ class Dtn(ImagePaths):
         mean = value[0] if isinstance(value, tuple) else value  # f is a function: no variance is drawn from
         return Posterior(mean, None, mean)
 
-    def check(self, reading: str) -> None:
-        """As every model's; `class:` of a real image with a classifier is there, too."""
-        if reading.removeprefix("class:") not in self.classifiers:
-            super().check(reading)
-
-    def images(self, batch: Mapping[str, Tensor], readings: Iterable[str]) -> dict[str, Any]:
-        """As every model's, with the codes that the classifier reads."""
-        readings = list(readings)
-        classified = [f"code:{letter}" for letter in self.classifiers if f"class:{letter}" in readings]
-        return super().images(batch, [*readings, *classified])
-
-    def readings(self, images: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    def trace(self, graph: Graph, reading: Reading) -> Node:
         """As every model's, with `class:` of real images from the classifier on f."""
-        own = [name for name in names if name.removeprefix("class:") in self.classifiers and ":" in name]
-        found = super().readings(images, [name for name in names if name not in own])
-        for name in own:
-            letter = name[-1]
-            logits = self.classifiers[letter](images[f"code:{letter}"].mean)
-            found[name] = Classes(logits, images.get(f"label:{letter}"))
-        return found
+        kind, path = reading
+        if kind != "class" or path not in self.classifiers:
+            return super().trace(graph, reading)
+        mean = graph.make("mean", lambda code: code.mean, self.code(graph, path))
+        tower = self.classifiers[path]
+        assert isinstance(tower, Tower)
+        logits = graph.tower(tower, mean, translates=False)[-1]
+        label = graph.input(f"label:{path}", optional=True)
+        return graph.make("classes", Classes, logits, label, translates=False)

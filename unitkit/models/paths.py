@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..losses import Classes, Features, Posterior
-from ..networks.tower import Tower, Value, run_together
+from ..losses import Posterior
+from ..losses.reading import PATH, Reading, last_step
+from ..networks.graph import Graph, Node, Program
+from ..networks.tower import Tower, Value
 from ..registry import Spec
 from ..system.errors import UserError, nearest
+from .kinds import registry as kinds
+from .pool import ImagePool
 
-KINDS = ("code", "score", "feature", "class", "weights")
+_NONE: Mapping[str, Any] = {}
 
 
 class ImagePaths(nn.Module):
@@ -26,40 +29,54 @@ class ImagePaths(nn.Module):
         channels: the number of channels of each domain's images, by letter: `{"a": 3, "b": 1}`.
         encoders, generators, discriminators: the towers by domain, those that the model has.
         sharing: spec of the strategy that makes towers share stages; None leaves them as they are.
+        parts: what players can train: names of module dicts with a tower for each domain.
+        translates: the parts that image paths go through.
         noise: the standard deviation of z around its mean while training, where the encoder does not learn it.
         latent: channels of the code that a path from `z` draws from N(0, I).
+        pools: of the domains whose discriminators see pooled translations, `score.pooled:ab`.
+        styles: channels of the style that the generators of a domain read, by letter, in models that have styles.
 
     Raises:
         UserError: towers that do not fit, a strategy that they cannot keep, a domain that is no lower-case letter.
     """
 
-    parts: tuple[str, ...] = ("encoders", "generators", "discriminators")
-    translates: tuple[str, ...] = ("encoders", "generators")
-
     def __init__(
         self,
         channels: Mapping[str, int],
         *,
-        encoders: Mapping[str, Tower],
-        generators: Mapping[str, Tower],
-        discriminators: Mapping[str, Tower],
-        sharing: Spec | None,
+        encoders: Mapping[str, Tower] = _NONE,
+        generators: Mapping[str, Tower] = _NONE,
+        discriminators: Mapping[str, Tower] = _NONE,
+        sharing: Spec | None = None,
+        parts: tuple[str, ...] = ("encoders", "generators", "discriminators"),
+        translates: tuple[str, ...] = ("encoders", "generators"),
         noise: float = 1.0,
         latent: int | None = None,
+        pools: Mapping[str, ImagePool] = _NONE,
+        styles: Mapping[str, int] = _NONE,
     ) -> None:
         super().__init__()
+        self.parts, self.translates = parts, translates
         self.channels, self.noise, self.latent = dict(channels), noise, latent
-        self.sampling = False  # whether codes are samples outside training too
+        self.styles = dict(styles)
+        self.sampling = False  # whether codes and styles are samples outside training too
+        for letter, tower in generators.items():
+            if tower.style != styles.get(letter):
+                read, given = (
+                    f"a style of {n} channels" if n else "no style" for n in (tower.style, styles.get(letter))
+                )
+                raise UserError(f"the generator of domain {letter} reads {read}, and this model has {given} for it")
+        if any(tower.pools for tower in encoders.values()):
+            raise UserError("the encoder gives one code for a whole image: it is one of styles, as `munit` reads")
         strides = {tower.stride for tower in encoders.values()}
         for tower in generators.values():
             if strides and tower.stride not in strides:
                 raise UserError(f"the encoder shrinks by {max(strides)}, the generator grows by {tower.stride}")
         towers = {"encoders": encoders, "generators": generators, "discriminators": discriminators}
-        self.soft_pairs = (
-            sharing.build({part: list(group.values()) for part, group in towers.items()}) if sharing else {}
-        )
+        groups = {part: list(group.values()) for part, group in towers.items()}
+        self.soft_pairs = sharing.build(groups) if sharing else {}
         self.encoders, self.generators = nn.ModuleDict(encoders), nn.ModuleDict(generators)
-        self.discriminators = nn.ModuleDict(discriminators)
+        self.discriminators, self.pools = nn.ModuleDict(discriminators), nn.ModuleDict(pools)
         every = [tower for group in towers.values() for tower in group.values()]
         # Height and width of an image must be divisible by it.
         self.stride = max([1, *(t.stride for group in (encoders, generators) for t in group.values())])
@@ -76,30 +93,97 @@ class ImagePaths(nn.Module):
                 f"the nearest size that does is {_shape(fitting)}"
             )
 
+    # What a path goes through, as nodes of a graph
+
+    def trace(self, graph: Graph, reading: Reading) -> Node:
+        """The node of a reading. Raises `UserError` for one that this model cannot give, such as the path `ax`."""
+        if reading.kind not in kinds:
+            raise UserError(f"'{reading}' is not a reading. {nearest(reading.kind, kinds)}")
+        node: Node = kinds[reading.kind](self, graph, reading.path)
+        return node
+
+    def image(self, graph: Graph, path: str) -> Node:
+        """The image of a path."""
+        if not PATH.fullmatch(path) or path == "z" or not self._walks(path):
+            raise UserError(self._no_path(path))
+        step = last_step(path)
+        if step is None:
+            return graph.input(path)
+        if step.translated:
+            return self.generate(graph, path)[-1]
+        ours, theirs = self.channels[step.image[-1]], self.channels[step.letter]
+        if ours != theirs:
+            raise UserError(f"'{path}' reads an image of {ours} channels as one of {theirs}, those of {step.letter}")
+        return self.image(graph, step.image)
+
+    def code(self, graph: Graph, path: str) -> Node:
+        """The posterior of the image of a path, or of the noise `z`."""
+        if path == "z" and self.latent:
+            domains = [graph.input(letter, optional=True) for letter in self.channels]
+            return graph.make("noise", self._drawn, graph.input("z", optional=True), *domains)
+        outputs, tower = self.encode(graph, path)
+        return graph.make(("posterior", tower), self._posterior, outputs[-1])
+
+    def encode(self, graph: Graph, path: str) -> tuple[list[Node], Tower]:
+        """The outputs of each stage of the encoder that reads the image of a path, and that encoder."""
+        image = self.image(graph, path)
+        if path[-1] not in self.encoders:
+            raise UserError(f"'code:{path}' needs an encoder of domain {path[-1]}, and this model has none")
+        tower = self._tower("encoders", path)
+        return graph.tower(tower, image, translates=True), tower
+
+    def generate(self, graph: Graph, path: str) -> list[Node]:
+        """The outputs of each stage that makes the translated image of a path."""
+        step = last_step(path)
+        if step is None or not step.translated or not self._walks(path):
+            raise UserError(f"'{path}' is no translation: nothing generates its image")
+        return graph.tower(self._tower("generators", path), self.latent_of(graph, path), translates=True)
+
+    def latent_of(self, graph: Graph, path: str) -> Node:
+        """What the generator of a path's image reads: a sample of the code of the image before. (Models may add.)"""
+        return graph.make("sample", _sample, self.code(graph, path[:-1]))
+
+    def style(self, graph: Graph, path: str) -> Node:
+        """The style of the image of a path, in models that have styles."""
+        raise UserError(f"'style:{path}' needs a model that has styles, such as munit")
+
+    def drawn_style(self, graph: Graph, path: str) -> Node:
+        """The style that the translated image of a path is made with, in models that draw it."""
+        raise UserError(f"'style.drawn:{path}' needs a model that has styles, such as munit")
+
+    def discriminate(self, graph: Graph, path: str) -> tuple[list[Node], Tower]:
+        """The outputs of each stage of the discriminator that sees the image of a path, and that discriminator."""
+        image = self.image(graph, path)
+        if path[-1] not in self.discriminators:
+            raise UserError(f"'{path}' needs a discriminator of domain {path[-1]}, and this model has none")
+        tower = self._tower("discriminators", path)
+        return graph.tower(tower, image, translates=False), tower
+
+    def _walks(self, path: str) -> bool:
+        """Whether there is such an image path, or the lone `z`."""
+        first = path[:1] in self.channels or (path[:1] == "z" and self.latent is not None)
+        for place in range(1, len(path)):
+            if path[place] == "/" or path[place - 1] == "/":  # read as an image of another domain
+                first = first and (path[place] == "/" or path[place] in self.channels)
+                continue
+            leaves = path[place - 1] in self.encoders or path[place - 1] == "z"
+            first = first and leaves and path[place] in self.generators
+        return first
+
+    def _no_path(self, path: str) -> str:
+        letters = [*self.channels, *("z" if self.latent else "")]
+        words = ["".join(w) for n in (1, 2, 3) for w in itertools.product(letters, repeat=n)]
+        walks = [word for word in words if self._walks(word) and word != "z"]
+        return (
+            f"'{path}' is not an image path here: a path is a word over the domains {', '.join(self.channels)}, "
+            f"and this model has {', '.join(walks[:8])}{', ...' if len(walks) > 8 else ''}. {nearest(path, walks)}"
+        )
+
+    # Use
+
     def check(self, reading: str) -> None:
         """Raise `UserError` for a reading that this model cannot give, such as the path `ax`."""
-        kind, _, path = reading.rpartition(":")
-        if kind and kind not in KINDS:
-            raise UserError(f"'{reading}' is not a reading. {nearest(kind, KINDS)}")
-        if kind == "weights":
-            if path not in self.soft_pairs:
-                shared = ", ".join(self.soft_pairs) or "none"
-                raise UserError(f"'{reading}' needs soft sharing of the {path}; linked parts here: {shared}")
-            return
-        if not self._walks(path) or (path == "z" and kind != "code"):
-            letters = [*self.channels, *("z" if self.latent else "")]
-            words = ["".join(w) for n in (1, 2, 3) for w in itertools.product(letters, repeat=n)]
-            walks = [word for word in words if self._walks(word) and word != "z"]
-            raise UserError(
-                f"'{path}' is not an image path here: a path is a word over the domains {', '.join(self.channels)}, "
-                f"and this model has {', '.join(walks[:8])}{', ...' if len(walks) > 8 else ''}. {nearest(path, walks)}"
-            )
-        if kind == "code" and path != "z" and path[-1] not in self.encoders:
-            raise UserError(f"'{reading}' needs an encoder of domain {path[-1]}, and this model has none")
-        if kind in ("score", "feature", "class") and path[-1] not in self.discriminators:
-            raise UserError(f"'{reading}' needs a discriminator of domain {path[-1]}, and this model has none")
-        if kind == "class" and not self._tower("discriminators", path).classes:
-            raise UserError(f"'{reading}' needs a discriminator with a class head, such as lenet with classes=10")
+        self.trace(Graph(), Reading.parse(reading))
 
     def has(self, reading: str) -> bool:
         """Whether this model can give a reading."""
@@ -109,66 +193,24 @@ class ImagePaths(nn.Module):
             return False
         return True
 
-    def _walks(self, path: str) -> bool:
-        """Whether there is such an image path, or the lone `z`."""
-        first = path[:1] in self.channels or (path[:1] == "z" and self.latent is not None)
-        leaves = all(x in self.encoders or x == "z" for x in path[:-1])
-        return first and leaves and all(y in self.generators for y in path[1:])
-
-    def images(self, batch: Mapping[str, Tensor], readings: Iterable[str]) -> dict[str, Any]:
-        """The images and posteriors that `readings` need, each computed once.
+    def read(self, batch: Mapping[str, Tensor], readings: Iterable[str]) -> dict[str, Any]:
+        """Readings by name, what lies on their way computed once.
 
         Args:
             batch: real images by domain letter, (N, C, H, W) in [-1, 1]; classes (N,) of some of them, as `label:a`;
                 and for paths from the noise `z` either codes under `z`, or images of any domain, as many of which are
                 drawn.
-            readings: image paths, and readings of kind `code`, `score`, `feature` or `class`.
+            readings: image paths, `ab`, and other kinds, `code:ab`.
 
-        Returns:
-            image paths to (N, C, H, W), and `code:PATH` to `Posterior`, with all that lies on the way: for `aba`
-            also `a`, `code:a`, `ab`, `code:ab`; and the classes. All translations of one code decode the same sample.
+        Returns: image paths to (N, C, H, W), and others to what their kind says, see `kinds`. All translations of one
+            code decode the same sample.
         """
-        codes, paths = _needed(readings)
-        found: dict[str, Any] = {key: value for key, value in batch.items() if key.startswith("label:")}
-        found |= {path: batch[path] for path in paths if len(path) == 1}
-        if "z" in codes:
-            found["code:z"] = self._drawn(batch)
-        for length in range(1, max(map(len, paths), default=0) + 1):
-            sources = [path for path in codes if len(path) == length and path != "z"]
-            encoded = run_together([(self._tower("encoders", path).stages, found[path]) for path in sources])
-            found |= {f"code:{path}": self._posterior(value) for path, value in zip(sources, encoded, strict=True)}
-            targets = [path for path in paths if len(path) == length + 1]
-            decoded = run_together(
-                [(self._tower("generators", path).stages, found[f"code:{path[:-1]}"].sample) for path in targets]
-            )
-            found |= dict(zip(targets, decoded, strict=True))
-        return found
-
-    def readings(self, images: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-        """What terms read: `images`, with the scores, features, class logits and links among `names` added.
-
-        Every discriminator runs once on all its images: `score:PATH` is a tuple of logit maps (N, gan_classes, h, w),
-        `feature:PATH` the `Features` that its last stage sees, `class:PATH` the `Classes`.
-        """
-        kinds, names = ("score", "feature", "class"), list(names)
-        split = [name.rpartition(":") for name in names]
-        judged = list(dict.fromkeys(path for kind, _, path in split if kind in kinds))
-        towers = [self._tower("discriminators", path) for path in judged]
-        tops = run_together([(t.stages[:-1], images[path]) for t, path in zip(towers, judged, strict=True)])
-        outputs = run_together([(t.stages[-1:], top) for t, top in zip(towers, tops, strict=True)])
-        found = dict(images)
-        for path, tower, top, value in zip(judged, towers, tops, outputs, strict=True):
-            if isinstance(top, Tensor):
-                found[f"feature:{path}"] = Features(top, partial(_scores, tower))
-            elif f"feature:{path}" in names:
-                raise UserError(f"'feature:{path}' needs a discriminator of one scale, such as lenet")
-            maps = value if isinstance(value, tuple) else (value,)
-            if tower.classes:
-                *logits, classes = maps
-                found[f"class:{path}"] = Classes(classes, images.get(f"label:{path[0]}"))
-                maps = tuple(logits)
-            found[f"score:{path}"] = maps
-        return found | {f"weights:{part}": pairs for part, pairs in self.soft_pairs.items()}
+        graph = Graph()
+        nodes = {name: self.trace(graph, Reading.parse(name)) for name in sorted(set(readings), key=_order)}
+        slots = {node: slot for slot, node in enumerate(graph.nodes)}
+        program = Program(graph, nodes.values())
+        values = program.run(program.start(batch))
+        return {name: values[slots[nodes[name]]] for name in nodes}
 
     def draw(self, count: int, size: tuple[int, int], device: torch.device | str) -> Tensor:
         """Codes for paths from the noise `z`: N(0, I), (count, latent, h, w)."""
@@ -176,22 +218,21 @@ class ImagePaths(nn.Module):
         height, width = size
         return torch.randn(count, self.latent, height // self.stride, width // self.stride, device=device)
 
-    def _drawn(self, batch: Mapping[str, Tensor]) -> Posterior:
-        code = batch.get("z")
-        if code is None:
-            like = next(value for key, value in batch.items() if key in self.channels)
-            code = self.draw(len(like), (like.shape[2], like.shape[3]), like.device).to(like.dtype)
-        return Posterior(code, None, code)
-
     def forward(self, x: Tensor, path: str) -> Tensor:
         """Images x (N, C, H, W) of domain `path[0]` in [-1, 1], translated along `path` to domain `path[-1]`."""
-        image: Tensor = self.images({path[0]: x}, [path])[path]
+        image: Tensor = self.read({path[0]: x}, [path])[path]
         return image
 
     def _tower(self, part: str, path: str) -> Tower:
         tower = getattr(self, part)[path[-1]]
         assert isinstance(tower, Tower)
         return tower
+
+    def _drawn(self, code: Tensor | None, *images: Tensor | None) -> Posterior:
+        if code is None:
+            like = next(image for image in images if image is not None)
+            code = self.draw(len(like), (like.shape[2], like.shape[3]), like.device).to(like.dtype)
+        return Posterior(code, None, code)
 
     def _posterior(self, value: Value) -> Posterior:
         mean, spread = value if isinstance(value, tuple) else (value, None)
@@ -218,25 +259,14 @@ def check_kinds(**given: Spec) -> None:
             raise UserError(f"the model's {kind} is given as the {part.kind} '{part.name}'")
 
 
-def _scores(tower: Tower, top: Tensor) -> tuple[Tensor, ...]:
-    """The logit maps alone that a discriminator's last stage gives to top features."""
-    value = tower.stages[-1](top)
-    maps = value if isinstance(value, tuple) else (value,)
-    return maps[:-1] if tower.classes else maps
+def _sample(code: Posterior) -> Tensor:
+    return code.sample
 
 
-def _needed(readings: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The codes and the images on the way to `readings`, each in a fixed order."""
-    codes: set[str] = set()
-    paths: set[str] = set()
-    for reading in readings:
-        kind, _, path = reading.rpartition(":")
-        if kind == "weights":
-            continue
-        codes |= {path} if kind == "code" else set()
-        paths |= {path[:i] for i in range(1, len(path) + 1)} - {"z"}
-    codes |= {path[:-1] for path in paths if len(path) > 1}
-    return sorted(codes), sorted(paths)
+def _order(name: str) -> tuple[int, str]:
+    """Short paths first: a seed means the same noise, whatever else is read."""
+    path = Reading.parse(name).path
+    return len(path), path
 
 
 def _shape(size: Iterable[int]) -> str:

@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, TypeVar
+
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..kernels.norms import BatchNorm, InstanceNorm
-from .tower import Tower
+from .tower import Value
+
+M = TypeVar("M", bound=nn.Module)
+
+Padding: TypeAlias = Literal["zero", "reflect"]
+
+
+class Reflect(nn.Module):
+    """Pad height and width by reflection, as flipped edges joined on: torch's own has a CUDA backward that is not
+    deterministic."""
+
+    def __init__(self, by: int) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[2:]) <= self.by:
+            raise ValueError(f"maps of {x.shape[2]}x{x.shape[3]} cannot be padded by {self.by} of their own reflection")
+        for dimension in (2, 3):
+            size, by = x.shape[dimension], self.by
+            before, after = x.narrow(dimension, 1, by), x.narrow(dimension, size - 1 - by, by)
+            x = torch.cat([before.flip(dimension), x, after.flip(dimension)], dimension)
+        return x
+
+
+def conv(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, padding: Padding = "zero"
+) -> list[nn.Module]:
+    """The layers of a convolution that keeps height and width, but for its stride."""
+    if padding == "reflect":
+        return [Reflect(kernel // 2), nn.Conv2d(in_channels, out_channels, kernel, stride)]
+    return [nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)]
 
 
 class Residual(nn.Module):
     """x + f(x), with f: conv 3x3, instance norm, ReLU, conv 3x3, instance norm [, dropout]."""
 
-    def __init__(self, channels: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, *, dropout: float = 0.0, padding: Padding = "zero") -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
+            *conv(channels, channels, 3, padding=padding),
             InstanceNorm(),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            *conv(channels, channels, 3, padding=padding),
             InstanceNorm(),
             *([nn.Dropout(dropout)] if dropout else []),
         )
@@ -26,6 +60,36 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.body(x)
         return x + change
+
+
+class AdaptiveResidual(nn.Module):
+    """x + f(x), f being conv 3x3, AdaIN, ReLU, conv 3x3, AdaIN, whose shifts and scales a style has made.
+
+    (x, parameters) to (x, parameters of the blocks after this one), or to x alone where none are left: of the
+    parameters (N, k) a block takes the first `wants(channels)`. AdaIN is instance norm, times the scale, plus the
+    shift (Huang and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization", ICCV 2017,
+    equation 8).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = InstanceNorm()
+        self.taken = self.wants(channels)
+
+    @staticmethod
+    def wants(channels: int) -> int:
+        """The number of parameters of a block: a shift and a scale of each channel, twice."""
+        return 4 * channels
+
+    def forward(self, value: tuple[Tensor, Tensor]) -> Value:
+        x, parameters = value
+        own, others = parameters[:, : self.taken], parameters[:, self.taken :]
+        shift, scale, shift_2, scale_2 = rearrange(own, "n (four c) -> four n c 1 1", four=4)
+        y = (self.norm(self.first(x)) * scale + shift).relu()
+        y = x + self.norm(self.second(y)) * scale_2 + shift_2
+        return (y, others) if others.shape[1] else y
 
 
 class ShiftNorm(BatchNorm):
@@ -49,7 +113,7 @@ class Coordinates(nn.Module):
         return torch.cat([x, xs, ys], dim=1)
 
 
-def initialise(tower: Tower, init: str) -> Tower:
+def initialise(module: M, init: str) -> M:
     """Draw the weights of every convolution and linear layer; biases start at 0.
 
     Args:
@@ -58,15 +122,15 @@ def initialise(tower: Tower, init: str) -> Tower:
             0, as PyTorch's layers draw them by themselves.
     """
     if init == "uniform":
-        return tower
-    for module in tower.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        return module
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if init == "gaussian":
-                nn.init.normal_(module.weight, 0.0, 0.02)
+                nn.init.normal_(layer.weight, 0.0, 0.02)
             else:
                 # A transposed convolution's fan-in counts its input channels, which are dimension 0 of its weight.
-                transposed = isinstance(module, nn.ConvTranspose2d)
-                nn.init.kaiming_normal_(module.weight, a=0.01, mode="fan_out" if transposed else "fan_in")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return tower
+                transposed = isinstance(layer, nn.ConvTranspose2d)
+                nn.init.kaiming_normal_(layer.weight, a=0.01, mode="fan_out" if transposed else "fan_in")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module

@@ -2,7 +2,10 @@
 
 checkpoints/step-00001000/   model.safetensors   weights and buffers, a tied tensor once
                              model.json          the model's spec, image size and domain labels
-                             optimizers.safetensors   "player/parameter/exp_avg" and the like
+                             ema.safetensors     their moving average, where the recipe keeps one
+                             training.safetensors   "player/parameter/exp_avg" and the like, "player/group 0/step" of
+                                                 optimizers that count for all, and "buffers/NAME" for those buffers
+                                                 that are no weights, such as an image pool
                              state.json          the steps done
 """
 
@@ -26,13 +29,16 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .. import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
+from ..models import ImagePaths
 from ..registry import Spec, unregistered
-from ..system.errors import TrainingError, UserError
+from ..system.errors import TrainingError, UserError, nearest
 from ..system.files import temporary, temporary_name
 
 FORMAT = 1
+WEIGHTS = ("ema", "last")
 STEP = re.compile(r"step-([0-9]+)")
-FILES = ("model.safetensors", "model.json", "optimizers.safetensors", "state.json")
+FILES = ("model.safetensors", "model.json", "training.safetensors", "state.json")
+EMA = "ema.safetensors"
 
 
 def save(
@@ -42,6 +48,7 @@ def save(
     model: nn.Module,
     description: Mapping[str, Any],
     optimizers: Mapping[str, torch.optim.Optimizer],
+    average: Mapping[str, Tensor] | None = None,
     keep: int,
 ) -> Path:
     """Write `folder/step-...`, then delete all others but the `keep` - 1 newest.
@@ -58,8 +65,9 @@ def save(
     last = next((each for each in reversed(all_steps(folder)) if each != final), None)
     stays = f"the last good one, {last.name}, stays" if last else "there is no earlier one"
     tensors = {
-        "model.safetensors": weights(model),
-        "optimizers.safetensors": _optimizer_tensors(model, optimizers),
+        "model.safetensors": weights_of(model),
+        "training.safetensors": _training_tensors(model, optimizers),
+        **({EMA: {name: tensor.contiguous() for name, tensor in average.items()}} if average is not None else {}),
     }
     for each in tensors.values():
         if (bad := not_finite(each)) is not None:
@@ -137,10 +145,10 @@ def _make_way(final: Path) -> None:
 def _discard(checkpoint: Path) -> None:
     """Delete a checkpoint: under another name first, so that a kill leaves no half of it, and its own files alone."""
     with suppress(OSError):
-        if {path.name for path in checkpoint.iterdir()} <= set(FILES):
+        if {path.name for path in checkpoint.iterdir()} <= {*FILES, EMA}:
             shutil.rmtree(checkpoint.rename(checkpoint.with_name(temporary_name())))
         else:  # with something of the user's own
-            for name in FILES:
+            for name in (*FILES, EMA):
                 (checkpoint / name).unlink(missing_ok=True)
 
 
@@ -155,8 +163,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
-    """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`)."""
+def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`).
+
+    Args:
+        weights: "ema", the moving average where the training kept one, or "last", those of the last step.
+    """
     description = read_json(checkpoint / "model.json")
     if missing := {"model", "size", "labels"} - description.keys():
         raise _damaged(checkpoint / "model.json", f"it says nothing of {', '.join(sorted(missing))}")
@@ -165,30 +177,72 @@ def load_model(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
         known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
         other = "if it is of your own, import the file that registers it first, or give --parts FILE"
         raise UserError(f"{checkpoint / 'model.json'}: unknown {unknown} {known if recipe.is_file() else other}")
-    spec = Spec.from_json(description["model"])
+    try:
+        spec = Spec.from_json(description["model"])
+    except UserError as error:
+        raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
     if spec.kind != "model":
         raise UserError(f"{checkpoint / 'model.json'} describes no model, but the {spec.kind} '{spec.name}'")
     try:
-        with torch.random.fork_rng(devices=[]):  # the start weights drawn here are overwritten
-            model = spec.build()
+        with torch.random.fork_rng(devices=[]):  # the first weights drawn here are overwritten
+            model: ImagePaths = spec.build()
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # arguments that no recipe would write
         raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
-    load_weights(model, checkpoint)
+    load_weights(model, checkpoint, weights)
     return model.eval(), description
 
 
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
+def load_weights(model: nn.Module, checkpoint: Path, weights: str = "last") -> None:
     """Fill a model with a checkpoint's weights. Raises `UserError` where names or shapes differ."""
-    path = checkpoint / "model.safetensors"
-    stored, own = _read_tensors(path), weights(model)
+    if weights not in WEIGHTS:
+        raise UserError(f"weights are ema or last, not '{weights}'. {nearest(weights, WEIGHTS)}")
+    path = checkpoint / ("model.safetensors" if weights == "last" or not averages(checkpoint) else EMA)
+    stored, own = _read_tensors(path), unique_state(model)
     if stored.keys() != own.keys():
         name = min(stored.keys() ^ own.keys())
         raise UserError(f"{path} is not of this model: '{name}' is in only one of them")
+    for name, tensor in own.items():
+        if stored[name].shape != tensor.shape:
+            raise UserError(f"{path} is not of this model: '{name}' has shape {list(stored[name].shape)}")
+    fill(own, stored)
+
+
+def load_matching(model: nn.Module, run: str | Path) -> list[str]:
+    """Fill a model with a run's weights as far as names and shapes agree; returns the names of those that do not.
+
+    Args:
+        run: a run folder, whose last checkpoint is taken, or a checkpoint. Of its weights the moving average, if any.
+
+    Raises:
+        UserError: no run, or none of whose weights fit.
+    """
+    folder = Path(run)
+    found = folder if whole(folder) else latest(folder / "checkpoints")
+    if found is None:
+        raise UserError(f"{run} holds no checkpoint to begin with: expected a run folder, or a checkpoint in one")
+    stored, own = _read_tensors(found / (EMA if averages(found) else "model.safetensors")), unique_state(model)
+    fitting = {name for name in stored.keys() & own.keys() if stored[name].shape == own[name].shape}
+    if not fitting:
+        raise UserError(f"no weight of {found} fits this model: they are of other networks")
+    fill({name: own[name] for name in fitting}, stored)
+    return sorted((stored.keys() | own.keys()) - fitting)
+
+
+def averages(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds a moving average of the weights."""
+    return (checkpoint / EMA).is_file()
+
+
+def read_average(checkpoint: Path) -> dict[str, Tensor]:
+    """The moving average of the weights. Raises `UserError` where there is none."""
+    return _read_tensors(checkpoint / EMA)
+
+
+def fill(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy values into the tensors of their names."""
     with torch.no_grad():
-        for name, tensor in _unique_state(model).items():
-            if stored[name].shape != tensor.shape:
-                raise UserError(f"{path} is not of this model: '{name}' has shape {list(stored[name].shape)}")
-            tensor.copy_(stored[name])
+        for name, tensor in tensors.items():
+            tensor.copy_(values[name])
 
 
 def load_step(checkpoint: Path) -> int:
@@ -199,44 +253,78 @@ def load_step(checkpoint: Path) -> int:
     return step
 
 
-def load_optimizers(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
-    """Fill the optimizers' running moments from a checkpoint."""
-    path = checkpoint / "optimizers.safetensors"
+def load_training(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
+    """Fill the optimizers' state, and the buffers that are no weights, from a checkpoint."""
+    path = checkpoint / "training.safetensors"
     stored = _read_tensors(path)
-    names = {id(p): name for name, p in model.named_parameters()}
-    own = {f"{player}/{names[id(p)]}" for player, o in optimizers.items() for g in o.param_groups for p in g["params"]}
-    if strange := {name.rpartition("/")[0] for name in stored} - own:
+    buffers = {f"buffers/{name}": buffer for name, buffer in _passing_buffers(model).items()}
+    names = {p: name for name, p in model.named_parameters()}
+    players = {f"{player}/{names[p]}" for player, o in optimizers.items() for p in _parameters(o)}
+    players |= {f"{player}/group {n}" for player, o in optimizers.items() for n in range(len(o.param_groups))}
+    if strange := {name.rpartition("/")[0] for name in stored.keys() - buffers.keys()} - players:
         raise UserError(f"{path} is not of these players: none of them trains '{min(strange)}'")
+    if lacking := buffers.keys() - stored.keys():
+        raise UserError(f"{path} is not of this model: it holds no '{min(lacking)}'")
+    fill(buffers, stored)
     for player, optimizer in optimizers.items():
-        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            prefix = f"{player}/{names[id(parameter)]}/"
+        for parameter in _parameters(optimizer):
+            prefix = f"{player}/{names[parameter]}/"
             state = {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
-            # Moments lie in memory as their parameter does (channels last), so that the fused step stays exact.
-            optimizer.state[parameter] = {
-                name: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape else t.to(parameter.device)
-                for name, t in state.items()
-            }
+            optimizer.state[parameter] = dict(_placed(key, t, parameter) for key, t in state.items())
+        for number, group in enumerate(optimizer.param_groups):
+            prefix = f"{player}/group {number}/"
+            group |= dict(_placed(n.removeprefix(prefix), t) for n, t in stored.items() if n.startswith(prefix))
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters and buffers by name, each tensor once under its first name, contiguous."""
-    return {name: tensor.detach().contiguous() for name, tensor in _unique_state(model).items()}
+def _placed(key: str, stored: Tensor, parameter: nn.Parameter | None = None) -> tuple[str, Any]:
+    """An entry of an optimizer's state: a tensor beside its parameter, if it has one, or the number that it was."""
+    name, _, kind = key.partition(":")
+    if kind:
+        return name, {"int": int, "float": float, "bool": bool}[kind](stored.item())
+    # Moments lie in memory as their parameter does (channels last), so that the fused step stays exact.
+    if parameter is None:
+        return name, stored
+    if stored.shape == parameter.shape:
+        return name, torch.empty_like(parameter, dtype=stored.dtype).copy_(stored)
+    return name, stored.to(parameter.device)
 
 
-def _unique_state(model: nn.Module) -> dict[str, Tensor]:
+def unique_state(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters and buffers by name, each tensor once under its first name."""
     seen: set[int] = set()
     state = model.state_dict(keep_vars=True)
     return {name: t for name, t in state.items() if id(t) not in seen and not seen.add(id(t))}  # type: ignore[func-returns-value]
 
 
-def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
-    names = {id(p): name for name, p in model.named_parameters()}
-    return {
-        f"{player}/{names[id(parameter)]}/{key}": value.detach().contiguous()
-        for player, optimizer in optimizers.items()
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
-    }
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """`unique_state`, detached and contiguous."""
+    return {name: tensor.detach().contiguous() for name, tensor in unique_state(model).items()}
+
+
+def _passing_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that are not kept among the weights."""
+    kept = model.state_dict(keep_vars=True)
+    return {name: buffer for name, buffer in model.named_buffers() if name not in kept}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _training_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    found = {f"buffers/{name}": buffer.contiguous() for name, buffer in _passing_buffers(model).items()}
+    for player, optimizer in optimizers.items():
+        kept = {names[parameter]: state for parameter, state in optimizer.state.items()}
+        for number, group in enumerate(optimizer.param_groups):  # where adan and lamb, say, count their steps
+            kept[f"group {number}"] = {key: value for key, value in group.items() if key.endswith("step")}
+        for name, entries in kept.items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    found[f"{player}/{name}/{key}"] = value.detach().contiguous()
+                elif isinstance(value, bool | int | float):  # some optimizers count in plain numbers
+                    found[f"{player}/{name}/{key}:{type(value).__name__}"] = torch.tensor(value)
+    return found
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

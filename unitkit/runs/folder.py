@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,24 @@ from ..system.files import replacing
 from . import checkpoint
 
 # What a run writes beside run.json.
-WRITTEN = ("recipe.py", "checkpoints", "samples", "best", "stats.jsonl", "watched.jsonl", "metrics.json", "report.html")
+WRITTEN = (
+    "recipe.py",
+    "recipes",
+    "checkpoints",
+    "samples",
+    "best",
+    "tensorboard",
+    "wandb",
+    "stats.jsonl",
+    "watched.jsonl",
+    "metrics.json",
+    "report.html",
+)
 
 
 class RunFolder:
     """`recipe.py`, `run.json`, `stats.jsonl`, `checkpoints/`, `samples/`, `metrics.json`, `report.html`, `best/`;
-    `bad_images.json` where there are any."""
+    `tensorboard/`, `wandb/` and `bad_images.json` where there are any."""
 
     BAD = "bad_images.json"
 
@@ -36,6 +49,10 @@ class RunFolder:
     @property
     def samples(self) -> Path:
         return self.path / "samples"
+
+    def sample(self, step: int) -> Path:
+        """The file of a step's sample grid."""
+        return self.samples / f"{checkpoint.step_name(step)}.png"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -86,20 +103,21 @@ class RunFolder:
         recipe = self.record.get("recipe", "a recipe")
         raise UserError(f"{self.path}, a run of {recipe}, has no checkpoint yet: its training has not got that far")
 
-    def create(self, record: Mapping[str, Any], source: str | None) -> None:
-        """Make the folder for a new run. Raises `UserError` as `refuse_what_is_there` does."""
-        self.refuse_what_is_there(source)
+    def create(self, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+        """Make the folder for a new run, with its recipe's files by name. Raises as `refuse_what_is_there` does."""
+        self.refuse_what_is_there(files)
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from error
-        if source is not None and not self._has(source):
-            with replacing(self.path / "recipe.py") as file:
-                file.write_text(source, "utf-8")
+        for name, text in files.items():
+            if not self._has(name, files):
+                with replacing(self.path / name) as file:
+                    file.write_text(text, "utf-8")
         self.write_json("run.json", record)
 
-    def refuse_what_is_there(self, source: str | None) -> None:
+    def refuse_what_is_there(self, files: Mapping[str, str]) -> None:
         """Raise `UserError` where a new run would meet a run, or files of the names that a run writes.
 
         Other files may lie in the folder, and what a training leaves that was killed before it began: empty folders,
@@ -109,16 +127,20 @@ class RunFolder:
             raise UserError(f"{self.path} already holds a run: continue it with --resume, or choose another --out")
         for name in WRITTEN:
             path = self.path / name
-            if os.path.lexists(path) and not _is_empty(path) and not (name == "recipe.py" and self._has(source)):
+            if os.path.lexists(path) and not _is_empty(path) and not self._has(name, files):
                 raise UserError(
                     f"{self.path} holds {name} but no run.json: a new run would overwrite it, and there is no run to "
                     "resume; choose another --out, or move it away"
                 )
 
-    def _has(self, source: str | None) -> bool:
-        """Whether `recipe.py` holds this text."""
-        path = self.path / "recipe.py"
-        return source is not None and path.is_file() and path.read_bytes() == source.encode("utf-8")
+    def _has(self, name: str, files: Mapping[str, str]) -> bool:
+        """Whether the file of this name, or each file of the folder, is one of the recipe's, as it is now."""
+        path = self.path / name
+        inside = sorted(each.name for each in path.iterdir() if each.suffix == ".py") if path.is_dir() else []
+        found = {f"{name}/{each}": path / each for each in inside} or ({name: path} if path.is_file() else {})
+        return bool(found) and all(
+            known in files and each.read_bytes() == files[known].encode("utf-8") for known, each in found.items()
+        )
 
     @property
     def locked_before(self) -> bool:
@@ -268,3 +290,11 @@ def begun_in(record: Mapping[str, Any]) -> Path | None:
         if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
             return Path(home)
     return None
+
+
+def best_row(rows: Sequence[Mapping[str, Any]], metric: str, higher: bool) -> int:
+    """The place of the row of `watched.jsonl` with a metric's best first figure, the first of equals; -1 of none."""
+    # A metric that failed has no figure.
+    values = [next(iter(row[metric].values()), math.nan) * (1 if higher else -1) for row in rows]
+    # A figure that is no number is never the best.
+    return max(range(len(values)), key=lambda i: (values[i] == values[i], values[i], -i), default=-1)

@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..system.files import replacing
-from ..watch import best_row
 from .checkpoint import in_order
-from .folder import RunFolder
+from .folder import RunFolder, best_row
 
 Results = Mapping[str, Mapping[str, Any]]
 

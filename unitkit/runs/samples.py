@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data import Data
 from ..data.tensors import at_once, to_tensor, to_uint8
+from ..models import ImagePaths
 from ..system.files import replacing
 
 
@@ -27,17 +27,17 @@ def rows_of(letters: list[str]) -> list[str]:
     return rows
 
 
-def rows_for(model: Any, letters: list[str]) -> list[str]:
+def rows_for(model: ImagePaths, letters: list[str]) -> list[str]:
     """Those of the rows that the model has; then, where its images come from the noise z, one of each domain."""
     return [row for row in [*rows_of(letters), *("z" + letter for letter in letters)] if model.has(row)]
 
 
 @torch.no_grad()
-def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Image.Image:
+def grid(model: ImagePaths, data: Data, *, columns: int = 8, at_least: int = 96) -> Image.Image:
     """The first `columns` held-out images of each domain along every row's path that the model has.
 
     Args:
-        model: gives `images(batch, paths)`; it is run in evaluation mode and left in the mode it was in.
+        model: it is run in evaluation mode and left in the mode it was in.
         at_least: images smaller than this are enlarged by a whole factor, pixel by pixel.
     """
     rows = rows_for(model, list(data.domains))
@@ -50,7 +50,7 @@ def grid(model: Any, data: Data, *, columns: int = 8, at_least: int = 96) -> Ima
     return _sheet(images, data.size, columns, at_least)
 
 
-def _rows(model: Any, data: Data, rows: Sequence[str], columns: int) -> dict[str, list[np.ndarray]]:
+def _rows(model: ImagePaths, data: Data, rows: Sequence[str], columns: int) -> dict[str, list[np.ndarray]]:
     device = next(model.parameters()).device
     images: dict[str, list[np.ndarray]] = {row: [] for row in rows}
     for letter, domain in data.domains.items():
@@ -58,14 +58,14 @@ def _rows(model: Any, data: Data, rows: Sequence[str], columns: int) -> dict[str
         shown = range(min(columns, len(domain.test)))
         for start in shown[:: at_once(data.size)]:
             pixels = np.stack([domain.test.load(i) for i in shown[start : start + at_once(data.size)]])
-            found = model.images({letter: to_tensor(pixels, device)}, ours)
+            found = model.read({letter: to_tensor(pixels, device)}, ours)
             for row in ours:
                 images[row] += list(to_uint8(found[row]))
     drawn = [row for row in rows if row[0] == "z"]
     if drawn:
         with torch.random.fork_rng():
             torch.manual_seed(0)  # the same noise in every grid of a run
-            found = model.images({"z": model.draw(columns, data.size, device)}, drawn)
+            found = model.read({"z": model.draw(columns, data.size, device)}, drawn)
         for row in drawn:
             images[row] = list(to_uint8(found[row]))
     return images
@@ -88,7 +88,7 @@ def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: 
     return sheet
 
 
-def save_grid(model: Any, data: Data, path: Path) -> None:
+def save_grid(model: ImagePaths, data: Data, path: Path) -> None:
     """Write the grid as a PNG, whole or not at all. Raises `UserError` where the disk refuses."""
     sheet = grid(model, data)
     with replacing(path) as file:

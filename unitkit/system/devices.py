@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -67,3 +69,10 @@ def device_name(device: torch.device) -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory in bytes so far: of tensors on a CUDA device, else what this process had in RAM."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

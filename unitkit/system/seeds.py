@@ -11,6 +11,6 @@ def derive(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch's generators, on every device, for one step of one rank."""
-    torch.manual_seed(derive(seed, step, rank))
+def seed_step(seed: int, step: int, rank: int, *part: int) -> None:
+    """Seed torch's generators, on every device, for one step of one rank, or for a part of its batch."""
+    torch.manual_seed(derive(seed, step, rank, *part))

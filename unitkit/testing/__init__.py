@@ -9,7 +9,6 @@ A part is built with its defaults, made small where it takes the usual arguments
 from __future__ import annotations
 
 import inspect
-import itertools
 import string
 import types
 from collections.abc import Callable
@@ -18,29 +17,29 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from .. import data, discriminators, encoders, generators, losses, metrics, models, sharing
+from .. import data, discriminators, encoders, generators, metrics, models, sharing
 from ..annotations import AtLeast
-from ..kernels.operators import LAYOUTS
-from ..losses import Classes, Features, Posterior
-from ..registry import REGISTRIES, Spec
+from ..registry import REGISTRIES, Spec, users_parameters
 from ..system.errors import UserError, nearest
-from .contracts import check_tower, refused, reported, require, variants
-from .finite_differences import check_gradients, check_step, gradient_errors, in_double
+from .changing import check_optimizer, check_reading, check_schedule
+from .contracts import check_tower, refused, reported, require
+from .finite_differences import check_gradients, check_step, gradient_errors
+from .loss_contract import check_loss
 from .model_contract import SIZE, check_model
 
 __all__ = ["check", "check_gradients", "check_step", "gradient_errors"]
 
-SMALL: dict[str, Any] = {"width": 4, "blocks": 1, "layers": 2, "front": 1, "back": 1, "n": 6, "n_test": 3}
-# What a loss may read, and the shapes of the tensors to try it on, for one image.
-KINDS: dict[str, list[tuple[int, ...]]] = {
-    "image": [(3, 5, 7)],
-    "code": [(4, 3, 5)],
-    "score": [(3, 3, 5), (3, 1, 2)],
-    "feature": [(6,)],
-    "class": [(10,)],
-    "weights": [],
+SMALL: dict[str, Any] = {
+    "width": 4,
+    "mlp": 4,
+    "style": 3,
+    "blocks": 1,
+    "layers": 2,
+    "front": 1,
+    "back": 1,
+    "n": 6,
+    "n_test": 3,
 }
 
 
@@ -51,7 +50,7 @@ def check(kind: str, name: str) -> None:
     shapes, non-square sizes, gradient to every parameter, determinism, the meta device, save and load. Losses: a
     finite scalar with a gradient. Towers, models and losses: gradients equal to finite differences in float64, in both
     memory formats, for one image and for two. Data: sizes, splits kept apart. Metrics: finite figures, the same in
-    batches of any size. Torch's random state is left as it was.
+    batches of any size. Schedules, optimizers and readings: see `changing`. Torch's random state is left as it was.
 
     Raises:
         AssertionError: what the part does not keep, in words.
@@ -59,7 +58,7 @@ def check(kind: str, name: str) -> None:
     """
     if kind not in CONTRACTS:
         raise UserError(f"unknown kind of part '{kind}'. {nearest(kind, CONTRACTS)}")
-    part = REGISTRIES[kind][name]
+    part = REGISTRIES[kind].function(name)
     label = f"the {kind} '{name}'"
     with torch.random.fork_rng(devices=[]), reported(label):
         torch.manual_seed(0)
@@ -70,12 +69,17 @@ def check(kind: str, name: str) -> None:
 
 def _arguments(kind: str, part: Callable[..., Any]) -> dict[str, Any]:
     """Small arguments for a part, among those that it takes."""
-    taken = [p.name for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    taken = list(users_parameters(part))
     usual = {
         "data": {**SMALL, "size": SIZE},
         "sharing": {"encoder": 1, "generator": 1, "discriminator": 1},
         "model": _networks({"a": 3, "b": 3}, sharing.spec("none")),
     }.get(kind, SMALL)
+    if "style_encoder" in taken:
+        usual |= {
+            "generator": generators.spec("adain", blocks=1, style=3, mlp=16),
+            "style_encoder": encoders.spec("style", width=8, downs=2, style=3),
+        }
     return {name: usual[name] for name in taken if name in usual}
 
 
@@ -90,14 +94,11 @@ def _networks(channels: dict[str, int], strategy: Spec) -> dict[str, Any]:
 
 
 def _check_signature(label: str, kind: str, name: str, arguments: dict[str, Any]) -> None:
-    registry, part = REGISTRIES[kind], REGISTRIES[kind][name]
+    registry, part = REGISTRIES[kind], REGISTRIES[kind].function(name)
     require(bool(inspect.getdoc(part)), f"{label} has no docstring; its first line is what `unitkit list` shows")
     refused(label, partial(registry.spec, name, **arguments, no_such_argument=1), "no_such_argument")
-    hints = get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
-    for parameter in inspect.signature(part).parameters.values():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
-            continue
-        key = parameter.name
+    hints = get_type_hints(part, include_extras=True)
+    for key in users_parameters(part):
         require(key in hints, f"{label}: annotate the argument '{key}', so that a bad value is refused")
         for bad in _bad_values(hints[key]):
             given = {**arguments, key: bad}
@@ -108,7 +109,9 @@ def _bad_values(annotation: Any) -> list[Any]:
     """Values that an annotation must refuse; none for annotations that accept more than can be told."""
     if get_origin(annotation) is Annotated:
         rules = [rule for rule in get_args(annotation)[1:] if isinstance(rule, AtLeast)]
-        return [value for rule in rules for value in (rule.least - 1, rule.below) if value < float("inf")]
+        return [
+            value for rule in rules for value in (rule.least - 1, rule.below, rule.above) if abs(value) < float("inf")
+        ]
     if get_origin(annotation) is Literal:
         return ["no such choice"]
     if get_origin(annotation) in (Union, types.UnionType):
@@ -118,79 +121,6 @@ def _bad_values(annotation: Any) -> list[Any]:
 
 
 # Losses, data, metrics
-
-
-def _check_loss(label: str, spec: Spec) -> None:
-    loss = losses.LOSSES[spec.name]
-    if loss.kind not in KINDS:
-        raise AssertionError(f"{label} reads the kind '{loss.kind}'. {nearest(loss.kind, KINDS)}")
-    parameters = list(inspect.signature(loss.function).parameters.values())
-    several = 2 * any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    count = several + sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-    for variant, learned in itertools.product((spec, *variants(spec)), (False, True)):
-        doing = f"{label} with {variant.arguments}" if variant.arguments else label
-        values, leaves = zip(*(_reading(loss.kind, learned) for _ in range(count)), strict=True)
-        value = loss.function(*(read() for read in values), **variant.arguments)
-        scalar = isinstance(value, Tensor) and value.shape == ()
-        require(scalar, f"{doing} gives {value!r:.60}, not a scalar tensor")
-        require(value.isfinite(), f"{doing} gives {value.item()}")
-        again = loss.function(*(read() for read in values), **variant.arguments)
-        require(torch.equal(value, again), f"{doing} differs on equal inputs")
-        found = torch.autograd.grad(value, [leaf for each in leaves for leaf in each], allow_unused=True)
-        gradients = [gradient for gradient in found if gradient is not None]
-        require(all(g.isfinite().all() for g in gradients), f"{doing} has a gradient that is not finite")
-        require(any(g.any() for g in gradients), f"{doing}: no gradient reaches its inputs")
-        if loss.differentiates:
-            _check_loss_differences(doing, variant, count, learned)
-
-
-def _check_loss_differences(label: str, spec: Spec, count: int, learned: bool) -> None:
-    """The gradient is that of finite differences: in each memory format, for one image and for two."""
-    loss = losses.LOSSES[spec.name]
-    for (layout, memory), images in itertools.product(LAYOUTS.items(), (1, 2)):
-        values, leaves = zip(*(_reading(loss.kind, learned, images, memory) for _ in range(count)), strict=True)
-
-        def total(values: Any = values) -> dict[str, Tensor]:
-            return {"": loss.function(*(read() for read in values), **spec.arguments)}
-
-        inputs = {
-            f"tensor {place} of input {number}": leaf
-            for number, each in enumerate(leaves, start=1)
-            for place, leaf in enumerate(each, start=1)
-        }
-        check_gradients(f"{label}, {images} images in {layout}", total, inputs)
-
-
-def _reading(
-    kind: str, learned: bool, images: int = 2, memory: torch.memory_format | None = None
-) -> tuple[Callable[[], Any], list[Tensor]]:
-    """A reading of one kind, made anew at each call, from the tensors that take a gradient.
-
-    Args:
-        learned: whether a posterior has a spread.
-        memory: float64 in this memory format; without it float32.
-    """
-
-    def leaf(tensor: Tensor) -> Tensor:
-        return (tensor if memory is None else in_double(tensor, memory)).requires_grad_()
-
-    if kind == "weights":
-        pairs = [(nn.Linear(3, 2), nn.Linear(3, 2)) for _ in range(2)]
-        if memory is not None:
-            pairs = [(one.double(), other.double()) for one, other in pairs]
-        return lambda: pairs, [p for pair in pairs for stage in pair for p in stage.parameters()]
-    tensors = [leaf(torch.randn(images, *shape)) for shape in KINDS[kind]]
-    if kind == "code":
-        mean, noise = tensors[0], torch.randn_like(tensors[0])
-        spread = leaf(torch.rand(mean.shape).add(0.5)) if learned else None
-        return lambda: Posterior(mean, spread, mean + noise), tensors + ([] if spread is None else [spread])
-    if kind == "feature":
-        head = nn.Linear(6, 1).to(tensors[0].dtype)
-        return lambda: Features(tensors[0], lambda top: (head(top)[:, :, None, None],)), tensors
-    if kind == "class":
-        truth = torch.randint(10, (images,))
-        return lambda: Classes(tensors[0], truth), tensors
-    return lambda: tuple(tensors) if kind == "score" else tensors[0], tensors
 
 
 def _check_sharing(label: str, spec: Spec) -> None:
@@ -293,8 +223,11 @@ CONTRACTS: dict[str, Callable[[str, Spec], None]] = {
     "generator": check_tower,
     "discriminator": check_tower,
     "sharing": _check_sharing,
-    "loss": _check_loss,
+    "loss": check_loss,
     "data": _check_data,
     "metric": _check_metric,
     "model": _check_model,
+    "reading": check_reading,
+    "optimizer": check_optimizer,
+    "schedule": check_schedule,
 }

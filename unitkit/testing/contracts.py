@@ -7,6 +7,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,11 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..kernels.operators import LAYOUTS
-from ..networks.tower import Tower
+from ..networks.nested import map_tensors
+from ..networks.tower import Tower, Value
 from ..registry import REGISTRIES, Spec
 from ..runs import checkpoint
 from ..system.errors import UserError
-from .finite_differences import check_gradients, in_double, off_its_start
+from .finite_differences import buffers_held, check_gradients, in_double, off_its_start, settle
 
 LATENT = 8  # channels of the code that generators are tried on
 
@@ -67,7 +69,7 @@ def check_tower(label: str, spec: Spec) -> None:
 
 def variants(spec: Spec) -> Iterator[Spec]:
     """The part with each other choice of its switches and Literal arguments, one at a time."""
-    part = REGISTRIES[spec.kind][spec.name]
+    part = REGISTRIES[spec.kind].function(spec.name)
     hints = get_type_hints(part, include_extras=True)
     for parameter in inspect.signature(part).parameters.values():
         hint = hints.get(parameter.name)
@@ -96,9 +98,10 @@ def _odd_size(tower: Tower) -> tuple[int, int]:
     return odd * tower.stride, (odd + 2) * tower.stride
 
 
-def _input(tower: Tower, kind: str, channels: int, size: tuple[int, int], batch: int) -> Tensor:
+def _input(tower: Tower, kind: str, channels: int, size: tuple[int, int], batch: int) -> Value:
     if kind == "generator":
-        return torch.randn(batch, LATENT, size[0] // tower.stride, size[1] // tower.stride)
+        latent = torch.randn(batch, LATENT, size[0] // tower.stride, size[1] // tower.stride)
+        return (latent, torch.randn(batch, tower.style, 1, 1)) if tower.style else latent
     return torch.rand(batch, channels, *size) * 2 - 1
 
 
@@ -132,7 +135,9 @@ def _check_shapes(label: str, tower: Tower, kind: str, channels: int, size: tupl
         if kind == "encoder":
             require(all((t > 0).all() for t in _tensors(value)[1:]), f"{label}: a spread must be above 0")
         if not tower.training:
-            alone = torch.cat([_tensors(tower(image[None]))[0] for image in whole])
+            columns = [torch.split(t, 1) for t in _tensors(whole)]
+            each = zip(*columns, strict=True) if isinstance(whole, tuple) else columns[0]
+            alone = torch.cat([_tensors(tower(image))[0] for image in each])
             near = torch.allclose(alone, _tensors(value)[0], atol=1e-4)
             require(near, f"{label}: an image comes out differently a second time, or when others are in its batch")
 
@@ -142,7 +147,8 @@ def _wanted(
 ) -> list[tuple[int, ...]]:
     height, width = size
     if kind == "encoder":  # a mean, or a mean and a spread
-        return [(batch, tower.channels, height // tower.stride, width // tower.stride)] * min(len(found), 2)
+        code = (1, 1) if tower.pools else (height // tower.stride, width // tower.stride)
+        return [(batch, tower.channels, *code)] * min(len(found), 2)
     if kind == "generator":
         return [(batch, channels, height, width)]
     classes = [(batch, tower.classes)] if tower.classes else []
@@ -157,10 +163,11 @@ def weighted(values: Iterable[Tensor]) -> Tensor:
 
 def _check_gradient(label: str, tower: Tower, kind: str) -> None:
     off_its_start(tower)  # a residual branch may rightly start at 0, which lets no gradient into it
-    value = _input(tower, kind, 3, _sizes(tower)[0], 2).requires_grad_()
+    value = map_tensors(_input(tower, kind, 3, _sizes(tower)[0], 2), lambda t: t.requires_grad_())
     torch.autograd.backward(weighted(_tensors(tower.train()(value))))
-    reached = value.grad is not None and bool(value.grad.isfinite().all()) and bool(value.grad.any())
-    require(reached, f"{label}: no gradient reaches its input")
+    for each in _tensors(value):
+        reached = each.grad is not None and bool(each.grad.isfinite().all()) and bool(each.grad.any())
+        require(reached, f"{label}: no gradient reaches its input")
     check_reached(label, tower)
 
 
@@ -171,7 +178,8 @@ def _check_differences(label: str, spec: Spec) -> None:
         tower = _built(spec, 3).double().to(memory_format=memory).train()
         off_its_start(tower)
         size = tower.size or _odd_size(tower)
-        value = in_double(_input(tower, spec.kind, 3, size, batch), memory).requires_grad_()
+        given = in_double(_input(tower, spec.kind, 3, size, batch), memory)
+        value: Value = map_tensors(given, lambda t: t.requires_grad_())
         doing = f"{label} on {batch} images of {size[0]}x{size[1]} in {layout}"
         try:
             shapes = [t.shape for t in _tensors(tower(value))]
@@ -182,11 +190,15 @@ def _check_differences(label: str, spec: Spec) -> None:
         # Every number that comes out counts differently, so that no gradient cancels; its own comes in this layout.
         weights = [in_double(torch.randn(shape), memory) for shape in shapes]
 
-        def total(tower: Tower = tower, value: Tensor = value, weights: list[Tensor] = weights) -> dict[str, Tensor]:
-            products = [(t * w).sum() for t, w in zip(_tensors(tower(value)), weights, strict=True)]
+        settle(tower, partial(tower, value))
+
+        def total(tower: Tower = tower, value: Value = value, weights: list[Tensor] = weights) -> dict[str, Tensor]:
+            with buffers_held(tower):
+                products = [(t * w).sum() for t, w in zip(_tensors(tower(value)), weights, strict=True)]
             return {"": torch.stack(products).sum()}
 
-        check_gradients(doing, total, {"its input": value, **dict(tower.named_parameters())})
+        inputs = dict(zip(("its input", "its style"), _tensors(value), strict=False))
+        check_gradients(doing, total, {**inputs, **dict(tower.named_parameters())})
 
 
 def check_reached(label: str, module: nn.Module) -> None:
@@ -208,21 +220,21 @@ def _check_repeats(label: str, spec: Spec) -> None:
     for each in (tower, again):
         torch.manual_seed(1)
         outputs.append(_tensors(each.train()(value)))
-    states = [checkpoint.weights(each) for each in (tower, again)]
+    states = [checkpoint.weights_of(each) for each in (tower, again)]
     require(_equal(states[0].values(), states[1].values()), f"{label}: one seed gives different weights")
     require(_equal(*outputs), f"{label}: one seed gives different outputs")
 
     other = _built(spec, 3, seed=2)
     check_saved(label, tower.eval(), other.eval(), lambda each: _tensors(each(value)))
     with torch.device("meta"):
-        rehearsed = _tensors(_built(spec, 3)(torch.empty(value.shape)))
+        rehearsed = _tensors(_built(spec, 3)(map_tensors(value, lambda t: torch.empty(t.shape))))
     shapes = [t.shape for t in rehearsed] == [t.shape for t in outputs[0]]
     require(shapes, f"{label} has other shapes on the meta device, where recipes are checked")
 
 
 def check_saved(label: str, saved: nn.Module, loaded: nn.Module, run: Callable[[Any], Iterable[Tensor]]) -> None:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        save_file(checkpoint.weights(saved), Path(folder, "model.safetensors"))
+        save_file(checkpoint.weights_of(saved), Path(folder, "model.safetensors"))
         checkpoint.load_weights(loaded, Path(folder))
         require(_equal(run(saved), run(loaded)), f"{label}: saved and loaded, it gives another output")
 

@@ -6,13 +6,14 @@ Losses that are right say nothing of gradients that are wrong, so the contract o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..check import check, reads
+from ..check import check
 from ..data.batches import Batches
 from ..kernels.operators import LAYOUTS
 from ..networks.nested import map_tensors
@@ -95,6 +96,25 @@ def _of(value: str) -> str:
     return f"of {value} " if value else ""
 
 
+def settle(module: nn.Module, forward: Callable[[], object]) -> None:
+    """Let what moves towards its place with every forward pass arrive there, such as the vectors of a spectral norm:
+    only there is the gradient that takes them as constants that of the value."""
+    with torch.no_grad():
+        for _ in range(100 if any(True for _ in module.buffers()) else 0):
+            forward()
+
+
+@contextmanager
+def buffers_held(module: nn.Module) -> Iterator[None]:
+    """Within the block buffers are copies, and after it what they were before: one pass sees what another saw."""
+    kept = [(each, dict(each._buffers)) for each in module.modules()]
+    for each, buffers in kept:
+        each._buffers.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
+    yield
+    for each, buffers in kept:
+        each._buffers.update(buffers)
+
+
 def off_its_start(module: nn.Module) -> None:
     """Move every parameter a little: weights and biases of exactly 0 sit on the kinks of what follows them."""
     with torch.no_grad():
@@ -113,7 +133,7 @@ def check_step(recipe: Recipe, *, seed: int = 0) -> None:
         UserError: whatever `Recipe.checked` refuses.
     """
     checked = check(recipe)
-    wanted = reads(checked.players)
+    wanted = checked.reads
     with torch.random.fork_rng(devices=[]):
         batch = Batches(recipe.data, recipe.batch, seed=seed, flip=False).batch(0)
         for layout, memory in LAYOUTS.items():
@@ -125,8 +145,7 @@ def check_step(recipe: Recipe, *, seed: int = 0) -> None:
                 terms = [term for term in player.terms if term.loss.differentiates]
 
                 def values(model: Any = model, images: Any = images, terms: Any = terms) -> dict[str, Tensor]:
-                    names = list(dict.fromkeys(name for term in terms for name in term.reads))
-                    readings = model.readings(model.images(images, wanted), names)
+                    readings = model.read(images, wanted)
                     return {term.name: term(readings, 0.5) for term in terms}
 
                 for part in player.trains:

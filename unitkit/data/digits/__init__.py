@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ...system.errors import UserError, nearest
-from ..domains import Data, Domain, datasets
+from ..domain import Domain
+from ..domains import Data, datasets
 from ..drawn import numerals
 from ..drawn.rendered import TEST, TRAIN, Rendered
 from ..files.decode import to_array, to_image
@@ -103,6 +104,41 @@ class Opened:
     test_classes: np.ndarray
     channels: int  # that it takes to show them
     facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Two domains of digits: a value whose fields are knobs of a recipe, opened by `open()`.
+
+    Args:
+        source: the domain whose classes the training sees: mnist, usps, svhn, rendered or printed.
+        target: the domain without classes.
+        data: folder with the files of mnist, usps or svhn; none takes them from the cache, or downloads them there.
+        protocol: full, or sampled: 2000 images of mnist and 1800 of usps to train on.
+        invert: give the target's training images twice, also inverted, as the released code does for mnist.
+        padding: give images of usps the padding that mnist's have, so that digits are of one size in both.
+        size: side of the images; the recipes' networks take 32.
+    """
+
+    source: Look = "rendered"
+    target: Look = "printed"
+    data: str | None = None
+    protocol: Protocol = "full"
+    invert: bool = False
+    padding: bool = True
+    size: int = 32
+
+    def open(self) -> Data:
+        """`digits` of these."""
+        return digits(
+            size=self.size,
+            source=self.source,
+            target=self.target,
+            folder=self.data,
+            protocol=self.protocol,
+            invert=self.invert,
+            padding=self.padding,
+        )
 
 
 @datasets.register

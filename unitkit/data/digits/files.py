@@ -194,7 +194,10 @@ def _npz(path: Path, split: str, labelled: bool, shift: Mapping[int, int] | None
 
 def _h5(path: Path, split: str, labelled: bool) -> Split | None:
     """Groups `train` and `test`, each with `data` (N, 256) in [0, 1] and `target` (N,)."""
-    import h5py  # here, as few ever read such a file
+    try:
+        import h5py  # here, as few ever read such a file
+    except ImportError:
+        raise UserError(f"reading {path} needs h5py: install it with pip install 'unitkit[digits]'") from None
 
     try:
         with h5py.File(path, "r") as file:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...system.errors import UserError
-from ..domains import Data, Domain
+from ..domain import Domain
+from ..domains import Data
 from ..folders.listing import key_of
 from ..sources import ImageFiles
 from ..truth import Aligned

@@ -1,0 +1,209 @@
+"""Trackers: what TensorBoard and Weights & Biases are told is what the training did, and a resumed run goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import TINY, one_line, unitkit
+from PIL import Image
+
+from unitkit import Adam
+from unitkit.runs.folder import RunFolder
+from unitkit.trackers import make
+
+EventAccumulator = pytest.importorskip(
+    "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+).EventAccumulator
+
+TRAIN = ("train", TINY, "lr=0.002", "decay=0.5", "--watch", "psnr(aa, a)", "--watch-every", 6, "--checkpoint-every", 6)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve steps with TensorBoard."""
+    out = tmp_path_factory.mktemp("tracked") / "run"
+    answer = unitkit(*TRAIN, "--sample-every", 8, "--track", "tensorboard", "--out", out)
+    assert answer.status == 0, answer.err
+    return out
+
+
+def events(run: Path) -> Any:
+    found = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    return found.Reload()
+
+
+def steps(found: Any, name: str) -> list[int]:
+    return [each.step for each in found.Scalars(name)]
+
+
+def test_losses_are_those_of_the_log(run: Path) -> None:
+    found, rows = events(run), RunFolder(run).stats()
+    names = [name for name in rows[0] if "/" in name]
+    assert len(names) > 5 and {f"loss/{name}" for name in names} == {
+        tag for tag in found.Tags()["scalars"] if tag.startswith("loss/")
+    }
+    for name in names:
+        values = found.Scalars(f"loss/{name}")
+        assert [each.step for each in values] == [row["step"] for row in rows] == [1, 10, 12]
+        assert [each.value for each in values] == pytest.approx([row[name] for row in rows], rel=1e-6)
+
+
+def test_learning_rates_follow_the_schedule(run: Path) -> None:
+    adam = Adam(lr=0.002, decay=0.5)
+    for player in "generator", "discriminator":
+        values = events(run).Scalars(f"lr/{player}")
+        assert [each.value for each in values] == pytest.approx([adam.lr_at((step - 1) / 12) for step in (1, 10, 12)])
+        assert values[0].value > values[1].value > values[2].value > 0
+
+
+def test_speed_and_memory_are_of_this_process(run: Path) -> None:
+    found = events(run)
+    assert all(1 < each.value < 1e5 for each in found.Scalars("speed/images_per_second"))
+    assert all(100 < each.value < 1e6 for each in found.Scalars("memory/peak_mib"))
+
+
+def test_grids_are_those_of_the_run(run: Path) -> None:
+    images = events(run).Images("samples")
+    assert [each.step for each in images] == [8, 12]
+    for each in images:
+        with (
+            Image.open(RunFolder(run).sample(each.step)) as ours,
+            Image.open(io.BytesIO(each.encoded_image_string)) as it,
+        ):
+            assert (each.width, each.height) == ours.size
+            assert it.tobytes() == ours.tobytes()
+
+
+def test_metrics_are_told_while_training_and_at_the_end(run: Path) -> None:
+    found, folder = events(run), RunFolder(run)
+    watched = found.Scalars("watch/psnr(aa, a)/psnr")
+    assert [(each.step, each.value) for each in watched] == [
+        (row["step"], pytest.approx(row["psnr(aa, a)"]["psnr"], rel=1e-6)) for row in folder.watched()
+    ]
+    assert [each.step for each in watched] == [6, 12]
+    (final,) = found.Scalars("evaluation/psnr(aa, a)/psnr")
+    (kept,) = folder.evaluations()
+    assert (final.step, final.value) == (12, pytest.approx(kept["metrics"]["psnr(aa, a)"]["figures"]["psnr"], rel=1e-6))
+
+
+def test_knobs_are_told(run: Path) -> None:
+    (text,) = events(run).Tensors("settings/text_summary")
+    table = text.tensor_proto.string_val[0].decode()
+    for row in "| recipe | tiny |", "| lr | 0.002 |", "| decay | 0.5 |", "| seed | 0 |":
+        assert row in table
+
+
+def test_a_resumed_run_goes_on_without_double_steps(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    (last,) = (each for each in (out / "checkpoints").iterdir() if each.name.endswith("12"))
+    shutil.rmtree(last)  # as if it had been killed before
+    (out / "metrics.json").unlink()
+    answer = unitkit("train", "--resume", "--out", out, "steps=20")
+    assert answer.status == 0, answer.err
+    assert json.loads((out / "run.json").read_text())["track"] == ["tensorboard"]
+    found = events(out)
+    assert steps(found, "loss/generator/l1(aba, a)") == [1, 10, 20]
+    assert steps(found, "watch/psnr(aa, a)/psnr") == [6, 12, 18]
+    assert steps(found, "evaluation/psnr(aa, a)/psnr") == [20]
+    assert [each.step for each in found.Images("samples")] == [8, 16, 20]
+    assert len(list((out / "tensorboard").iterdir())) == 2
+
+
+def test_an_unknown_tracker_is_refused_before_the_training(tmp_path: Path) -> None:
+    answer = unitkit("train", TINY, "--track", "tensorbord", "--out", tmp_path / "run")
+    one_line(answer, "unknown tracker 'tensorbord'", "Did you mean 'tensorboard'?")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "package"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+def test_a_missing_package_is_named(name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, f"unitkit.trackers.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)  # what makes its import fail
+    answer = unitkit("train", TINY, "--track", f"tensorboard,{name}", "--out", tmp_path / "run")
+    one_line(answer, f"the tracker '{name}' needs a package", "pip install 'unitkit[track]'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_is_named_twice_is_one() -> None:
+    assert len(make(["tensorboard", "tensorboard"])) == 1
+
+
+def test_a_folder_with_events_but_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run" / "tensorboard").mkdir(parents=True)
+    (tmp_path / "run" / "tensorboard" / "events").write_text("")
+    one_line(unitkit("train", TINY, "--out", tmp_path / "run"), "holds tensorboard but no run.json")
+
+
+def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tracker,) = make(["tensorboard"])
+    monkeypatch.setattr("unitkit.system.dist.rank", lambda: 1)
+    nothing: Any = None  # of which another rank reads nothing
+    tracker.start(nothing)
+    tracker.after_step(nothing, {})
+    tracker.finish(nothing)
+    tracker.after_evaluation(nothing, {})
+    assert tracker.writer is None  # type: ignore[attr-defined]
+
+
+def test_wandb_offline_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path))
+    out = tmp_path / "run"
+    answer = unitkit("train", TINY, "steps=2", "--track", "wandb", "--out", out)
+    assert answer.status == 0, answer.err
+    name = (out / "wandb" / "id").read_text()
+    answer = unitkit("train", "--resume", "--out", out, "steps=3")
+    assert answer.status == 0, answer.err
+    assert (out / "wandb" / "id").read_text() == name
+    kept = sorted((out / "wandb").glob("offline-run-*"))
+    assert len(kept) == 2 and all(each.name.endswith(name) for each in kept)
+    first, second = (told(each / f"run-{name}.wandb") for each in kept)
+    stats = {row["step"]: row for row in RunFolder(out).stats()}
+    for rows, numbers in (first, [1, 2]), (second, [3]):
+        assert [step for step, row in rows.items() if "loss/generator/l1(aba, a)" in row] == numbers
+        for step in numbers:
+            assert rows[step]["loss/generator/l1(aba, a)"] == stats[step]["generator/l1(aba, a)"]
+    assert first[2]["samples._type"] == "image-file" and "evaluation/psnr(aa, a)/psnr" in first[2]
+    assert len(list(kept[0].rglob("*.png"))) == 1
+
+
+def told(file: Path) -> dict[int, dict[str, Any]]:
+    """What a file of an offline run says of each step."""
+    from wandb.proto import wandb_internal_pb2
+
+    rows = {}
+    for data in records(file.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            rows[record.history.step.num] = items
+    return rows
+
+
+def records(data: bytes) -> Iterator[bytes]:
+    """The records of a file in LevelDB's log format: blocks of 32 KiB, of pieces with a header of 7 bytes."""
+    place, whole = 7, b""  # behind the file's own header
+    while place + 7 <= len(data):
+        if (left := 32768 - place % 32768) < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # the only piece, or the last
+            yield whole
+            whole = b""

@@ -1,0 +1,47 @@
+"""`unitkit list`: what a recipe can name, and the recipes themselves."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import textwrap
+
+from ..system.errors import UserError, nearest
+from .catalog import HOMES, Entry, entries
+
+KINDS = ("recipe", *HOMES)
+
+
+def listed(kind: str | None, name: str | None) -> list[str]:
+    """The lines for all kinds, one of them, or one entry. Raises `UserError` for an unknown kind or name."""
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"unknown kind of part '{kind}'. {nearest(kind, KINDS)}")
+    lines = []
+    for each in [kind] if kind else KINDS:
+        found = _recipes() if each == "recipe" else entries(each)
+        if name is not None:
+            found = [entry for entry in found if entry.name == name]
+            if not found:
+                known = [entry.name for entry in (_recipes() if each == "recipe" else entries(each))]
+                raise UserError(f"there is no {each} '{name}'. {nearest(name, known)}")
+        lines += [each, *(line for entry in found for line in _shown(entry))]
+    return lines
+
+
+def _shown(entry: Entry) -> list[str]:
+    width = shutil.get_terminal_size().columns
+    texts = [entry.summary, *map(str, entry.arguments)]
+    return [
+        f"  {entry.call}",
+        *(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="        ") for text in texts),
+    ]
+
+
+def _recipes() -> list[Entry]:
+    from ..recipe_file import shipped
+
+    found = []
+    for name, path in shipped().items():
+        summary = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n\n")[0]
+        found.append(Entry("recipe", name, (), (), " ".join(summary.split())))
+    return found

@@ -1,0 +1,101 @@
+"""What a training shows: a bar on a terminal, and in a log file a line from time to time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+from torch import Tensor
+
+from ..data.files.check import Progress as Looked
+from ..recipe import Hook
+from ..system import dist
+from ..trainer import Trainer
+
+OFTEN, RARER = 30.0, 0.05  # seconds between two lines of a log at least, and as a share of the time since the start
+
+
+class Progress(Hook):
+    """The bar with the losses below it; off a terminal a line every 30 seconds, and rarer as hours go by."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = _Bar(
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]} images/s"),
+            console=console,
+            disable=console.quiet,
+            speed_estimate_period=900,  # the time left is of the last 1000 steps in it: slow steps need a long one
+            expand=True,
+        )
+        self.recent: deque[tuple[float, int]] = deque(maxlen=50)
+        self.began = self.said = 0.0
+
+    def start(self, trainer: Trainer) -> None:
+        """Show the bar, from where the training stands."""
+        self.began = self.said = time.perf_counter()
+        self.recent.append((self.began, trainer.done))
+        self.task = self.bar.add_task("", total=trainer.recipe.steps, completed=trainer.done, rate="-")
+        self.bar.start()
+
+    def after_step(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
+        """Move the bar on; every tenth step, with the losses."""
+        step, now = trainer.done, time.perf_counter()
+        self.recent.append((now, step))
+        (began, first) = self.recent[0]
+        per_step = trainer.batches.batch_size * dist.world() * len(trainer.recipe.data.domains)
+        rate = (step - first) * per_step / (now - began)
+        self.bar.update(self.task, completed=step, rate=f"{rate:.3g}" if rate < 10 else f"{rate:.0f}")
+        last = step == trainer.recipe.steps
+        due = now - self.said >= max(OFTEN, RARER * (now - self.began))
+        if self.console.is_terminal and (step % 10 == 0 or step == 1 or last):
+            self.bar.losses = f"{summary(losses)}  (step {step})"
+        elif not self.console.is_terminal and (due or step == 1 or last):
+            self.said = now
+            self.console.print(f"step {step} of {trainer.recipe.steps}, {rate:.0f} images/s  {summary(losses)}")
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the training ended."""
+        self.bar.stop()
+
+
+class _Bar(Bar):
+    """A bar as wide as the terminal leaves room for, and the losses in a row below, so that no time is cut."""
+
+    losses = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.losses)
+
+
+def summary(losses: Mapping[str, Tensor]) -> str:
+    """The terms of a step in short: the mean of each kind of loss, `gan_d 0.48  kl 1.2  l1 0.09`."""
+    kinds: dict[str, list[float]] = {}
+    for name, value in losses.items():
+        kinds.setdefault(re.sub(r"^.*/|\(.*$", "", name), []).append(float(value))
+    return "  ".join(f"{kind} {sum(values) / len(values):.3g}" for kind, values in kinds.items())
+
+
+@contextmanager
+def looking(console: Console) -> Iterator[Looked]:
+    """A bar for the look at all images before training, which goes away when it is through."""
+    columns = (TextColumn("looking at every image"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def looked(done: int, total: int) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("", total=total)
+            bar.update(task, completed=done)
+
+        yield looked

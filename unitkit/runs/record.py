@@ -1,0 +1,61 @@
+"""What `run.json` says of a training, when it begins and when it is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..recipe import Recipe
+from ..system import dist
+from ..system.environment import environment
+from ..system.errors import UserError
+from .folder import RunFolder
+from .options import Options
+
+SAME = ("model", "seed", "precision", "ema")  # which a run keeps for life
+# What a resumed training says anew.
+ANEW = ("data", "labels", "steps", "batch", "world", "bad_images", "checkpoint_every", "sample_every", "keep")
+WATCHED = ("watch", "watch_metrics", "watch_every", "track")
+
+
+def new_record(recipe: Recipe, options: Options, device: torch.device, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a training that begins here. `more` is the caller's."""
+    watched = recipe.watch.metrics if recipe.watch else ()
+    return {
+        "model": recipe.model.to_json(),
+        **options.record(),
+        "device": str(device),
+        "world": dist.world(),
+        "batch": recipe.batch * recipe.accumulate,
+        "steps": recipe.steps,
+        "ema": recipe.ema,
+        **({"init_from": str(options.init_from)} if options.init_from is not None else {}),
+        "labels": recipe.data.labels,
+        "watch": {
+            metric.name: {"title": metric.title or metric.name, "higher": metric.higher, "units": {**metric.units}}
+            for metric in watched
+        },
+        "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
+        **more,
+        **environment(),
+    }
+
+
+def check_resumed(run: RunFolder, record: Mapping[str, Any]) -> None:
+    """Raise `UserError` where the run is one of another recipe than `record`."""
+    before = run.record
+    for key in SAME:
+        # As JSON, which has no tuples: a part may have been given some.
+        if json.dumps(before.get(key, record[key]), sort_keys=True) != json.dumps(record[key], sort_keys=True):
+            raise UserError(f"{run.path} is a run of another recipe: its {key} differs, so it cannot go on")
+
+
+def resumed_record(before: Mapping[str, Any], record: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """A run's record, with what is as `record` has it from step `step` on."""
+    since = {"step": step, **{key: record[key] for key in ("started", "device", "batch", "world", "steps")}}
+    kept = {key: record[key] for key in ("recipe", "recipe_file", "knobs") if key in record}
+    history = [*before.get("history", []), since]
+    return {**before, **kept, **{key: record[key] for key in (*ANEW, *WATCHED)}, "history": history}

@@ -1,0 +1,42 @@
+"""TensorBoard: `tensorboard --logdir RUN/tensorboard`, or `--logdir runs` for several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from ..runs.folder import RunFolder
+from .tracker import Tracker, settings
+
+
+class TensorBoard(Tracker):
+    """Writes event files into the run's folder `tensorboard`."""
+
+    writer: Any = None
+
+    def open(self, run: RunFolder, step: int) -> None:
+        self.close()
+        self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
+        rows = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in settings(run).items()]
+        self.writer.add_text("settings", "\n".join(["| | |", "|---|---|", *rows]), step)
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def grid(self, step: int, file: Path) -> None:
+        with Image.open(file) as image:
+            self.writer.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self, *, whole: bool = True) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
