@@ -38,14 +38,14 @@ def timm(
 ) -> Tower:
     """A timm backbone's feature stages, a 1x1 convolution to `width` channels, residual blocks; variance fixed at 1.
 
-    Stages: 2 + blocks. The backbone keeps timm's own start unless `weights` is given.
+    Stages: 2 + blocks. The backbone keeps timm's own initial weights unless `weights` is given.
 
     Args:
         backbone: a name that `timm.list_models()` knows and that has feature stages.
         level: which feature level ends the front, from 0 (the finest); 1 is stride 4 in most backbones.
         width: channels of the latent.
         weights: path of a checkpoint of the backbone; nothing is downloaded.
-        start: how the weights behind the backbone are drawn, see `initialise`.
+        init: how the weights behind the backbone are drawn, see `initialise`.
 
     Raises:
         UserError: an unknown backbone, or a level that it does not have.

@@ -27,7 +27,9 @@ class ImagePaths(nn.Module):
 
     Args:
         channels: the number of channels of each domain's images, by letter: `{"a": 3, "b": 1}`.
-        encoders, generators, discriminators: the towers by domain, those that the model has.
+        encoders: those that the model has, by domain.
+        generators: likewise.
+        discriminators: likewise.
         sharing: spec of the strategy that makes towers share stages; None leaves them as they are.
         parts: what players can train: names of module dicts with a tower for each domain.
         translates: the parts that image paths go through.
