@@ -39,6 +39,7 @@ QUICK = ("test_wiring.py", "test_by_hand.py", "test_effects.py")  # and all for 
 MOVING = (*QUICK, "test_turns.py", "test_growth.py")
 SERVED = {
     "unitkit/trainer.py": (*MOVING, "test_dist.py", "test_adaptation.py", "test_training.py", "test_runs.py"),
+    "unitkit/training_step.py": (*MOVING, "test_dist.py", "test_adaptation.py", "test_training.py"),
     "unitkit/plan.py": (*MOVING, "test_adaptation.py", "test_objective.py"),
     "unitkit/hooks.py": (*MOVING, "test_dist.py", "test_runs.py", "test_trackers.py"),
     "unitkit/recipe.py": (*MOVING, "test_adaptation.py", "test_objective.py"),

@@ -537,7 +537,7 @@ def test_a_step_of_one_player_leaves_the_others_alone(tmp_path: Path, order: int
     recipe = load_recipe(TINY, steps=3)
     trainer = Trainer(replace(recipe, players=recipe.players[::order]), RunOptions(tmp_path / "run", device="cpu"))
     names = {p: name for name, p in trainer.model.named_parameters()}
-    own = {player: {names[p] for p in parameters} for player, parameters in trainer.parameters.items()}
+    own = {player: {names[p] for p in parameters} for player, parameters in trainer.training_step.parameters.items()}
     assert not set.intersection(*own.values()) and set.union(*own.values()) == set(names.values())
 
     def seen() -> dict[str, tuple[Tensor, Tensor | None]]:

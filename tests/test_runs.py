@@ -344,7 +344,7 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path, what: str) -> None:
 
     def report(ours: Any, losses: Any) -> None:
         if ours.done == 3:
-            parameter = ours.parameters["generator"][0]
+            parameter = ours.training_step.parameters["generator"][0]
             state = ours.optimizers["generator"].state[parameter]
             (parameter.data if what == "weight" else state["exp_avg"]).fill_(float("nan"))
 

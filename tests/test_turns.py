@@ -80,7 +80,7 @@ def test_every_optimizer_goes_on_exactly(tmp_path: Path, name: str) -> None:
 
 
 def gradients(ours: Trainer, player: str) -> Tensor:
-    return torch.cat([p.grad.flatten().clone() for p in ours.parameters[player] if p.grad is not None])
+    return torch.cat([p.grad.flatten().clone() for p in ours.training_step.parameters[player] if p.grad is not None])
 
 
 @pytest.mark.parametrize("clip", [1e-3, 0.1, 1e6])
@@ -145,9 +145,10 @@ def test_images_are_computed_once_a_step_and_anew_where_an_earlier_player_has_mo
     cases = ([judge, maker], [False, False]), ([maker, judge, other], [False, False, True])
     for place, (order, anew) in enumerate(cases):
         run = trainer(tmp_path / str(place), recipe(players=order))
-        assert [turn.anew for turn in run.plan.at(0).turns] == anew
-        made, images = [], run._images
-        run._images = lambda *given, m=made, f=images: m.append(1) or f(*given)  # type: ignore[method-assign,misc]
+        step = run.training_step
+        assert [turn.anew for turn in step.plan.at(0).turns] == anew
+        made, images = [], step._images
+        step._images = lambda *given, m=made, f=images: m.append(1) or f(*given)  # type: ignore[method-assign,misc]
         run.step(0)
         assert len(made) == 1 + sum(anew)
 

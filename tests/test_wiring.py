@@ -170,7 +170,7 @@ class Wired:
         self.averages.append({name: t.detach().clone() for name, t in unique_state(trainer.model).items()})
 
     def stepped(self, name: str, step: Callable[[], object]) -> None:
-        gradients = [p.grad for p in self.trainer.parameters[name] if p.grad is not None]
+        gradients = [p.grad for p in self.trainer.training_step.parameters[name] if p.grad is not None]
         self.clipped.setdefault(name, []).append(torch.nn.utils.get_total_norm(gradients))
         step()
 
@@ -249,11 +249,14 @@ RECIPE: dict[str, Callable[[Wired, Recipe], Pair]] = {
         [(name, p.shape) for name, p in w.start.named_parameters()],
         [(name, p.shape) for name, p in r.model.build().named_parameters()],
     ),
-    "players": lambda w, r: (list(w.trainer.parameters), [player.name for player in r.players]),
+    "players": lambda w, r: (list(w.trainer.training_step.parameters), [player.name for player in r.players]),
     "data": lambda w, r: (w.told["data"], r.data),
     "steps": lambda w, r: (w.trainer.done, r.steps),
-    "batch": lambda w, r: ({len(part["a"]) for part in w.trainer._parts(w.trainer.batches.batch(0))}, {r.batch}),
-    "accumulate": lambda w, r: (len(w.trainer._parts(w.trainer.batches.batch(0))), r.accumulate),
+    "batch": lambda w, r: (
+        {len(part["a"]) for part in w.trainer.training_step._parts(w.trainer.batches.batch(0))},
+        {r.batch},
+    ),
+    "accumulate": lambda w, r: (len(w.trainer.training_step._parts(w.trainer.batches.batch(0))), r.accumulate),
     "flip": lambda w, r: (w.told["flip"], r.flip),
     "crop": lambda w, r: (w.told["crop"], r.crop),
     "affine": lambda w, r: (w.told["affine"], r.affine),
@@ -268,7 +271,7 @@ RECIPE: dict[str, Callable[[Wired, Recipe], Pair]] = {
     "hooks": lambda w, r: (w.called, [4]),
 }
 PLAYER: dict[str, Callable[[Wired, Player], Pair]] = {
-    "name": lambda w, p: (p.name in w.trainer.parameters, True),
+    "name": lambda w, p: (p.name in w.trainer.training_step.parameters, True),
     "trains": lambda w, p: w.trains(p),
     "terms": lambda w, p: (
         {name for name in w.losses if name.startswith(f"{p.name}/")},

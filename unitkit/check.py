@@ -158,6 +158,16 @@ def check_counts(recipe: Recipe, data: Data) -> None:
         metric.check_held_out(data.held_out(recipe.watch.images if recipe.watch else 0))
 
 
+def check_phases(recipe: Recipe, step: int, before: int) -> None:
+    """Raise `UserError` where at `step` more steps than `before` would wake a player that has come to rest."""
+    for player in recipe.players:
+        if player.until < 1 and step / before >= player.until and step / recipe.steps < player.until:
+            raise UserError(
+                f"player '{player.name}' rests after {player.until:.0%} of the steps, as it does in this run since "
+                f"step {round(player.until * before)}; of {recipe.steps} it would move again: train anew"
+            )
+
+
 def meta_batch(recipe: Recipe) -> dict[str, torch.Tensor]:
     """What a training step sees, on the meta device: images by letter, and the classes that a training may see."""
     height, width = recipe.data.size

@@ -1,4 +1,4 @@
-"""The trainer: players move in turn on images that are computed once a step."""
+"""The trainer: steps, hooks, checkpoints and stops of a run."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .check import Checked, check, check_counts
+from .check import Checked, check, check_counts, check_phases
 from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
 from .hooks import Checkpoints, Log, Samples, Watcher
 from .kernels.placement import placement
-from .losses import non_finite_gradient
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
-from .networks.nested import detached, full_precision
 from .optimizers import Average
-from .plan import Phase, Plan, Turn, trained
 from .recipe import Hook, Recipe
 from .runs import checkpoint
 from .runs.folder import RunFolder
@@ -33,9 +30,10 @@ from .runs.options import RunOptions
 from .runs.record import check_resumed, new_record, resumed_record
 from .system import dist
 from .system.devices import choose_device, enough_memory
-from .system.errors import TrainingError, UserError
-from .system.seeds import derive, seed_step
+from .system.errors import UserError
+from .system.seeds import derive
 from .system.signals import asking
+from .training_step import TrainingStep
 
 Result = TypeVar("Result")
 
@@ -119,13 +117,10 @@ class Trainer:
             check_counts(recipe, self.images.measured())  # without its bad images
         torch.manual_seed(derive(options.seed))
         self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()
-        self.plan = Plan(self.model, self.checked.players, recipe.steps, recipe.recompute)
-        self.parameters = {player.name: list(trained(self.model, player).values()) for player in self.checked.players}
-        self.settings = {player.name: player.optimizer for player in self.checked.players if player.optimizer}
-        self.optimizers = {
-            name: settings.build(self.parameters[name], fused=self.placement.fused)
-            for name, settings in self.settings.items()
-        }
+        self.training_step = TrainingStep(
+            recipe, self.checked, self.model, options, self.device, self.batches.names, fused=self.placement.fused
+        )
+        self.optimizers = self.training_step.optimizers
         self.unmatched: list[str] = []
         if options.init_from is not None:
             self.unmatched = checkpoint.load_matching(self.model, options.init_from)
@@ -190,91 +185,12 @@ class Trainer:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One training step: every player that is due moves once. Returns each term's value, unweighted."""
-        seed_step(self.options.seed, step, dist.rank())
         with self._kept():
             batch = self.batches.batch(step)
-        phase = self.plan.at(step)
-        parts = self._parts(batch)
-        images: dict[int, list[Any]] = {}
-        losses: dict[str, Tensor] = {}
-        for turn in phase.turns:
-            optimizer = self.optimizers[self.checked.owners[turn.player.name]]
-            optimizer.zero_grad(set_to_none=True)
-            for number, part in enumerate(parts):
-                if len(parts) > 1:  # the same noise in every player's turn
-                    seed_step(self.options.seed, step, dist.rank(), number)
-                if number not in images or turn.anew or (turn.through and len(parts) > 1):
-                    images[number] = self._images(phase, part)
-                values = self._backward(turn, images[number], step, 1 / len(parts))
-                if len(parts) > 1:  # the next turn sees these images, not what made them
-                    images[number] = [detached(value) for value in images[number]]
-                for name, value in values.items():
-                    key, mean = f"{turn.player.name}/{name}", value.detach() / len(parts)
-                    losses[key] = losses[key] + mean if number else mean
-            self._move(turn, optimizer, values, step)
+        losses = self.training_step(batch, step)
         if self.average:
             self.average.update(checkpoint.unique_state(self.model), step)
         return losses
-
-    def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """The parts of a batch whose gradients are added up."""
-        if self.recipe.accumulate == 1:
-            return [batch]
-        pieces = {name: torch.split(tensor, self.recipe.batch) for name, tensor in batch.items()}
-        return [{name: each[i] for name, each in pieces.items()} for i in range(self.recipe.accumulate)]
-
-    def _images(self, phase: Phase, batch: Mapping[str, Tensor]) -> list[Any]:
-        with self._autocast(), nullcontext() if phase.through else torch.no_grad():
-            return phase.images.run(phase.images.start(batch))
-
-    def _losses(self, turn: Turn, images: list[Any], step: int) -> dict[str, Tensor]:
-        with self._autocast():
-            values = turn.values(images)
-        progress = step / self.recipe.steps
-        return {
-            term.name: term.value([full_precision(values[slot]) for slot in slots], progress)
-            for term, slots in turn.terms
-        }
-
-    def _backward(self, turn: Turn, images: list[Any], step: int, share: float) -> dict[str, Tensor]:
-        """Add a player's gradient by its parameters to what they have; returns its terms."""
-        values = self._losses(turn, images, step)
-        progress = step / self.recipe.steps
-        total = torch.stack([term.weight_at(progress) * values[term.name] for term, _ in turn.terms]).sum()
-        if total.requires_grad:  # `inputs`: no gradient of another player's weights is computed on the way
-            total = total if share == 1 else share * total
-            torch.autograd.backward(total, inputs=self.parameters[turn.player.name])
-        return values
-
-    def _move(self, turn: Turn, optimizer: torch.optim.Optimizer, values: Mapping[str, Tensor], step: int) -> None:
-        player, parameters = turn.player, self.parameters[turn.player.name]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            raise UserError(f"no term of player '{player.name}' depends on what it trains, {', '.join(player.trains)}")
-        dist.average_gradients(parameters)
-        norm = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
-            raise TrainingError(self._explain(turn, values, step))
-        settings = self.settings[self.checked.owners[player.name]]
-        if settings.clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr_at(step / self.recipe.steps)
-        optimizer.step()
-
-    def _explain(self, turn: Turn, values: Mapping[str, Tensor], step: int) -> str:
-        """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
-        culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
-        if culprit is None:
-            parts = self._parts(self.batches.batch(step))
-            seed_step(self.options.seed, step, dist.rank(), *[len(parts) - 1] * (len(parts) > 1))
-            again = self._losses(turn, self._images(self.plan.at(step), parts[-1]), step)
-            culprit = non_finite_gradient(again, self.parameters[turn.player.name])
-        files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.batches.names(step).items())
-        return (
-            f"step {step + 1}: the gradient of player '{turn.player.name}' is not finite, from the term "
-            f"{culprit or 'sum'}. Its weights were not touched. Batch: {files}"
-        )
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -371,23 +287,11 @@ class Trainer:
             if self.average:
                 checkpoint.fill(self.average.tensors, checkpoint.read_average(found))
             self.saved = step = checkpoint.load_step(found)
-        self._check_phases(step, before.get("steps", record["steps"]))
+        check_phases(self.recipe, step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)
             self.run.write_json("run.json", resumed_record(before, record, step))
         return step
-
-    def _check_phases(self, step: int, before: int) -> None:
-        """Raise `UserError` where more steps than `before` would wake a player that has come to rest."""
-        for player in self.checked.players:
-            if player.until < 1 and step / before >= player.until and step / self.recipe.steps < player.until:
-                raise UserError(
-                    f"player '{player.name}' rests after {player.until:.0%} of the steps, as it does in this run since "
-                    f"step {round(player.until * before)}; of {self.recipe.steps} it would move again: train anew"
-                )
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.options.precision == "bf16")
 
     def _ask_to_stop(self, number: int) -> None:
         self.stopping = number
