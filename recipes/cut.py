@@ -9,8 +9,8 @@ generator b, and H the projections of the encoder's layers.
 
 The default knobs are for minutes on two CPU cores: narrow networks without norm, higher learning rates, few steps.
 Different from the paper and its code with @paper too: transposed convolutions of kernel 4, not blurred resampling;
-discriminators of 3x3 convolutions without norm; He's start; the code halves the sum of the two PatchNCE terms, as the
-paper does not; and FastCUT mirrors its queries at random in the code.
+discriminators of 3x3 convolutions without norm; He initialisation; the code halves the sum of the two PatchNCE terms,
+as the paper does not; and FastCUT mirrors its queries at random in the code.
 """
 
 from common import translation_metrics
