@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from unitkit import discriminators, encoders, generators, models, open_data, sha
 from unitkit.check import Checked, check
 from unitkit.losses import MODES, Posterior, Term, gan_d, gan_g, kl, l1, l2
 from unitkit.losses.bundles import cycle, gan, vae
-from unitkit.networks.graph import run_together
-from unitkit.networks.tower import Tower
+from unitkit.networks.graph import Graph, Program
+from unitkit.networks.tower import Tower, Value
 from unitkit.recipe import Player, Recipe
 from unitkit.registry import Spec
 from unitkit.runs.options import RunOptions
@@ -434,7 +434,18 @@ def test_nonsense_in_terms_is_refused() -> None:
         check(recipe([Player("g", ["encoders"], [l1("ax", "a")])]))
 
 
-# Jobs run together
+# Towers that one program runs
+
+
+def run_together(jobs: Sequence[tuple[Tower, Value]]) -> list[Value]:
+    graph = Graph()
+    names = [f"input {min(i for i, (_, other) in enumerate(jobs) if other is value)}" for _, value in jobs]
+    outputs = [
+        graph.tower(tower, graph.input(name), translates=True)[-1] for name, (tower, _) in zip(names, jobs, strict=True)
+    ]
+    program = Program(graph, outputs)
+    values = program.run(program.start(dict(zip(names, (value for _, value in jobs), strict=True))))
+    return [values[graph.nodes.index(node)] for node in outputs]
 
 
 @pytest.mark.parametrize("tied", [0, 1, 3])

@@ -91,10 +91,9 @@ class Ramp(Schedule):
         return 2 / (1 + math.exp(-self.sharpness * progress)) - 1
 
 
-@register
 @dataclass(frozen=True)
-class Linear(Schedule):
-    """1 until a share of the training is done, then on a straight line to another number at the end.
+class _Later(Schedule):
+    """1 until a share of the training is done, then on the way to another number at the end.
 
     Args:
         end: the number at the end.
@@ -104,28 +103,27 @@ class Linear(Schedule):
     end: NotNegative = 0.0
     since: UpToOne = 0.0
 
-    def __call__(self, progress: float) -> float:
-        if progress < self.since or self.since == 1:
-            return 1.0
-        return 1.0 + (self.end - 1.0) * (progress - self.since) / (1.0 - self.since)
+    def gone(self, progress: float) -> float:
+        """The share of the way that is behind, in [0, 1]."""
+        return 0.0 if progress < self.since or self.since == 1 else (progress - self.since) / (1.0 - self.since)
 
 
 @register
 @dataclass(frozen=True)
-class Cosine(Schedule):
-    """1 until a share of the training is done, then half a period of a cosine to another number at the end.
-
-    Args:
-        end: the number at the end.
-        since: the share.
-    """
-
-    end: NotNegative = 0.0
-    since: UpToOne = 0.0
+class Linear(_Later):
+    """1 until a share of the training is done, then on a straight line to another number at the end."""
 
     def __call__(self, progress: float) -> float:
-        gone = 0.0 if progress < self.since or self.since == 1 else (progress - self.since) / (1.0 - self.since)
-        return self.end + (1.0 - self.end) * (1.0 + math.cos(math.pi * gone)) / 2
+        return 1.0 + (self.end - 1.0) * self.gone(progress)
+
+
+@register
+@dataclass(frozen=True)
+class Cosine(_Later):
+    """1 until a share of the training is done, then half a period of a cosine to another number at the end."""
+
+    def __call__(self, progress: float) -> float:
+        return self.end + (1.0 - self.end) * (1.0 + math.cos(math.pi * self.gone(progress))) / 2
 
 
 @register

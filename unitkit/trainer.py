@@ -21,7 +21,7 @@ from .hooks import Checkpoints, Log, Samples, Watcher
 from .kernels.placement import placement
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
-from .optimizers import Average
+from .networks.average import Average
 from .recipe import Hook, Recipe
 from .runs import checkpoint
 from .runs.folder import RunFolder

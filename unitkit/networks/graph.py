@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .tower import Tower, Value
@@ -212,19 +212,3 @@ class _Recomputed:
         else:
             result = checkpoint(self.stage, value, use_reentrant=False)
         return result
-
-
-def run_together(jobs: Sequence[tuple[Tower, Value]]) -> list[Value]:
-    """Run several towers, each on its input; equal to running each alone, in fewer and larger calls."""
-    graph = Graph()
-    inputs: dict[int, str] = {}
-    batch: dict[str, Tensor | tuple[Tensor, ...]] = {}
-    outputs = []
-    for tower, value in jobs:
-        name = inputs.setdefault(id(value), f"input {len(inputs)}")
-        batch[name] = value
-        outputs.append(graph.tower(tower, graph.input(name), translates=True)[-1])
-    program = Program(graph, outputs)
-    slots = {node: slot for slot, node in enumerate(graph.nodes)}
-    values = program.run(program.start(batch))
-    return [values[slots[node]] for node in outputs]
