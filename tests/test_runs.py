@@ -122,6 +122,19 @@ def test_default_folders_are_new_ones(tmp_path: Path, monkeypatch: pytest.Monkey
         fresh_folder(Path("file/x"))
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("stats.jsonl", "holds stats.jsonl but no run.json"), ("run.json", "a run")]
+)
+def test_a_new_run_overwrites_nothing_where_a_training_has_held_the_folder(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / ".lock").touch()  # of a training that was killed before it began
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=words):
+        trainer(tmp_path, steps=1)
+    assert (tmp_path / name).read_text() == "{}"
+
+
 # Names of checkpoints
 
 
