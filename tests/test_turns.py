@@ -39,11 +39,12 @@ from unitkit import (
 )
 from unitkit.check import check
 from unitkit.hooks import Call
-from unitkit.losses import Term
+from unitkit.losses import Loss, Term
 from unitkit.optimizers import Optimizer
 from unitkit.runs.checkpoint import latest
 from unitkit.runs.options import RunOptions
 from unitkit.schedules import Constant, Schedule
+from unitkit.system.errors import TrainingError
 
 OPTIMIZERS = {
     "Adam": Adam(lr=1e-3, decay=0.5),
@@ -151,6 +152,22 @@ def test_images_are_computed_once_a_step_and_anew_where_an_earlier_player_has_mo
         step._images = lambda *given, m=made, f=images: m.append(1) or f(*given)  # type: ignore[method-assign,misc]
         run.step(0)
         assert len(made) == 1 + sum(anew)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_gradient_that_is_not_finite_is_traced_to_its_term_in_any_part_of_a_batch(tmp_path: Path, part: int) -> None:
+    run = trainer(tmp_path / "run", recipe(batch=1, accumulate=2))
+    bad = run.batches.batch(0)["a"][part : part + 1]
+
+    def root(made: Tensor, image: Tensor) -> Tensor:  # 0, with a gradient of infinity times 0
+        wrong = not image.is_meta and torch.equal(image, bad)
+        return (made - made.detach()).abs().sqrt().sum() if wrong else made.sum()
+
+    judge, maker = recipe().players
+    terms = [*maker.terms, Term(Loss(root), ("aa", "a"))]
+    other = trainer(tmp_path / "other", recipe(players=[judge, replace(maker, terms=terms)], batch=1, accumulate=2))
+    with pytest.raises(TrainingError, match=r"player '\w+' is not finite, from the term root"):
+        other.step(0)
 
 
 def unshared(ours: Recipe) -> Recipe:

@@ -140,11 +140,12 @@ class TrainingStep:
     def _explain(self, turn: Turn, values: Mapping[str, Tensor], batch: dict[str, Tensor], step: int) -> str:
         """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
         culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
-        if culprit is None:
-            parts = self._parts(batch)
-            seed_step(self.seed, step, dist.rank(), *[len(parts) - 1] * (len(parts) > 1))
-            again = self._losses(turn, self._images(self.plan.at(step), parts[-1]), step)
-            culprit = non_finite_gradient(again, self.parameters[turn.player.name])
+        parts = self._parts(batch)
+        for number, part in enumerate(parts):
+            if culprit is None:
+                seed_step(self.seed, step, dist.rank(), *([number] if len(parts) > 1 else []))
+                again = self._losses(turn, self._images(self.plan.at(step), part), step)
+                culprit = non_finite_gradient(again, self.parameters[turn.player.name])
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.names(step).items())
         return (
             f"step {step + 1}: the gradient of player '{turn.player.name}' is not finite, from the term "
