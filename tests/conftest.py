@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+for number, usual in (signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as of a command behind `&` or nohup; tests send these signals
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")

@@ -151,10 +151,19 @@ def test_a_failing_cell_is_named_and_the_rest_goes_on(tiny: Path, tmp_path: Path
     assert again.status == 0 and "1 of 2 cells are done already" in again.out, again
 
 
+LONGER = ("shared=0,1", "steps=30", "width=2", "--device", "cpu", "--checkpoint-every", 5)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    assert run(out / "log", "ablate", tiny, *LONGER, "--out", out / "whole").status == 0
+    return out / "whole"
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_in_the_middle_and_run_again(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
-    words = ("ablate", tiny, "shared=0,1", "steps=30", "width=2", "--device", "cpu", "--checkpoint-every", 5)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+def test_stopped_in_the_middle_and_run_again(whole: Path, tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
+    words, broken = ("ablate", tiny, *LONGER), tmp_path / "broken"
     started = start(tmp_path / "log", *words, "--out", broken)
     until(lambda: list(broken.glob("*/seed-0/checkpoints/step-*/state.json")))
     assert started.process.pid is not None
@@ -162,7 +171,6 @@ def test_stopped_in_the_middle_and_run_again(tiny: Path, tmp_path: Path, number:
     answer = started.wait()
     assert answer.status == (-number if number == signal.SIGKILL else 128 + number), answer
     assert run(tmp_path / "again", *words, "--out", broken).status == 0
-    assert run(tmp_path / "other", *words, "--out", whole).status == 0
     for cell in ("shared=0", "shared=1"):
         name = f"{cell}/seed-0/checkpoints/step-00000030/model.safetensors"
         one, two = load_file(whole / name), load_file(broken / name)

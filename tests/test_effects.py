@@ -261,7 +261,7 @@ def test_bf16_differs_from_fp32_and_is_near_it(tmp_path: Path) -> None:
     for name, value in losses.items():
         assert others[name] != value and others[name].item() == pytest.approx(value.item(), rel=0.05, abs=1e-3), name
     ours, theirs = gradients(full), gradients(half)
-    assert not torch.equal(ours, theirs) and torch.cosine_similarity(ours, theirs, dim=0) > 0.98
+    assert not torch.equal(ours, theirs) and torch.cosine_similarity(ours, theirs, dim=0) > 0.95
 
 
 def test_what_is_looked_at_is_told_and_bad_images_are_met_as_is_asked(tmp_path: Path) -> None:

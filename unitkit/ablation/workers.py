@@ -116,7 +116,8 @@ def run_here(jobs: Sequence[Job], train: Train, workers: int, stopping: Callable
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload([train.__module__, __name__])
+        # The last is what torch itself imports, for seconds, when a process makes its first optimizer.
+        context.set_forkserver_preload([train.__module__, __name__, "torch._dynamo"])
     threads = max(1, torch.get_num_threads() // workers)
     waiting, told = list(jobs), False
     running: dict[Any, tuple[Job, int, Any]] = {}
