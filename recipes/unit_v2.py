@@ -3,9 +3,9 @@
 unitkit train unit_v2
 unitkit train unit_v2 @paper data=FOLDER
 
-Nothing is shared and the code has noise of variance 1; least squares on three scales; reflect padding, instance norm
-and He initialisation; the learning rate is halved in steps. Padding is by reflection in convolutions, whose CUDA
-backward is not deterministic: bitwise repeatability holds on the CPU.
+Nothing is shared and the code has noise of variance 1; generators double by the nearest pixel; least squares on three
+scales; reflect padding, instance norm and He initialisation; the learning rate is halved in steps. Only cycles tie the
+domains' codes, so that colours may change places between them: another seed, other colours.
 """
 
 from common import translation_metrics
@@ -53,7 +53,7 @@ def recipe(
         model=models.unit(
             channels=faces.channels,
             encoder=encoders.residual(width=width, blocks=blocks, downs=downs, norm=True, padding="reflect"),
-            generator=generators.residual(width=width, blocks=blocks, ups=downs, norm=True, padding="reflect"),
+            generator=generators.upsampling(blocks=blocks, ups=downs, padding="reflect"),
             discriminator=discriminators.multiscale(width=width, layers=layers, scales=scales, padding="reflect"),
             sharing=sharing.none(),
         ),

@@ -247,7 +247,7 @@ def _open_terminal(copy: Path, columns: int) -> Callable[[], object]:
 def _dump_weights(folder: Path) -> None:
     from safetensors.torch import save_file
 
-    from unitkit.runs import checkpoint
+    from unitkit.networks.state import weights_of
     from unitkit.system import dist
     from unitkit.trainer import Trainer
 
@@ -260,7 +260,7 @@ def _dump_weights(folder: Path) -> None:
         return losses
 
     def evaluate(self: Trainer, *, keep: bool = True) -> dict[str, Any]:
-        save_file(checkpoint.weights_of(self.model), folder / f"rank{dist.rank()}.safetensors")
+        save_file(weights_of(self.model), folder / f"rank{dist.rank()}.safetensors")
         save_file(seen, folder / f"rank{dist.rank()}.steps.safetensors")
         return evaluated(self, keep=keep)
 

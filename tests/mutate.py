@@ -48,7 +48,9 @@ SERVED = {
     "unitkit/networks/graph.py": ("test_turns.py", "test_by_hand.py", "test_objective.py", "test_sharing.py"),
     "unitkit/data/batches.py": ("test_batches.py", *QUICK, "test_data.py", "test_bad_images.py"),
     "unitkit/data/sampler.py": ("test_batches.py", "test_wiring.py", "test_data.py"),
-    "unitkit/runs/checkpoint.py": (*MOVING, "test_training.py"),
+    "unitkit/runs/checkpoint.py": (*MOVING, "test_training.py", "test_runs.py"),
+    "unitkit/runs/steps.py": (*MOVING, "test_training.py", "test_runs.py"),
+    "unitkit/runs/stored.py": (*MOVING, "test_training.py", "test_runs.py"),
     "unitkit/runs/options.py": (*QUICK, "test_training.py", "test_runs.py"),
     "unitkit/system/dist.py": ("test_dist.py",),
 }

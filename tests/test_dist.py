@@ -15,7 +15,7 @@ from commands import TINY, Moment, Started, losses_and_gradients, one_line, star
 from safetensors.torch import load_file
 
 from unitkit import Trainer, load_recipe
-from unitkit.runs import checkpoint
+from unitkit.networks.state import weights_of
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.system import dist
@@ -130,7 +130,7 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     for name in losses:  # of half the batch on each rank
         assert not torch.equal(each[0][name], each[1][name])
         torch.testing.assert_close((each[0][name] + each[1][name]) / 2, steps[name], rtol=1e-4, atol=1e-6, msg=name)
-    one = checkpoint.weights_of(whole.model)
+    one = weights_of(whole.model)
     # A bias before an instance norm changes nothing: its gradient is rounding, which Adam makes into steps.
     idle = {name for name in one if ".body." in name and name.endswith("bias")}
     assert len(idle) == 4  # of towers that share their blocks

@@ -32,8 +32,9 @@ from unitkit import (
 from unitkit.data.drawn.rendered import portraits
 from unitkit.hooks import Call
 from unitkit.losses import Term
-from unitkit.runs.checkpoint import all_steps, averages, read_average
+from unitkit.runs.checkpoint import averages, read_average
 from unitkit.runs.options import RunOptions
+from unitkit.runs.steps import all_steps
 
 STEPS = 4
 Change = tuple[Callable[[Recipe], Recipe], str]  # what is changed, and the kinds of outcome that differ then

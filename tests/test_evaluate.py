@@ -320,7 +320,7 @@ def test_a_watch_does_not_change_the_training(whole: Path, trained: Path) -> Non
         Moment("unitkit.hooks:Watcher.after_step", 4),
         Moment("unitkit.runs.folder:RunFolder.append_watched", 5),
         Moment("unitkit.runs.checkpoint:save", 3),
-        Moment("unitkit.runs.checkpoint:save_file", 4),
+        Moment("unitkit.runs.stored:save_file", 4),
     ],
 )
 def test_a_resumed_training_has_the_same_best(whole: Path, watched: Path, tmp_path: Path, moment: Moment) -> None:

@@ -23,7 +23,7 @@ from unitkit.check import check
 from unitkit.metrics import Metric, Result
 from unitkit.metrics.metric import named, registry
 from unitkit.recipe import Watch
-from unitkit.runs.folder import RunFolder
+from unitkit.runs.folder import MEASURED, RunFolder
 from unitkit.runs.report import tables
 
 FAILING = """
@@ -252,7 +252,7 @@ def test_a_failure_replaces_no_figure(trained: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     (run.path / "run.json").write_text((trained / "run.json").read_text())
-    head = dict.fromkeys(("checkpoint", "step", "seed", "data", "split", "images"), 0)
+    head = dict.fromkeys(MEASURED, 0)
     good, bad = {"figures": {"x": 1.0}}, {"figures": {}, "failed": "it broke"}
     for result, kept in (bad, bad), (good, good), (bad, good):
         run.add_evaluation({**head, "metrics": {"m": result}})

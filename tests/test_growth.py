@@ -19,11 +19,15 @@ from torch import Tensor
 
 import unitkit as kit
 from unitkit import SGD, Recipe, Trainer, UserError, Watch, load_recipe, psnr
+from unitkit.ablation.folder import last_evaluation
 from unitkit.hooks import Call
+from unitkit.networks.state import unique_state
 from unitkit.recipe import Hook
-from unitkit.runs.checkpoint import all_steps, latest, load_model, read_average, unique_state
+from unitkit.runs.checkpoint import load_model, read_average
+from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.samples import grid
+from unitkit.runs.steps import all_steps, latest
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -125,6 +129,21 @@ def test_the_average_is_what_is_used(tmp_path: Path) -> None:
     translator = kit.load(tmp_path / "run", device="cpu")
     torch.testing.assert_close(translator.model(image, "ab"), models["ema"](image, "ab"))
     assert not torch.allclose(models["last"](image, "ab"), models["ema"](image, "ab"))
+
+
+def test_figures_say_of_which_weights_they_are(tmp_path: Path) -> None:
+    """Those of the last step neither overwrite the average's nor pass for them, in an ablation say."""
+    folder = tmp_path / "run"
+    assert unitkit("train", TINY, "steps=6", "ema=0.99", "--out", folder).status == 0
+    for words in ((), ("--weights", "last"), ("--weights", "ema")):
+        answer = unitkit("evaluate", folder, "--metrics", "psnr(aba, a)", *words)
+        assert ("moving average" in answer.out) == ("last" not in words), answer
+    of_average, of_last = RunFolder(folder).evaluations()
+    assert (of_average["weights"], of_last["weights"]) == ("ema", "last")
+    assert of_average["metrics"]["psnr(aba, a)"]["figures"] != of_last["metrics"]["psnr(aba, a)"]["figures"]
+    assert last_evaluation(RunFolder(folder)) == of_average
+    report = (folder / "report.html").read_text()
+    assert report.count("moving average of the weights") == 1
 
 
 def test_weights_are_the_trainings_again_after_an_evaluation_that_fails(tmp_path: Path) -> None:

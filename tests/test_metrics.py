@@ -193,10 +193,11 @@ def test_an_evaluation_carries_its_protocol_and_is_the_same_again(trained: Path)
     assert torch.equal(state, torch.get_rng_state())  # a training that measures itself goes on undisturbed
     assert one["metrics"] == two["metrics"]
     assert json.loads(json.dumps(one)) == one
-    facts = {key: one[key] for key in ("checkpoint", "step", "seed", "split", "images", "size")}
+    facts = {key: one[key] for key in ("checkpoint", "step", "weights", "seed", "split", "images", "size")}
     assert facts == {
         "checkpoint": "step-00000012",
         "step": 12,
+        "weights": "last",
         "seed": 3,
         "split": "test",
         "images": "all",

@@ -33,6 +33,7 @@ from unitkit.runs import checkpoint
 from unitkit.runs.folder import RunFolder, fresh_folder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.report import write_report
+from unitkit.runs.steps import FILES, all_steps
 from unitkit.system.output import steady_output
 from unitkit.trainer import Trainer
 
@@ -49,7 +50,7 @@ def trainer(folder: Path, *, resume: bool = False, **knobs: Any) -> Trainer:
 
 
 def checkpoints(folder: Path) -> list[str]:
-    return [path.name for path in checkpoint.all_steps(folder / "checkpoints")]
+    return [path.name for path in all_steps(folder / "checkpoints")]
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
@@ -173,10 +174,10 @@ def test_retention_deletes_only_its_own(tmp_path: Path) -> None:
 
 
 def test_one_file_short_is_no_checkpoint(folder: Path, tmp_path: Path) -> None:
-    for name in checkpoint.FILES:
+    for name in FILES:
         shutil.copytree(folder / "checkpoints", place := tmp_path / name / "checkpoints")
         (place / "step-00000012" / name).unlink()
-        assert [path.name for path in checkpoint.all_steps(place)] == ["step-00000009"]
+        assert [path.name for path in all_steps(place)] == ["step-00000009"]
     (folder / "checkpoints/step-00000012/state.json").unlink()
     answer = unitkit("train", "--resume", "--out", folder)
     assert answer.status == 0 and "steps 9 to 12" in answer.out and "step-00000012 lack files" in answer.out

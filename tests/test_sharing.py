@@ -14,6 +14,7 @@ from unitkit import discriminators, encoders, generators, models, open_data, sha
 from unitkit.check import check
 from unitkit.losses import weight_distance
 from unitkit.losses.bundles import cycle, gan, vae
+from unitkit.networks.state import weights_of
 from unitkit.recipe import Player, Recipe
 from unitkit.registry import Spec
 from unitkit.runs import checkpoint
@@ -202,7 +203,7 @@ def test_a_pull_without_soft_sharing_is_refused() -> None:
 )
 def test_a_tied_tensor_is_stored_once_and_still_tied_after_loading(strategy: Spec, tmp_path: Path) -> None:
     saved, loaded = built(unit(strategy)), built(unit(strategy), seed=1)
-    save_file(checkpoint.weights_of(saved), tmp_path / "model.safetensors")
+    save_file(weights_of(saved), tmp_path / "model.safetensors")
     stored = load_file(tmp_path / "model.safetensors")
     assert len(stored) == len(list(saved.parameters())) < len(saved.state_dict())
     assert sum(t.numel() for t in stored.values()) == sum(p.numel() for p in saved.parameters())

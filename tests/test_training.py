@@ -30,9 +30,11 @@ import unitkit as kit
 from unitkit import TrainingError, UserError, losses
 from unitkit.data.tensors import at_once
 from unitkit.hooks import Call
+from unitkit.networks.state import weights_of
 from unitkit.runs import checkpoint, samples
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
+from unitkit.runs.steps import all_steps
 from unitkit.system.devices import enough_memory
 from unitkit.system.environment import environment
 from unitkit.trainer import Trainer
@@ -65,7 +67,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def whole_checkpoints(folder: Path) -> list[str]:
     """The names of the checkpoints, after seeing that each one loads."""
-    found = checkpoint.all_steps(folder / "checkpoints")
+    found = all_steps(folder / "checkpoints")
     for each in found:
         checkpoint.load_model(each)
         load_file(each / "training.safetensors")
@@ -150,7 +152,7 @@ def test_samples_come_in_the_same_order_after_resuming(tmp_path: Path) -> None:
 def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Moment:
     names = {
         "step": "unitkit.trainer:Trainer.step",
-        "tensors": "unitkit.runs.checkpoint:save_file",  # two in each checkpoint
+        "tensors": "unitkit.runs.stored:save_file",  # two in each checkpoint
         "flush": "unitkit.runs.checkpoint:_flush",  # four files, the folder, and after the rename its parent
         "delete": "unitkit.runs.checkpoint:shutil.rmtree",
         "optimizer": "torch.optim:Adam.step",  # two players
@@ -359,7 +361,7 @@ def test_a_gradient_that_is_not_finite(tmp_path: Path, what: str) -> None:
         ours.done = 2
         ours.save()
         names = ours.batches.names(2)
-        before = {name: tensor.clone() for name, tensor in checkpoint.weights_of(ours.model).items()}
+        before = {name: tensor.clone() for name, tensor in weights_of(ours.model).items()}
         with pytest.raises(TrainingError) as caught:
             ours.fit()
     message = str(caught.value)
@@ -367,7 +369,7 @@ def test_a_gradient_that_is_not_finite(tmp_path: Path, what: str) -> None:
     assert "step 3" in message and "'generator'" in message and "faulty(ab)" in message
     for files in names.values():
         assert all(file in message for file in files)
-    after = checkpoint.weights_of(ours.model)
+    after = weights_of(ours.model)
     touched = {name for name in before if not torch.equal(before[name], after[name])}
     assert all(name.startswith("discriminators.") for name in touched)  # it had its turn before
     assert all(torch.isfinite(tensor).all() for tensor in after.values())
@@ -379,10 +381,10 @@ def test_no_player_moves_where_the_first_gradient_is_not_finite(tmp_path: Path) 
     recipe = replace(recipe, players=list(reversed(faulty_recipe().players)))
     with fault("gradient", step=1):
         ours = Trainer(recipe, RunOptions(tmp_path / "run", device="cpu"))
-        before = {name: tensor.clone() for name, tensor in checkpoint.weights_of(ours.model).items()}
+        before = {name: tensor.clone() for name, tensor in weights_of(ours.model).items()}
         with pytest.raises(TrainingError, match=r"step 1: .*'generator'.*faulty\(ab\)"):
             ours.fit()
-    assert same_state(before, checkpoint.weights_of(ours.model))
+    assert same_state(before, weights_of(ours.model))
 
 
 FAULTY = """
@@ -529,7 +531,7 @@ def test_a_step_that_has_its_checkpoint_is_not_written_again(tmp_path: Path, mon
     ours.fit()
     newest = ours.run.latest()
     with monkeypatch.context() as patch:
-        patch.setattr("unitkit.runs.checkpoint.save_file", disk_full)
+        patch.setattr("unitkit.runs.stored.save_file", disk_full)
         ours.save()
     assert whole_checkpoints(tmp_path / "run") == [newest.name]
     (newest / "state.json").unlink()  # not whole
@@ -552,7 +554,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_saved(tmp_path: Path, monkeypa
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("unitkit.runs.checkpoint.save_file", save)
+        patch.setattr("unitkit.runs.stored.save_file", save)
         answer = unitkit("train", TINY, "--out", folder, *TRAIN)
     one_line(answer, "step 9", "No space left on device", "step-00000006, stays")
     assert whole_checkpoints(folder) == ["step-00000003", "step-00000006"]

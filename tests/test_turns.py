@@ -41,8 +41,8 @@ from unitkit.check import check
 from unitkit.hooks import Call
 from unitkit.losses import Loss, Term
 from unitkit.optimizers import Optimizer
-from unitkit.runs.checkpoint import latest
 from unitkit.runs.options import RunOptions
+from unitkit.runs.steps import latest
 from unitkit.schedules import Constant, Schedule
 from unitkit.system.errors import TrainingError
 

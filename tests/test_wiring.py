@@ -24,10 +24,12 @@ from unitkit.commands.train import watching
 from unitkit.data.batches import Batches
 from unitkit.hooks import Call, Watcher
 from unitkit.networks import graph
+from unitkit.networks.state import unique_state
 from unitkit.recipe import Hook
-from unitkit.runs.checkpoint import latest, load_model, load_step, read_average, unique_state
+from unitkit.runs.checkpoint import load_model, load_step, read_average
 from unitkit.runs.image_check import ImageCheck
 from unitkit.runs.options import KEPT, Options, RunOptions
+from unitkit.runs.steps import latest
 from unitkit.system.errors import UserError
 from unitkit.system.seeds import derive
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from .system import threads
 from .system.errors import TrainingError, UserError
-from .system.output import steady_output
+from .system.output import complain, steady_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]", show_default=False)]
-Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]", show_default=False)]
+Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
+Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]")]
 BadImages = Annotated[
     str | None,
     typer.Option(
@@ -35,8 +33,7 @@ BadImages = Annotated[
     ),
 ]
 CheckpointEvery = Annotated[
-    int | None,
-    typer.Option(min=1, help="Steps between checkpoints.  [default: the run's, or 500]", show_default=False),
+    int | None, typer.Option(min=1, help="Steps between checkpoints.  [default: the run's, or 500]")
 ]
 Weights = Annotated[
     str, typer.Option(metavar="ema|last", help="The moving average, where there is one, or the last step's weights.")
@@ -54,10 +51,10 @@ def main() -> NoReturn:
             _show_knobs(sys.argv[1:])
             app()
         except UserError as error:
-            _complain("error:", error)
+            complain("error:", error)
             sys.exit(2)
         except TrainingError as error:
-            _complain("training stopped:", error)
+            complain("training stopped:", error)
             sys.exit(1)
         sys.exit(0)
 
@@ -88,15 +85,6 @@ def options(
     """Unsupervised image-to-image translation: train UNIT from recipes, and use what was trained."""
 
 
-def _complain(what: str, error: Exception) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    message = " ".join(line.strip() for line in str(error).splitlines())  # a file's name may hold a line break
-    errors.print(f"[red]{what}[/red] {escape(message)}")
-
-
 @app.command()
 def train(
     recipe: Annotated[
@@ -106,31 +94,22 @@ def train(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     device: Device = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.  [default: fp32]", show_default=False)] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.  [default: fp32]")] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]", show_default=False),
+        int | None, typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]")
     ] = None,
     checkpoint_every: CheckpointEvery = None,
     sample_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between sample grids.  [default: the recipe's]", show_default=False)
+        int | None, typer.Option(min=1, help="Steps between sample grids.  [default: the recipe's]")
     ] = None,
-    keep: Annotated[
-        int | None, typer.Option(min=2, help="Checkpoints that stay.  [default: 2]", show_default=False)
-    ] = None,
+    keep: Annotated[int | None, typer.Option(min=2, help="Checkpoints that stay.  [default: 2]")] = None,
     watch: Annotated[
-        str | None,
-        typer.Option(metavar="METRICS", help="Evaluate these while training, 'psnr(aba, a)'.", show_default=False),
+        str | None, typer.Option(metavar="METRICS", help="Evaluate these while training, 'psnr(aba, a)'.")
     ] = None,
-    watch_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between these.  [default: 500]", show_default=False)
-    ] = None,
-    track: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.", show_default=False)
-    ] = None,
+    watch_every: Annotated[int | None, typer.Option(min=1, help="Steps between these.  [default: 500]")] = None,
+    track: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")] = None,
     init_from: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.", show_default=False),
+        Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")
     ] = None,
     bad_images: BadImages = None,
 ) -> None:
@@ -164,88 +143,46 @@ def translate(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
     parts: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model."),
+        Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
     ] = None,
     style: Annotated[
         Path | None,
         typer.Option(metavar="IMAGE", help="Of the domain where the path ends: translate to its style (MUNIT)."),
     ] = None,
     samples: Annotated[
-        int | None,
-        typer.Option(min=1, help="Outputs of each input, NAME-1, NAME-2, ..., in styles drawn (MUNIT)."),
+        int | None, typer.Option(min=1, help="Outputs of each input, NAME-1, NAME-2, ..., in styles drawn (MUNIT).")
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Of the first of these styles; the next have the next seeds.  [default: 0]", show_default=False
-        ),
+        typer.Option(min=0, help="Of the first of these styles; the next have the next seeds.  [default: 0]"),
     ] = None,
     weights: Weights = "ema",
     device: Device = "auto",
 ) -> None:
     """Translate images of any size along a trained model's image path."""
-    from itertools import cycle
+    from .commands.translate import translate_images
 
-    from rich.console import Console
-    from rich.markup import escape
-
-    from .commands.translate import jobs, save_image
-    from .data.files.decode import probe
-    from .data.files.short_jpeg import short_note
-    from .recipe_file import import_parts
-    from .translate import load
-
-    if style is not None and samples is not None:
-        raise UserError("--style and --samples each say what style the outputs have: give one of them")
-    if seed is not None and samples is None:
-        raise UserError("--seed is of styles that are drawn: give --samples N with it")
-    notes: list[str] = []
-    numbers = range(samples or 0)
-    work = jobs(source, target, notes, [f"-{number + 1}" for number in numbers] or [""])
-    if parts is not None:
-        import_parts(parts)
-    translator = load(run, device=device, weights=weights)
-    translator.check(path)
-    if style is not None or samples is not None:
-        translator.check_styles()
-    like = None if style is None else translator.style(style, path[-1])
-    for before, _ in work:  # every header, before the first image takes its time
-        probe(before)
-    with _bar() as bar:
-        seeds = cycle([(seed or 0) + number for number in numbers] or [None])
-        tracked = bar.track(work, description=escape(f"{path}: {translator.route(path)}"))
-        for (before, after), drawn in zip(tracked, seeds, strict=False):
-            save_image(translator.translate(before, path, style=like, seed=drawn), after)
-    if translator.short:
-        notes.append(short_note(translator.short))
-    done = f"{len(work)} {'image' if len(work) == 1 else 'images'} in {target}"
-    console = Console(soft_wrap=True, emoji=False)
-    for line in [*(f"note: {note}" for note in notes), done]:
-        console.print(line, markup=False, highlight=False)
+    translate_images(
+        run, path, source, target, parts=parts, style=style, samples=samples, seed=seed, weights=weights, device=device
+    )
 
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.", show_default=False)] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Other data than the run's own; its test split.", show_default=False)
-    ] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Other data than the run's own; its test split.")] = None,
     metrics: Annotated[
-        str | None,
-        typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]", show_default=False),
+        str | None, typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]")
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH=FOLDER", help="In place of a run: a set of images, for each path that is read."),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side to bring --images to.", show_default=False)] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side to bring --images to.")] = None,
     max_images: Annotated[int, typer.Option(min=0, help="Held-out images of each domain at most; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of latent samples and classifiers.")] = 0,
     weights: Weights = "ema",
-    save: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.", show_default=False)
-    ] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.")] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a finished run, or sets of images, with the protocol beside every figure."""
@@ -263,29 +200,19 @@ def evaluate(
 @app.command()
 def ablate(
     recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")],
-    knobs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[@preset] [knob=v1,v2] [knob=0..4] ...", show_default=False),
-    ] = None,
+    knobs: Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=v1,v2] [knob=0..4] ...")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting, with seeds 0, 1, ...")] = 1,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The ablation's folder.  [default: runs/RECIPE/ablation-TIME]", show_default=False),
+        Path | None, typer.Option(help="The ablation's folder.  [default: runs/RECIPE/ablation-TIME]")
     ] = None,
     baseline: Annotated[
-        str | None,
-        typer.Option(help="The setting to compare with, 'shared=0'.  [default: the first]", show_default=False),
+        str | None, typer.Option(help="The setting to compare with, 'shared=0'.  [default: the first]")
     ] = None,
     metric: Annotated[
-        str | None,
-        typer.Option(help="What plots and comparisons show.  [default: the recipe's first]", show_default=False),
+        str | None, typer.Option(help="What plots and comparisons show.  [default: the recipe's first]")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Cells at once.  [default: one per GPU]", show_default=False)
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, HOST:PORT.", show_default=False)
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cells at once.  [default: one per GPU]")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, HOST:PORT.")] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     checkpoint_every: CheckpointEvery = None,
@@ -315,7 +242,7 @@ def show(recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a 
 @app.command("list")
 def list_parts(
     kind: Annotated[str | None, typer.Argument(help="recipe, encoder, ..., or nothing for all.")] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
 ) -> None:
     """The recipes, and what a recipe can name: parts, their arguments and defaults."""
     from .commands.listing import KINDS, listed
@@ -339,8 +266,7 @@ def new(
 @app.command()
 def weights(
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME ...]", help="Of weights, metrics (fid) or timm models.", show_default=False),
+        list[str] | None, typer.Argument(metavar="[NAME ...]", help="Of weights, metrics (fid) or timm models.")
     ] = None,
 ) -> None:
     """What weights metrics need, and where they are; with names: fetch these, checked by their hash."""
@@ -360,14 +286,3 @@ def doctor(device: Device = "auto") -> None:
 
     if not check(device):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress

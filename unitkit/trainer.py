@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from .runs.folder import RunFolder
 from .runs.image_check import ImageCheck
 from .runs.options import RunOptions
 from .runs.record import check_resumed, new_record, resumed_record
+from .runs.steps import latest, step_name, whole
 from .system import dist
 from .system.devices import choose_device, enough_memory
 from .system.errors import UserError
@@ -124,7 +126,7 @@ class Trainer:
         self.unmatched: list[str] = []
         if options.init_from is not None:
             self.unmatched = checkpoint.load_matching(self.model, options.init_from)
-        self.average = Average(checkpoint.unique_state(self.model), recipe.ema) if recipe.ema else None
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.done = self._restore(record) if options.resume else 0
         if not options.resume and dist.rank() == 0:  # the last: the same command would not begin a run again
             self.run.create(record, files or {})
@@ -189,7 +191,7 @@ class Trainer:
             batch = self.batches.batch(step)
         losses = self.training_step(batch, step)
         if self.average:
-            self.average.update(checkpoint.unique_state(self.model), step)
+            self.average.update(step)
         return losses
 
     @contextmanager
@@ -208,7 +210,7 @@ class Trainer:
         Raises `UserError` where the disk refuses, and `TrainingError` for weights that are not finite.
         """
         own = self.run.checkpoints
-        done = self.saved == self.done and checkpoint.whole(own / checkpoint.step_name(self.done))
+        done = self.saved == self.done and whole(own / step_name(self.done))
         if dist.rank() > 0 or (done and not folder):
             return
         written = checkpoint.save(
@@ -234,13 +236,8 @@ class Trainer:
         if self.average is None:
             yield self.model
             return
-        state = checkpoint.unique_state(self.model)
-        kept = {name: tensor.detach().clone() for name, tensor in state.items()}
-        try:
-            checkpoint.fill(state, self.average.tensors)
+        with self.average.in_place():
             yield self.model
-        finally:
-            checkpoint.fill(state, kept)
 
     def on_held_out(self, work: Callable[[ImagePaths, Data], Result]) -> Result:
         """Do something with the model and the held-out images; where one of these has become bad, without it."""
@@ -261,13 +258,16 @@ class Trainer:
         Raises:
             TrainingError: no memory. UserError: a disk that refuses.
         """
-        name = checkpoint.step_name(self.done)
+        measured = partial(
+            evaluate_with_protocol,
+            metrics=self.recipe.evaluate,
+            checkpoint=step_name(self.done),
+            step=self.done,
+            weights="ema" if self.average else "last",
+            device=self.device,
+        )
         with enough_memory(self.device, "measuring"):
-            found = self.on_held_out(
-                lambda model, data: evaluate_with_protocol(
-                    model, data, self.recipe.evaluate, checkpoint=name, step=self.done, device=self.device
-                )
-            )
+            found = self.on_held_out(measured)
         if dist.rank() == 0:
             if keep:
                 self.run.add_evaluation(found)
@@ -279,13 +279,13 @@ class Trainer:
         before = self.run.record
         check_resumed(self.run, record)
         self.run.refuse_batch(self.recipe.batch * self.recipe.accumulate, dist.world())
-        found = checkpoint.latest(self.run.checkpoints)
+        found = latest(self.run.checkpoints)
         step = 0
         if found is not None:
             checkpoint.load_weights(self.model, found)
             checkpoint.load_training(self.model, self.optimizers, found)
             if self.average:
-                checkpoint.fill(self.average.tensors, checkpoint.read_average(found))
+                self.average.restore(checkpoint.read_average(found))
             self.saved = step = checkpoint.load_step(found)
         check_phases(self.recipe, step, before.get("steps", record["steps"]))
         if dist.rank() == 0:

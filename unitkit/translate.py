@@ -19,6 +19,7 @@ from .kernels.operators import LAYOUTS
 from .kernels.placement import usual_layout
 from .runs import checkpoint
 from .runs.folder import RunFolder
+from .runs.stored import not_finite
 from .system.devices import choose_device
 from .system.errors import UserError
 
@@ -58,7 +59,7 @@ class Translator:
     """
 
     def __init__(self, model: Any, labels: dict[str, str]) -> None:
-        if (bad := checkpoint.not_finite(model.state_dict())) is not None:
+        if (bad := not_finite(model.state_dict())) is not None:
             raise UserError(f"the model's '{bad}' is not finite, so it translates nothing: use an earlier checkpoint")
         self.model, self.labels = model.eval(), labels
         self.styles: dict[str, int] = getattr(model, "styles", {})

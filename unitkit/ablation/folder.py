@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from ..hooks import Watcher
 from ..recipe_file import RecipeFile
-from ..runs.checkpoint import latest, load_step, read_json, step_of
+from ..runs.checkpoint import load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe
+from ..runs.steps import latest, step_of
+from ..runs.stored import read_json
 from ..system.errors import UserError, nearest
 from ..system.files import replacing
 from .grid import Cell, Grid, label
@@ -175,8 +177,9 @@ def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
     """The evaluation of a run's last step, on all held-out images of the data it was trained for, or None."""
     if not (run.path / "run.json").is_file():
         return None
-    data = run.record["data"]
-    whole = [each for each in run.evaluations() if each["data"] == data and each["images"] == "all"]
+    record = run.record
+    wanted = {"data": record["data"], "images": "all", "weights": "ema" if record.get("ema") else "last"}
+    whole = [each for each in run.evaluations() if all(each.get(key) == value for key, value in wanted.items())]
     own = [each for each in whole if step_of(each["checkpoint"]) is not None]
     return max(own, key=lambda entry: entry["step"], default=None)
 

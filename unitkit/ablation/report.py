@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs.checkpoint import read_json
 from ..runs.report import document, shown, table
+from ..runs.stored import read_json
 from ..system.files import replacing
 from .folder import Figure
 from .grid import label

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs.checkpoint import latest, read_json, step_of
+from ..runs.steps import latest, step_of
+from ..runs.stored import read_json
 from ..system.errors import UserError
 from .folder import Ablation, Figure, figures_of, last_evaluation
 from .grid import Cell, Grid

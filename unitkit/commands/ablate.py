@@ -25,9 +25,10 @@ from ..check import check
 from ..data.files.bad import WAY_OUT, refuse_unreadable
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, read_recipe_file
-from ..runs.checkpoint import read_json
-from ..runs.folder import RunFolder, begun_in, fresh_folder
+from ..runs.folder import RunFolder, fresh_folder
+from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
+from ..runs.stored import read_json
 from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import room, typed

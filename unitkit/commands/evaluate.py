@@ -20,10 +20,11 @@ from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
 from ..registry import Spec
-from ..runs.checkpoint import all_steps, load_model, load_step
+from ..runs.checkpoint import averages, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
 from ..runs.report import print_metrics, write_report
+from ..runs.steps import all_steps
 from ..system.devices import choose_device, enough_memory
 from ..system.environment import versions
 from ..system.errors import UserError
@@ -80,6 +81,7 @@ def evaluate_run(
             chosen,
             checkpoint=f"best/{checkpoint.name}" if checkpoint.parent.name == folder.best.name else checkpoint.name,
             step=load_step(checkpoint),
+            weights=weights if averages(checkpoint) else "last",
             device=place,
             seed=seed,
             max_images=max_images,

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from ..recipe_file import RecipeFile, parse_knobs
-from ..runs import checkpoint
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data
+from ..runs.steps import broken
 from ..system import dist
 from ..system.errors import UserError
 from ..trainer import Trainer
@@ -40,7 +40,7 @@ def resumed(recipe: str | None, words: Sequence[str], out: Path) -> tuple[Recipe
 
 def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
     """What is not as it was when the run began, or was last resumed."""
-    passed = [path.name for path in checkpoint.broken(trainer.run.checkpoints)]
+    passed = [path.name for path in broken(trainer.run.checkpoints)]
     if passed:
         yield f"{', '.join(passed)} lack files and are passed over"
     if note := other_data(record, trainer.recipe.data):

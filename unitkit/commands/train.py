@@ -21,10 +21,10 @@ from ..metrics import parse_metrics
 from ..recipe import Recipe, Watch
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
-from ..runs import checkpoint
 from ..runs.folder import fresh_folder
 from ..runs.options import RunOptions
 from ..runs.report import picks, print_metrics, print_table, write_report
+from ..runs.steps import latest
 from ..system import dist
 from ..system.devices import emulates_bf16
 from ..system.errors import UserError
@@ -169,7 +169,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
         commands.append(("other metrics: see unitkit list metric", "evaluate", run, "--metrics", measure))
     if all(player.until == 1 for player in trainer.recipe.players):
         commands.append(("train on", "train", "--resume", "--out", run, f"steps={2 * trainer.done}"))
-    best, watch = checkpoint.latest(trainer.run.best), trainer.recipe.watch
+    best, watch = latest(trainer.run.best), trainer.recipe.watch
     lines = [
         *([f"  best       {best} (by {watch.metrics[0].name})"] if watch and best else []),
         f"  images   {grid}",

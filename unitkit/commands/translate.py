@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from PIL import Image
+from rich.console import Console
 
-from ..data.files.decode import SUFFIXES
+from ..data.files.decode import SUFFIXES, probe
+from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
+from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
 from ..system.files import replacing
+from ..system.output import print_notes
+from ..translate import load
+from .progress import counting
+
+
+def translate_images(
+    run: Path,
+    path: str,
+    source: Path,
+    target: Path,
+    *,
+    parts: Path | None = None,
+    style: Path | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    weights: str = "ema",
+    device: str = "auto",
+) -> None:
+    """Translate an image, or a folder of them, and say what was done; the arguments are the command's own."""
+    if style is not None and samples is not None:
+        raise UserError("--style and --samples each say what style the outputs have: give one of them")
+    if seed is not None and samples is None:
+        raise UserError("--seed is of styles that are drawn: give --samples N with it")
+    notes: list[str] = []
+    numbers = range(samples or 0)
+    work = jobs(source, target, notes, [f"-{number + 1}" for number in numbers] or [""])
+    if parts is not None:
+        import_parts(parts)
+    translator = load(run, device=device, weights=weights)
+    translator.check(path)
+    if style is not None or samples is not None:
+        translator.check_styles()
+    like = None if style is None else translator.style(style, path[-1])
+    for before, _ in work:  # every header, before the first image takes its time
+        probe(before)
+    seeds = cycle([(seed or 0) + number for number in numbers] or [None])
+    with counting(f"{path}: {translator.route(path)}", len(work)) as done:
+        for (before, after), drawn in zip(work, seeds, strict=False):
+            save_image(translator.translate(before, path, style=like, seed=drawn), after)
+            done()
+    if translator.short:
+        notes.append(short_note(translator.short))
+    console = Console(soft_wrap=True, emoji=False, highlight=False)
+    print_notes(console, notes)
+    console.print(f"{len(work)} {'image' if len(work) == 1 else 'images'} in {target}", markup=False)
 
 
 def jobs(

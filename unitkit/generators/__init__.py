@@ -9,5 +9,6 @@ from .adain import adain
 from .conv32 import conv32
 from .generator import register, registry, spec
 from .residual import residual
+from .upsampling import upsampling
 
-__all__ = ["adain", "conv32", "register", "registry", "residual", "spec"]
+__all__ = ["adain", "conv32", "register", "registry", "residual", "spec", "upsampling"]

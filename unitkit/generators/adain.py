@@ -9,10 +9,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..annotations import Count, Positive
-from ..kernels.norms import LayerNorm
 from ..networks.layers import AdaptiveResidual, initialise
 from ..networks.tower import Tower
 from .generator import register
+from .upsampling import doublings
 
 
 @register
@@ -41,13 +41,7 @@ def adain(
     """
     read = FromStyle(style, mlp, blocks, in_channels)
     stages: list[nn.Module] = [read, *(AdaptiveResidual(in_channels) for _ in range(blocks))]
-    channels = in_channels
-    for _ in range(ups):
-        out = max(1, channels // 2)
-        conv = nn.Conv2d(channels, out, 5, padding=2)
-        stages.append(nn.Sequential(nn.Upsample(scale_factor=2), conv, LayerNorm(out), nn.ReLU(inplace=True)))
-        channels = out
-    stages.append(nn.Sequential(nn.Conv2d(channels, out_channels, 7, padding=3), nn.Tanh()))
+    stages += doublings(in_channels, out_channels, ups)
     tower = initialise(Tower(stages, channels=out_channels, stride=2**ups, style=style), init)
     read.start()
     return tower

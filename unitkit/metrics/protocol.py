@@ -23,15 +23,23 @@ def evaluate_with_protocol(
     *,
     checkpoint: str,
     step: int,
+    weights: str = "last",
     device: torch.device | str = "cpu",
     seed: int = 0,
     max_images: int = 0,
 ) -> dict[str, Any]:
-    """`evaluate`, and beside the figures: checkpoint, data, split, size and resampling, seed, versions, device."""
+    """`evaluate`, and beside the figures all that they hang on: of checkpoint, data, images, machine and versions.
+
+    Args:
+        checkpoint: the name of the model's.
+        step: its steps.
+        weights: which of the checkpoint's weights the model has: "ema", their moving average, or "last".
+    """
     results = evaluate(model, data, metrics, device=device, seed=seed, max_images=max_images)
     return {
         "checkpoint": checkpoint,
         "step": step,
+        "weights": weights,
         "seed": seed,
         "data": {"name": data.name, "fingerprint": data.fingerprint(), **data.facts},
         "split": "test",

@@ -14,30 +14,26 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
-import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save_file
-from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .. import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
 from ..models import ImagePaths
+from ..networks.state import fill, passing_buffers, unique_state, weights_of
 from ..registry import Spec, unregistered
 from ..system.errors import TrainingError, UserError, nearest
 from ..system.files import temporary, temporary_name
+from .steps import FILES, all_steps, latest, step_name, step_of, whole
+from .stored import FORMAT, damaged, not_finite, read_json, read_tensors, write_tensors
 
-FORMAT = 1
 WEIGHTS = ("ema", "last")
-STEP = re.compile(r"step-([0-9]+)")
-FILES = ("model.safetensors", "model.json", "training.safetensors", "state.json")
 EMA = "ema.safetensors"
 
 
@@ -76,7 +72,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         with temporary(folder, folder=True) as place:
             for name, each in tensors.items():
-                _write_tensors(each, place / name)
+                write_tensors(each, place / name)
             (place / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
             (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
             for path in [*place.iterdir(), place]:
@@ -92,45 +88,6 @@ def save(
     for old in others[: max(0, len(others) - keep + 1)]:
         _discard(old)
     return final
-
-
-def step_name(step: int) -> str:
-    """What the checkpoint of a step is called: step-00000012."""
-    return f"step-{step:08d}"
-
-
-def step_of(name: str) -> int | None:
-    """The step in a checkpoint's name, step-00000012, or a sample grid's without its suffix; None for other names."""
-    found = STEP.fullmatch(name)
-    return int(found[1]) if found else None
-
-
-def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that are named after a step, step-00000012 or step-00000012.png, by number, oldest first."""
-    steps = ((step_of(path.name.removesuffix(".png")), path) for path in paths)
-    return [path for _, path in sorted((step, path) for step, path in steps if step is not None)]
-
-
-def all_steps(folder: Path) -> list[Path]:
-    """The whole checkpoints of a folder, oldest first: folders step-NUMBER, or links to such, that have every file."""
-    return [path for path in in_order(folder.glob("step-*")) if whole(path)]
-
-
-def whole(checkpoint: Path) -> bool:
-    """Whether a folder has every file of a checkpoint."""
-    return all((checkpoint / name).is_file() for name in FILES)
-
-
-def broken(folder: Path) -> list[Path]:
-    """Folders of later steps than the newest whole checkpoint, which lack some of its files."""
-    found = [path for path in in_order(folder.glob("step-*")) if path.is_dir()]
-    newest = max((place for place, path in enumerate(found) if whole(path)), default=-1)
-    return found[newest + 1 :]
-
-
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint, or None."""
-    return next(iter(all_steps(folder)[::-1]), None)
 
 
 def _make_way(final: Path) -> None:
@@ -152,17 +109,6 @@ def _discard(checkpoint: Path) -> None:
                 (checkpoint / name).unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UserError` for one that is missing, damaged or of a later format."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}, which this version of unitkit reads")
-    return value
-
-
 def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, dict[str, Any]]:
     """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`).
 
@@ -171,7 +117,7 @@ def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, dict
     """
     description = read_json(checkpoint / "model.json")
     if missing := {"model", "size", "labels"} - description.keys():
-        raise _damaged(checkpoint / "model.json", f"it says nothing of {', '.join(sorted(missing))}")
+        raise damaged(checkpoint / "model.json", f"it says nothing of {', '.join(sorted(missing))}")
     if unknown := unregistered(description["model"]):
         recipe = checkpoint.parent.parent / "recipe.py"
         known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
@@ -197,7 +143,7 @@ def load_weights(model: nn.Module, checkpoint: Path, weights: str = "last") -> N
     if weights not in WEIGHTS:
         raise UserError(f"weights are ema or last, not '{weights}'. {nearest(weights, WEIGHTS)}")
     path = checkpoint / ("model.safetensors" if weights == "last" or not averages(checkpoint) else EMA)
-    stored, own = _read_tensors(path), unique_state(model)
+    stored, own = read_tensors(path), unique_state(model)
     if stored.keys() != own.keys():
         name = min(stored.keys() ^ own.keys())
         raise UserError(f"{path} is not of this model: '{name}' is in only one of them")
@@ -220,7 +166,7 @@ def load_matching(model: nn.Module, run: str | Path) -> list[str]:
     found = folder if whole(folder) else latest(folder / "checkpoints")
     if found is None:
         raise UserError(f"{run} holds no checkpoint to begin with: expected a run folder, or a checkpoint in one")
-    stored, own = _read_tensors(found / (EMA if averages(found) else "model.safetensors")), unique_state(model)
+    stored, own = read_tensors(found / (EMA if averages(found) else "model.safetensors")), unique_state(model)
     fitting = {name for name in stored.keys() & own.keys() if stored[name].shape == own[name].shape}
     if not fitting:
         raise UserError(f"no weight of {found} fits this model: they are of other networks")
@@ -235,29 +181,22 @@ def averages(checkpoint: Path) -> bool:
 
 def read_average(checkpoint: Path) -> dict[str, Tensor]:
     """The moving average of the weights. Raises `UserError` where there is none."""
-    return _read_tensors(checkpoint / EMA)
-
-
-def fill(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copy values into the tensors of their names."""
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(values[name])
+    return read_tensors(checkpoint / EMA)
 
 
 def load_step(checkpoint: Path) -> int:
     """The steps done at a checkpoint. Raises `UserError` for a `state.json` that is damaged or denies the name."""
     step = read_json(checkpoint / "state.json").get("step")
     if not isinstance(step, int) or step_of(checkpoint.name) not in (None, step):
-        raise _damaged(checkpoint / "state.json", f"its step is {step!r}")
+        raise damaged(checkpoint / "state.json", f"its step is {step!r}")
     return step
 
 
 def load_training(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
     """Fill the optimizers' state, and the buffers that are no weights, from a checkpoint."""
     path = checkpoint / "training.safetensors"
-    stored = _read_tensors(path)
-    buffers = {f"buffers/{name}": buffer for name, buffer in _passing_buffers(model).items()}
+    stored = read_tensors(path)
+    buffers = {f"buffers/{name}": buffer for name, buffer in passing_buffers(model).items()}
     names = {p: name for name, p in model.named_parameters()}
     players = {f"{player}/{names[p]}" for player, o in optimizers.items() for p in _parameters(o)}
     players |= {f"{player}/group {n}" for player, o in optimizers.items() for n in range(len(o.param_groups))}
@@ -289,31 +228,13 @@ def _placed(key: str, stored: Tensor, parameter: nn.Parameter | None = None) -> 
     return name, stored.to(parameter.device)
 
 
-def unique_state(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters and buffers by name, each tensor once under its first name."""
-    seen: set[int] = set()
-    state = model.state_dict(keep_vars=True)
-    return {name: t for name, t in state.items() if id(t) not in seen and not seen.add(id(t))}  # type: ignore[func-returns-value]
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """`unique_state`, detached and contiguous."""
-    return {name: tensor.detach().contiguous() for name, tensor in unique_state(model).items()}
-
-
-def _passing_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """The buffers that are not kept among the weights."""
-    kept = model.state_dict(keep_vars=True)
-    return {name: buffer for name, buffer in model.named_buffers() if name not in kept}
-
-
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _training_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    found = {f"buffers/{name}": buffer.contiguous() for name, buffer in _passing_buffers(model).items()}
+    found = {f"buffers/{name}": buffer.contiguous() for name, buffer in passing_buffers(model).items()}
     for player, optimizer in optimizers.items():
         kept = {names[parameter]: state for parameter, state in optimizer.state.items()}
         for number, group in enumerate(optimizer.param_groups):  # where adan and lamb, say, count their steps
@@ -325,49 +246,6 @@ def _training_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Opt
                 elif isinstance(value, bool | int | float):  # some optimizers count in plain numbers
                     found[f"{player}/{name}/{key}:{type(value).__name__}"] = torch.tensor(value)
     return found
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        stored = load_file(path) if _is_text(path) else load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
-    if (bad := not_finite(stored)) is not None:
-        raise _damaged(path, f"'{bad}' is not finite")
-    return stored
-
-
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    if _is_text(path):
-        save_file(tensors, path)
-    else:
-        path.write_bytes(save_bytes(tensors))
-
-
-def _is_text(path: Path) -> bool:
-    """Whether safetensors, which wants UTF-8, can open a path; any bytes but 0 and / can be in one."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The first tensor that holds a NaN or an infinity."""
-    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
-
-
-def _damaged(path: Path, reason: object) -> UserError:
-    """The error for a file that cannot be used, with the checkpoint to turn to if the file is of another one."""
-    here = path.parent
-    others = [step for step in all_steps(here.parent) if step != here] if step_of(here.name) is not None else []
-    if not others:
-        return UserError(f"cannot use {path}: {reason}")
-    return UserError(
-        f"cannot use {path}: {reason}; there is also {others[-1].name}: use it by "
-        f"`unitkit translate {shlex.quote(str(others[-1]))} ...`, or delete {here} to resume from it"
-    )
 
 
 def _flush(path: Path) -> None:

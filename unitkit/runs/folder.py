@@ -15,7 +15,8 @@ from typing import Any
 from ..data.files.bad import BadImage, from_json
 from ..system.errors import UserError, nearest
 from ..system.files import replacing
-from . import checkpoint
+from .steps import latest, step_name
+from .stored import FORMAT, read_json
 
 # What a run writes beside run.json.
 WRITTEN = (
@@ -31,6 +32,8 @@ WRITTEN = (
     "metrics.json",
     "report.html",
 )
+# What two evaluations of one and the same thing agree in.
+MEASURED = ("checkpoint", "step", "weights", "seed", "data", "split", "images")
 
 
 class RunFolder:
@@ -52,7 +55,7 @@ class RunFolder:
 
     def sample(self, step: int) -> Path:
         """The file of a step's sample grid."""
-        return self.samples / f"{checkpoint.step_name(step)}.png"
+        return self.samples / f"{step_name(step)}.png"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class RunFolder:
             near = sorted(p.parent.name for p in self.path.parent.glob("*/run.json"))
             hint = nearest(self.path.name, near) if near else "A run folder is what `unitkit train` leaves."
             raise UserError(f"{self.path} is not a run folder: it holds no run.json. {hint}")
-        record = checkpoint.read_json(path)
+        record = read_json(path)
         if missing := {"model", "seed", "precision", "batch", "world"} - record.keys():
             raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
         return record
@@ -87,7 +90,7 @@ class RunFolder:
     def bad_images(self) -> list[BadImage]:
         """The images that the run's training could not decode. Raises `UserError` for a list that is damaged."""
         path = self.path / self.BAD
-        return from_json(checkpoint.read_json(path), path) if path.is_file() else []
+        return from_json(read_json(path), path) if path.is_file() else []
 
     def keep_bad_images(self, value: Mapping[str, Any] | None) -> None:
         """Write the list of bad images, or take an old one away. Raises `UserError` where the disk refuses."""
@@ -98,7 +101,7 @@ class RunFolder:
 
     def latest(self) -> Path:
         """The newest checkpoint. Raises `UserError` where there is none yet."""
-        if found := checkpoint.latest(self.checkpoints):
+        if found := latest(self.checkpoints):
             return found
         recipe = self.record.get("recipe", "a recipe")
         raise UserError(f"{self.path}, a run of {recipe}, has no checkpoint yet: its training has not got that far")
@@ -181,19 +184,19 @@ class RunFolder:
                 raise UserError(f"cannot keep {self.path / name}: {error}; it holds JSON values only") from error
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """What `metrics.json` holds: an entry for each checkpoint, data and seed that was measured, oldest first."""
+        """What `metrics.json` holds, oldest first: an entry for what was measured of a checkpoint on the same terms."""
         path = self.path / "metrics.json"
-        found = checkpoint.read_json(path).get("evaluations") if path.exists() else []
+        found = read_json(path).get("evaluations") if path.exists() else []
         if not isinstance(found, list):
             raise UserError(f"{path} is damaged: it holds no list of evaluations; delete it and measure again")
         return found
 
     def add_evaluation(self, entry: Mapping[str, Any]) -> None:
-        """Keep an evaluation; one of the same checkpoint, data and seed gets its metrics added or renewed."""
+        """Keep an evaluation; one of the same (`MEASURED`) gets its metrics added or renewed."""
         with self._alone():
             kept = self.evaluations()
             for index, old in enumerate(kept):
-                if all(old.get(key) == entry[key] for key in ("checkpoint", "step", "seed", "data", "split", "images")):
+                if all(old.get(key) == entry[key] for key in MEASURED):
                     metrics = dict(old["metrics"])
                     for name, result in entry["metrics"].items():
                         if "failed" not in result or "failed" in metrics.get(name, result):  # no figure is lost to it
@@ -202,7 +205,7 @@ class RunFolder:
                     break
             else:
                 kept.append(dict(entry))
-            self.write_json("metrics.json", {"format": checkpoint.FORMAT, "evaluations": kept})
+            self.write_json("metrics.json", {"format": FORMAT, "evaluations": kept})
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -281,15 +284,6 @@ def _is_empty(path: Path) -> bool:
         return all(name.startswith(".") for name in os.listdir(path))
     except OSError:
         return False
-
-
-def begun_in(record: Mapping[str, Any]) -> Path | None:
-    """The folder in which a run was begun, where it is still there and not the present one; else None."""
-    home = record.get("folder")
-    with suppress(OSError):
-        if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
-            return Path(home)
-    return None
 
 
 def best_row(rows: Sequence[Mapping[str, Any]], metric: str, higher: bool) -> int:

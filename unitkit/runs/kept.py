@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..data.domains import Data, datasets
 from ..data.folders.locations import from_here
 from ..recipe_file import RecipeFile, read_recipe_file
 from ..system.errors import UserError
-from .folder import RunFolder, begun_in
+from .folder import RunFolder
 
 
 def moved(given: Mapping[str, str]) -> dict[str, str]:
@@ -32,6 +35,15 @@ def kept_recipe(folder: RunFolder) -> RecipeFile:
         raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
     kept = read_recipe_file(folder.path / "recipe.py", record.get("recipe_file"))
     return replace(kept, name=record["recipe"], home=begun_in(record))
+
+
+def begun_in(record: Mapping[str, Any]) -> Path | None:
+    """The folder in which a run was begun, where it is still there and not the present one; else None."""
+    home = record.get("folder")
+    with suppress(OSError):
+        if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
+            return Path(home)
+    return None
 
 
 def other_data(record: Mapping[str, Any], data: Data) -> str:

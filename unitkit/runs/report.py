@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..system.files import replacing
-from .checkpoint import in_order
 from .folder import RunFolder, best_row
+from .steps import in_order
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -42,6 +42,7 @@ def protocol_line(entry: Mapping[str, Any]) -> str:
     what = f"{entry['data']['name']}, split {entry['split']}" if "data" in entry else "sets of images"
     height, width = entry["size"] if entry.get("size") else ("own", "own")
     at = f"step {entry['step']}, " if "step" in entry else ""
+    at += "moving average of the weights, " if entry.get("weights") == "ema" else ""
     torch = entry.get("versions", {}).get("torch", "?")
     kept = "; all of it in metrics.json" if "data" in entry else ""
     return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}{kept}"

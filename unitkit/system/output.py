@@ -98,3 +98,13 @@ def print_notes(console: Console, notes: Iterable[str]) -> None:
     """Lines that the user should know of, and that end nothing."""
     for note in notes:
         console.print(f"note: {note}", markup=False)
+
+
+def complain(what: str, error: Exception) -> None:
+    """Say on stderr why a command ends, in one line."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    message = " ".join(line.strip() for line in str(error).splitlines())  # a file's name may hold a line break
+    errors.print(f"[red]{what}[/red] {escape(message)}")

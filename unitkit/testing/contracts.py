@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..kernels.operators import LAYOUTS
 from ..networks.nested import map_tensors
+from ..networks.state import weights_of
 from ..networks.tower import Tower, Value
 from ..registry import REGISTRIES, Spec
 from ..runs import checkpoint
@@ -220,7 +221,7 @@ def _check_repeats(label: str, spec: Spec) -> None:
     for each in (tower, again):
         torch.manual_seed(1)
         outputs.append(_tensors(each.train()(value)))
-    states = [checkpoint.weights_of(each) for each in (tower, again)]
+    states = [weights_of(each) for each in (tower, again)]
     require(_equal(states[0].values(), states[1].values()), f"{label}: one seed gives different weights")
     require(_equal(*outputs), f"{label}: one seed gives different outputs")
 
@@ -234,7 +235,7 @@ def _check_repeats(label: str, spec: Spec) -> None:
 
 def check_saved(label: str, saved: nn.Module, loaded: nn.Module, run: Callable[[Any], Iterable[Tensor]]) -> None:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        save_file(checkpoint.weights_of(saved), Path(folder, "model.safetensors"))
+        save_file(weights_of(saved), Path(folder, "model.safetensors"))
         checkpoint.load_weights(loaded, Path(folder))
         require(_equal(run(saved), run(loaded)), f"{label}: saved and loaded, it gives another output")
 
