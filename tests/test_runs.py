@@ -33,7 +33,7 @@ from unitkit.runs import checkpoint
 from unitkit.runs.folder import RunFolder, fresh_folder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.report import write_report
-from unitkit.runs.steps import FILES, all_steps
+from unitkit.runs.steps import FILES, all_steps, broken
 from unitkit.system.output import steady_output
 from unitkit.trainer import Trainer
 
@@ -178,6 +178,9 @@ def test_one_file_short_is_no_checkpoint(folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder / "checkpoints", place := tmp_path / name / "checkpoints")
         (place / "step-00000012" / name).unlink()
         assert [path.name for path in all_steps(place)] == ["step-00000009"]
+        assert [path.name for path in broken(place)] == ["step-00000012"]
+        (place / "step-00000009" / name).unlink()
+        assert [path.name for path in broken(place)] == ["step-00000009", "step-00000012"]
     (folder / "checkpoints/step-00000012/state.json").unlink()
     answer = unitkit("train", "--resume", "--out", folder)
     assert answer.status == 0 and "steps 9 to 12" in answer.out and "step-00000012 lack files" in answer.out
