@@ -62,20 +62,39 @@ class Networks:
             raise UserError(
                 f"one encoder cannot read grey and colour ({dict(channels)}): give channels=3 or one_encoder=no"
             )
-        tower: dict[str, Any] = {"width": self.width, "blocks": self.blocks, "norm": self.norm, "init": self.init}
-        d: dict[str, Any] = {"width": self.width_d, "init": self.init}
-        depth = {"front": 2, "back": self.layers - 2} if self.discriminator == "coupled" else {"layers": self.layers}
         return models.unit(
             channels=channels,
-            encoder=encoders.residual(**tower, downs=self.downs, dropout=self.dropout),
-            generator=generators.residual(**tower, ups=self.downs, kernel=self.kernel, dropout=self.dropout),
-            discriminator=discriminators.spec(self.discriminator, **d, **depth),
+            encoder=encoders.residual(
+                width=self.width,
+                blocks=self.blocks,
+                downs=self.downs,
+                norm=self.norm,
+                dropout=self.dropout,
+                init=self.init,
+            ),
+            generator=generators.residual(
+                width=self.width,
+                blocks=self.blocks,
+                ups=self.downs,
+                kernel=self.kernel,
+                norm=self.norm,
+                dropout=self.dropout,
+                init=self.init,
+            ),
+            discriminator=self._discriminator(),
             sharing=sharing.tie(
                 encoder=1 + self.downs + self.blocks if self.one_encoder else self.shared,
                 generator=self.shared,
                 discriminator=self.shared_d,
             ),
         )
+
+    def _discriminator(self) -> Spec:
+        if self.discriminator == "coupled":
+            return discriminators.coupled(width=self.width_d, front=2, back=self.layers - 2, init=self.init)
+        if self.discriminator == "multiscale":
+            return discriminators.multiscale(width=self.width_d, layers=self.layers, init=self.init)
+        return discriminators.strided(width=self.width_d, layers=self.layers, init=self.init)
 
 
 def translation_metrics(data: Data, paths: Sequence[str]) -> list[Metric]:

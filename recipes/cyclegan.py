@@ -52,7 +52,6 @@ def recipe(
 ) -> Recipe:
     """CycleGAN between two domains."""
     images = source.open()
-    tower = {"width": width, "norm": True, "init": "gaussian"}
 
     l_gan = gan("ab", "ba", weight=1, mode="least-squares", pool=pool > 0)
     l_cyc = [lambda_cyc * l1("aba", "a"), lambda_cyc * l1("bab", "b")]
@@ -62,8 +61,8 @@ def recipe(
     return Recipe(
         model=models.unit(
             channels=images.channels,
-            encoder=encoders.spec("residual", blocks=blocks - blocks // 2, **tower),
-            generator=generators.spec("residual", blocks=blocks // 2, **tower),
+            encoder=encoders.residual(width=width, blocks=blocks - blocks // 2, norm=True, init="gaussian"),
+            generator=generators.residual(width=width, blocks=blocks // 2, norm=True, init="gaussian"),
             discriminator=discriminators.strided(width=width, layers=layers),
             sharing=sharing.none(),
             noise=0,

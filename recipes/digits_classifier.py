@@ -23,7 +23,7 @@ def recipe(
     classes: Literal["source", "target"] = "source",  # of which domain the training sees images and classes
     width: int = 20,  # channels after the first convolution; LeNet's is 20
     dropout: float = 0.5,  # before the last layer, and half of it before the one before
-    optimizer: Adam = ADAM(betas=(0.9, 0.999)),
+    optimizer: Adam = replace(ADAM, betas=(0.9, 0.999)),
     affine: float = 1.0,  # how much training images are rotated, scaled, stretched, sheared and shifted
 ) -> Recipe:
     """A classifier of one domain, tested on the target."""

@@ -7,6 +7,8 @@ Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016: one n
 tells domains apart sits behind a gradient reversal whose strength grows by the paper's schedule.
 """
 
+from dataclasses import replace
+
 from adaptation import ADAM, DIGITS, adapted
 
 from unitkit import Adam, Player, Ramp, Recipe, classify, data, discriminators, infomax, models, reversal, sharing
@@ -17,7 +19,7 @@ def recipe(
     images: data.Digits = DIGITS,
     width: int = 20,  # channels after the first convolution; LeNet's is 20
     dropout: float = 0.5,  # before the last layer, and half of it before the one before
-    optimizer: Adam = ADAM(betas=(0.9, 0.999)),
+    optimizer: Adam = replace(ADAM, betas=(0.9, 0.999)),
     lambda_domain: float = 0.1,  # weight of telling the domains apart; at the paper's 1, Adam forgets the classes
     ramp: float = 10.0,  # how steeply the strength of the reversal grows from 0 to 1 over the training
     lambda_infomax: float = 0.0,  # weight of the target's images being of one class each, and of every class

@@ -8,6 +8,10 @@ The objective is equation 5 of Huang, Liu, Belongie and Kautz, "Multimodal Unsup
 ECCV 2018. The default knobs are for minutes on two CPU cores: narrow networks, and one content encoder for both
 domains. Of portraits the style is above all the colour behind the head, which the ground truth of `ab` keeps and a
 drawn style does not: there its dB says less than glasses and diversity do.
+
+Different from its code, with @paper too: zero padding instead of reflection; scales of AdaIN start around 1 instead of
+0; strided convolutions of content encoders 3x3 instead of 4x4, and their first one without norm; discriminators as in
+unit_v2.
 """
 
 from common import translation_metrics
@@ -95,7 +99,7 @@ def recipe(
 
 
 presets = {
-    # The released settings: a million iterations on 256x256, one image of each domain at a time.
+    # The released sizes, weights and rates: a million iterations on 256x256, one image of each domain at a time.
     "paper": {
         "size": 256,
         "width": 64,

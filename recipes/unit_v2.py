@@ -6,6 +6,11 @@ unitkit train unit_v2 @paper data=FOLDER
 Nothing is shared and the code has noise of variance 1; generators double by the nearest pixel; least squares on three
 scales; reflect padding, instance norm and He initialisation; the learning rate is halved in steps. Only cycles tie the
 domains' codes, so that colours may change places between them: another seed, other colours.
+
+Different from its code:
+- An encoder begins with a convolution without norm, and its strided convolutions are 3x3 instead of 4x4.
+- Discriminators are convolutions 3x3 of stride 2, LeakyReLU 0.01, He start, instead of 4x4, LeakyReLU 0.2, N(0, 0.02);
+  their pyramid is smoothed by a binomial filter instead of an average.
 """
 
 from common import translation_metrics
@@ -15,16 +20,16 @@ from unitkit import (
     Player,
     Recipe,
     Steps,
-    cycle,
     data,
     discriminators,
     encoders,
     gan,
     generators,
+    kl,
+    l1,
     models,
     psnr,
     sharing,
-    vae,
 )
 
 
@@ -38,16 +43,17 @@ def recipe(
     scales: int = 3,  # on which the discriminators see an image
     optimizer: Adam = Adam(lr=1e-3, betas=(0.5, 0.999), weight_decay=1e-4, schedule=Steps(0.5, every=0.25)),
     lambda_gan: float = 1.0,  # weight of the GAN loss
-    lambda_kl: float = 0.01,  # weight of the posteriors against N(0, I)
+    lambda_kl: float = 0.01,  # weight of the codes' squared means, of images and of their translations
     lambda_rec: float = 10.0,  # weight of the reconstructions
     lambda_cyc: float = 10.0,  # weight of the cycles
 ) -> Recipe:
     """The later UNIT between two domains."""
     faces = source.open()
 
-    l_vae = vae("a", "b", kl=lambda_kl, likelihood=lambda_rec, on="sample")
+    l_kl = [lambda_kl * kl(path) for path in ("a", "b", "ab", "ba")]
+    l_rec = [lambda_rec * l1("aa", "a"), lambda_rec * l1("bb", "b")]
     l_gan = gan("ab", "ba", weight=lambda_gan, mode="least-squares")
-    l_cc = cycle("aba", "bab", kl=lambda_kl, likelihood=lambda_cyc, on="sample")
+    l_cyc = [lambda_cyc * l1("aba", "a"), lambda_cyc * l1("bab", "b")]
 
     return Recipe(
         model=models.unit(
@@ -59,7 +65,7 @@ def recipe(
         ),
         players=[
             Player("discriminator", ["discriminators"], l_gan.d, optimizer),
-            Player("generator", ["encoders", "generators"], l_vae + l_gan.g + l_cc, optimizer),
+            Player("generator", ["encoders", "generators"], l_kl + l_rec + l_gan.g + l_cyc, optimizer),
         ],
         data=faces,
         steps=1200,

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from unitkit import UserError
 from unitkit.ablation.folder import Ablation
-from unitkit.ablation.grid import folder_name, read_grid, split_values
-from unitkit.recipe_file import read_recipe_file
+from unitkit.ablation.grid import folder_name, one_setting, read_grid, split_values
+from unitkit.knobs import OWN
+from unitkit.recipe_file import read_recipe_file, shipped
 
 QUICK = ("steps=2", "width=2", "--device", "cpu")
 
@@ -67,6 +68,27 @@ def test_the_grid_is_typed_and_ordered(tiny: Path) -> None:
     ]
     assert [cell.seed for cell in grid.cells(2)] == [0] * 4 + [1] * 4
     assert len({cell.folder for cell in grid.cells(2)}) == 8
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_presets_and_fields_of_the_recipe_are_as_in_training(name: str) -> None:
+    file = read_recipe_file(name)
+    for preset in file.presets:
+        fixed = read_grid(file, [f"@{preset}"]).fixed
+        assert {**file.values(), **fixed} == file.values(preset), preset
+    words = {"steps": "3,4", "batch": "1,2", "ema": "0,0.9", "flip": "yes,no", "crop": "0,2", "sample_every": "5,6"}
+    grid = read_grid(file, [*(f"{knob}={text}" for knob, text in words.items()), "accumulate=2"])
+    assert grid.fixed == {"accumulate": 2} and grid.swept.keys() == words.keys() <= set(OWN)
+    assert one_setting(file, grid, "ema=0.9, steps=4")["steps"] == 4
+    recipe = file.build({**file.values(), **grid.fixed, **grid.settings[-1]})
+    assert (recipe.steps, recipe.batch, recipe.ema, recipe.accumulate) == (4, 2, 0.9, 2)
+
+
+def test_a_knob_in_full_is_that_knob() -> None:
+    file = read_recipe_file("unit_faces")
+    assert read_grid(file, ["optimizer.lr=1e-3,1e-2", "networks.width=8"]) == read_grid(
+        file, ["lr=1e-3,1e-2", "width=8"]
+    )
 
 
 def test_folder_names_are_safe_and_differ() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import TINY, losses_and_gradients, unitkit
+from commands import TINY, Moment, losses_and_gradients, one_line, run, unitkit
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,6 +21,7 @@ import unitkit as kit
 from unitkit import SGD, Recipe, Trainer, UserError, Watch, load_recipe, psnr
 from unitkit.ablation.folder import last_evaluation
 from unitkit.hooks import Call
+from unitkit.networks.average import Average
 from unitkit.networks.state import unique_state
 from unitkit.recipe import Hook
 from unitkit.runs.checkpoint import load_model, read_average
@@ -96,6 +97,19 @@ def test_an_average_goes_on_exactly(tmp_path: Path) -> None:
         one, two = (load_file(folder / file) for folder in newest if folder)
         assert equal(one, two), file
     assert whole.run.watched() == resumed.run.watched()
+
+
+def test_what_is_counted_is_copied_and_what_is_fixed_is_kept() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    average = Average(model, 0.5)
+    for step in range(3):
+        model(torch.randn(2, 1, 4, 4))
+        average.update(step)
+        assert average.tensors["1.num_batches_tracked"] == step + 1
+    assert not torch.equal(average.tensors["1.running_mean"], model[1].running_mean)
+    with average.in_place():
+        assert equal(model.state_dict(), average.tensors)
+    assert not equal(model.state_dict(), average.tensors)
 
 
 def test_the_average_is_what_is_used(tmp_path: Path) -> None:
@@ -196,6 +210,25 @@ def test_a_training_begins_with_the_weights_of_another(tmp_path: Path, checkpoin
     assert not set(other.unmatched) & fitting
     for name, tensor in weights(other).items():
         assert torch.equal(tensor, fresh[name] if name in other.unmatched else theirs[name]), name
+
+
+def test_a_run_with_weights_of_another_has_them_when_it_is_resumed(tmp_path: Path) -> None:
+    """Killed before its first checkpoint is due, and the other run is gone."""
+    trainer(tmp_path / "first").fit()
+    words = ("train", TINY, "steps=4", "--init-from", tmp_path / "first", "--out")
+    assert run(tmp_path / "log", *words, tmp_path / "whole").status == 0
+    killed = Moment("unitkit.trainer:Trainer.step", 3)
+    assert run(tmp_path / "log", *words, tmp_path / "run", moments=[killed]).status < 0
+    begun = RunFolder(tmp_path / "run").latest()
+    assert begun.name == "step-00000000"
+    shutil.rmtree(tmp_path / "first")
+    shutil.copytree(tmp_path / "run", tmp_path / "early")
+    assert unitkit("train", "--resume", "--out", tmp_path / "run").status == 0
+    one, two = (load_file(RunFolder(tmp_path / name).latest() / "model.safetensors") for name in ("whole", "run"))
+    assert equal(one, two)
+    shutil.rmtree(tmp_path / "early/checkpoints" / begun.name)
+    answer = unitkit("train", "--resume", "--out", tmp_path / "early")
+    one_line(answer, "ended before it kept the weights of", "train with --init-from again")
 
 
 def test_weights_that_cannot_be_begun_with(tmp_path: Path) -> None:

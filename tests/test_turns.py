@@ -30,6 +30,9 @@ from unitkit import (
     Trainer,
     UserError,
     Warmup,
+    discriminators,
+    encoders,
+    generators,
     kl,
     l1,
     load_recipe,
@@ -40,11 +43,13 @@ from unitkit import (
 from unitkit.check import check
 from unitkit.hooks import Call
 from unitkit.losses import Loss, Term
+from unitkit.networks import graph
 from unitkit.optimizers import Optimizer
 from unitkit.runs.options import RunOptions
 from unitkit.runs.steps import latest
 from unitkit.schedules import Constant, Schedule
 from unitkit.system.errors import TrainingError
+from unitkit.training_step import TrainingStep
 
 OPTIMIZERS = {
     "Adam": Adam(lr=1e-3, decay=0.5),
@@ -54,7 +59,62 @@ OPTIMIZERS = {
     "lion": Timm("lion", lr=1e-4),
     "adan": Timm("adan", lr=1e-3),
     "lamb": Timm("lamb", lr=1e-3),
+    "nadamlegacy": Timm("nadamlegacy", lr=1e-3),  # which keeps a number that is no float32
 }
+
+
+def recomputed(ours: Recipe, folder: Path) -> tuple[Trainer, dict[str, Tensor]]:
+    made = trainer(folder, ours)
+    losses = made.step(0)
+    return made, losses | {name: p.grad for name, p in made.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("parts", [["encoders"], ["generators"], ["discriminators"], None], ids=str)
+def test_what_is_computed_again_is_the_same(tmp_path: Path, parts: list[str] | None) -> None:
+    """With dropout, whose masks must come again, and discriminators that begin with several scales."""
+    arguments = dict(recipe().model.arguments)
+    arguments["encoder"] = encoders.residual(width=4, blocks=1, dropout=0.5)
+    arguments["generator"] = generators.residual(width=4, blocks=1, dropout=0.5)
+    arguments["discriminator"] = discriminators.multiscale(width=4, layers=1, scales=2)
+    ours = recipe(model=models.spec("unit", **arguments))
+    _, plain = recomputed(ours, tmp_path / "plain")
+    parts = parts or ["encoders", "generators", "discriminators"]
+    made, found = recomputed(replace(ours, recompute=parts), tmp_path / "again")
+    assert plain.keys() == found.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    phase = made.training_step.plan.at(0)
+    calls = [call for program in (phase.images, *(turn.program for turn in phase.turns)) for call in program.calls]
+    again = {call.function.stage for call in calls if isinstance(call.function, graph._Recomputed)}
+    assert again == {stage for part in parts for tower in getattr(made.model, part).values() for stage in tower.stages}
+
+
+def test_a_part_of_a_batch_leaves_no_graph_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a later turn sees of images is not what made them: else memory would hold all parts of a batch at once."""
+    ours = recipe(batch=1, accumulate=2)
+    ours = replace(ours, players=ours.players[::-1])  # the generator moves first
+    made, held = trainer(tmp_path / "run", ours), []
+    backward = TrainingStep._backward
+
+    def seen(self: Any, turn: Any, images: list[Any], *more: Any) -> Any:
+        held.append((turn.player.name, any(t.requires_grad for t in images if isinstance(t, Tensor))))
+        return backward(self, turn, images, *more)
+
+    monkeypatch.setattr(TrainingStep, "_backward", seen)
+    made.step(0)
+    assert held == [("generator", True), ("generator", True), ("discriminator", False), ("discriminator", False)]
+
+
+def test_a_player_that_moves_now_and_then_is_logged(tmp_path: Path) -> None:
+    """At the steps at which it moves: every tenth, as of others, would meet none of every 16th."""
+    lazy = [Player("lazy", ["discriminators"], [r1("a")], None, every=every) for every in (16, 4)]
+    players = [*recipe().players, lazy[0], replace(lazy[1], name="often")]
+    ours = trainer(tmp_path / "run", recipe(players=players, steps=34, sample_every=40))
+    assert ours.fit()
+    rows = {row["step"]: row for row in ours.run.stats()}
+    assert list(rows) == [1, 10, 13, 17, 20, 25, 30, 33, 34]
+    assert [step for step, row in rows.items() if "lazy/r1(a)" in row] == [1, 17, 33]
+    assert [step for step, row in rows.items() if "often/r1(a)" in row] == [1, 13, 17, 25, 33]
 
 
 def of_both(ours: Recipe, optimizer: Optimizer) -> Recipe:

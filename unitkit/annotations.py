@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -33,10 +34,12 @@ class AtLeast:
 Positive = Annotated[int, AtLeast(1)]
 Count = Annotated[int, AtLeast(0)]
 Share = Annotated[float, AtLeast(0, below=1)]
+SEVERAL = (tuple, list, Sequence)
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is what an annotation says, for classes, Literal, unions and `AtLeast`; others pass."""
+    """Whether a value is what an annotation says, for classes, Literal, unions, `AtLeast`, and tuples, lists and
+    sequences of these, as JSON has them; others pass."""
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
         return fits(value, kind) and all(r.accepts(value) for r in rules if isinstance(r, AtLeast))
@@ -44,6 +47,12 @@ def fits(value: Any, annotation: Any) -> bool:
         return any(fits(value, option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:
         return value in get_args(annotation)
+    if get_origin(annotation) in SEVERAL:
+        kinds = get_args(annotation)
+        if not isinstance(value, tuple | list):
+            return False
+        kinds = kinds if get_origin(annotation) is tuple and kinds[-1:] != (...,) else kinds[:1] * len(value)
+        return len(kinds) == len(value) and all(map(fits, value, kinds))
     if annotation in (int, float):
         return isinstance(value, (int, float) if annotation is float else int) and not isinstance(value, bool)
     if annotation in (bool, str, type(None)):
@@ -68,9 +77,11 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(option) for option in get_args(annotation))
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) in (tuple, list):
-        numbers = all(each in (int, float, ...) for each in get_args(annotation))
-        return "several values, such as 48x64" if numbers else "several values with commas between"
+    if get_origin(annotation) is Sequence:
+        return f"a list, each {describe(*get_args(annotation))}"
+    if get_origin(annotation) in SEVERAL:
+        sides = all(each in (int, ...) for each in get_args(annotation))
+        return "several values, such as 48x64" if sides else "several values with commas between"
     other = f"a {annotation.__name__}" if isinstance(annotation, type) else str(annotation)
     return words.get(annotation, other)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, get_type_hints
 
 import torch
 
-from .data import Data
-from .losses import Term
+from .annotations import describe, fits
+from .data import Affine, Data
+from .losses import Loss, Term
 from .metrics import Metric
 from .models import ImagePaths
 from .plan import Plan, reads, trained
 from .recipe import Player, Recipe
+from .registry import Part
 from .system.errors import UserError, nearest
 
 
@@ -40,6 +42,9 @@ class Checked:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        _check_kinds("the recipe", recipe)
+        for player in recipe.players:
+            _check_kinds(f"player '{player.name}'", player)
         _check_numbers(recipe)
         self.recipe = recipe
         if recipe.model.kind != "model":
@@ -255,8 +260,21 @@ def _check_recompute(recipe: Recipe, model: ImagePaths) -> None:
     for part in recipe.recompute:
         if part not in model.parts:
             raise UserError(f"recompute names '{part}'. {nearest(part, model.parts)}")
-        if any(True for _ in getattr(model, part).buffers()):
+        towers = getattr(model, part)
+        if any(name in towers.state_dict() for name, _ in towers.named_buffers()):  # others are constants
             raise UserError(f"the {part} keep batch statistics, which recomputing would move twice: leave them out")
+
+
+def _check_kinds(who: str, given: Recipe | Player) -> None:
+    """Each field is what it is annotated to be."""
+    hints = get_type_hints(type(given), localns={"Affine": Affine, "Data": Data, "Metric": Metric})
+    for each in fields(given):
+        if not fits(value := getattr(given, each.name), hints[each.name]):
+            items = value if isinstance(value, list | tuple) else [value]
+            strange = next((item for item in items if isinstance(item, type | Loss | Part)), None)
+            hint = f": call it, {strange.__name__}(...)" if strange is not None else ""
+            shown = repr(value) if len(repr(value)) < 100 else f"a {type(value).__name__}"
+            raise UserError(f"{who} wants {each.name} to be {describe(hints[each.name])}, not {shown}{hint}")
 
 
 def _check_numbers(recipe: Recipe) -> None:

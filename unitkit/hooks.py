@@ -11,6 +11,7 @@ A hook of one's own overrides what it needs, and is given in `Recipe.hooks` or t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,8 +64,12 @@ class Call(Hook):
 
 
 def due(trainer: Training) -> bool:
-    """Whether the log and trackers take this step: the first, every tenth, and the last."""
-    return trainer.done % 10 == 0 or trainer.done in (1, trainer.recipe.steps)
+    """Whether the log and trackers take this step: the first, every tenth, the last, and where a player moves that
+    moves but now and then, though not much oftener than every tenth."""
+    step, steps = trainer.done - 1, trainer.recipe.steps
+    seldom = [player for player in trainer.recipe.players if player.every > 1 and player.moves(step, steps)]
+    turns = any(step % (player.every * math.ceil(10 / player.every)) == 0 for player in seldom)
+    return turns or trainer.done % 10 == 0 or trainer.done in (1, steps)
 
 
 class Log(Hook):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Annotated, Any, Self, TypedDict, Unpack, get_type_hints
 
 import torch
 from torch import Tensor
@@ -24,9 +24,20 @@ from .system.errors import UserError, nearest
 registry = Registry("optimizer")
 register = registry.register
 
+UNKEPT = ("kron",)  # optimizers of timm's whose state is more than tensors and numbers
 NotNegative = Annotated[float, AtLeast(0)]
 Rate = Annotated[float, AtLeast(above=0)]
 Beta = Annotated[float, AtLeast(0, below=1)]
+
+
+class Changes(TypedDict, total=False):
+    """What all optimizers have, for type checkers; `dataclasses.replace` changes what one has besides."""
+
+    lr: float
+    weight_decay: float
+    decay: float
+    schedule: Schedule | None
+    clip: float | None
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,11 @@ class Optimizer:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
         for each in fields(self):
-            if not _fits(value := getattr(self, each.name), hints[each.name]):
+            if not fits(value := getattr(self, each.name), hints[each.name]):
                 kind = f"{type(self).__name__}'s {each.name}"
                 raise UserError(f"{kind} must be {describe(hints[each.name])}, not {value!r}")
 
-    def __call__(self, **changes: Any) -> Self:
+    def __call__(self, **changes: Unpack[Changes]) -> Self:
         names = [each.name for each in fields(self)]
         for name in changes:
             if name not in names:
@@ -73,12 +84,6 @@ class Optimizer:
     def build(self, parameters: Sequence[Tensor], *, fused: bool) -> torch.optim.Optimizer:
         """The optimizer of these parameters; `fused` where torch's fused step is right on their device."""
         raise NotImplementedError
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if hint == tuple[Beta, Beta]:
-        return isinstance(value, tuple) and len(value) == 2 and all(fits(each, Beta) for each in value)
-    return fits(value, hint)
 
 
 @register
@@ -177,6 +182,8 @@ class Timm(Optimizer):
         from timm.optim import list_optimizers  # type: ignore[attr-defined]
 
         super().__post_init__()
+        if self.name.startswith(UNKEPT):
+            raise UserError(f"timm's optimizer '{self.name}' keeps what no checkpoint can hold: choose another")
         known = [str(name) for name in list_optimizers()]
         if self.name not in known:
             raise UserError(f"timm has no optimizer '{self.name}'. {nearest(self.name, known)}")

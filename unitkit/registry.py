@@ -94,6 +94,9 @@ class Part(Generic[P, T_co]):
         self.__name__, self.__qualname__, self.__module__ = build.__name__, build.__qualname__, build.__module__
         self._registry, self._name = registry, registry.enter(self)
 
+    def __repr__(self) -> str:
+        return f"{self._name} itself (call it: {self._name}(...))"
+
     def __call__(self, *none: P.args, **arguments: P.kwargs) -> Spec:
         if none:
             raise UserError(f"the {self._registry.kind} '{self._name}' takes named arguments only, width=32 say")

@@ -152,6 +152,8 @@ class Trainer:
         with asking(self._ask_to_stop):  # for a checkpoint after the present step
             for hook in self.hooks:
                 hook.start(self)
+            if self.options.init_from is not None and not self.done:
+                self.save()  # what it began with: that run may have gone on, or be gone, when this one is resumed
             try:
                 return self._steps()
             finally:
@@ -277,9 +279,9 @@ class Trainer:
 
     def _restore(self, record: Mapping[str, Any]) -> int:
         before = self.run.record
-        check_resumed(self.run, record)
-        self.run.refuse_batch(self.recipe.batch * self.recipe.accumulate, dist.world())
         found = latest(self.run.checkpoints)
+        check_resumed(self.run, record, found)
+        self.run.refuse_batch(self.recipe.batch * self.recipe.accumulate, dist.world())
         step = 0
         if found is not None:
             checkpoint.load_weights(self.model, found)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..knobs import find
 from ..recipe_file import RecipeFile, parse_knobs
 from ..system.errors import UserError, nearest
 
@@ -65,11 +66,11 @@ def read_grid(file: RecipeFile, words: Sequence[str]) -> Grid:
     preset, given = parse_knobs(words)
     plain = file.values(preset)
     defaults = file.values()
-    fixed = {name: value for name, value in plain.items() if value != defaults[name]}
+    # The recipe's own fields have no defaults here: the recipe knows them.
+    fixed = {name: value for name, value in plain.items() if name not in defaults or value != defaults[name]}
     swept: dict[str, list[Any]] = {}
-    for name, text in given.items():
-        if name not in plain:
-            raise UserError(f"{file.name} has no knob '{name}'. {nearest(name, plain)}")
+    for said, text in given.items():
+        name = find(file.knobs, said, file.name).name
         values = [_typed(file, name, word, text) for word in split_values(name, text)]
         if doubled := [value for i, value in enumerate(values) if value in values[:i]]:
             raise UserError(f"the knob '{name}' is given the value {doubled[0]} twice")
@@ -121,7 +122,8 @@ def one_setting(file: RecipeFile, grid: Grid, text: str) -> dict[str, Any]:
     """
     setting = {name: values[0] for name, values in grid.swept.items()}
     for word in filter(None, (each.strip() for each in text.split(","))):
-        name, _, value = word.partition("=")
+        said, _, value = word.partition("=")
+        name = find(file.knobs, said, file.name).name
         if name not in grid.swept:
             raise UserError(f"the baseline names '{name}', which is not swept. {nearest(name, grid.swept)}")
         typed = _typed(file, name, value, value)

@@ -125,6 +125,8 @@ class Loss:
 
     def __call__(self, *paths: str, **arguments: Any) -> Term:
         registry.spec(self.name, **arguments)  # refuses unknown arguments
+        if strange := [path for path in paths if not isinstance(path, str)]:
+            raise UserError(f"the loss {self.name} reads image paths, such as 'ab', not {strange[0]!r}")
         parameters = inspect.signature(self.function).parameters
         wanted = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         more = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())

@@ -244,7 +244,13 @@ def _training_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Opt
                 if isinstance(value, Tensor):
                     found[f"{player}/{name}/{key}"] = value.detach().contiguous()
                 elif isinstance(value, bool | int | float):  # some optimizers count in plain numbers
-                    found[f"{player}/{name}/{key}:{type(value).__name__}"] = torch.tensor(value)
+                    exact = torch.float64 if isinstance(value, float) else None
+                    found[f"{player}/{name}/{key}:{type(value).__name__}"] = torch.tensor(value, dtype=exact)
+                else:
+                    kind = type(value).__name__
+                    raise UserError(
+                        f"the optimizer of player '{player}' keeps '{key}', a {kind}, which no checkpoint holds"
+                    )
     return found
 
 

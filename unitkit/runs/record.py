@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,13 +45,18 @@ def new_record(recipe: Recipe, options: Options, device: torch.device, more: Map
     }
 
 
-def check_resumed(run: RunFolder, record: Mapping[str, Any]) -> None:
-    """Raise `UserError` where the run is one of another recipe than `record`."""
+def check_resumed(run: RunFolder, record: Mapping[str, Any], checkpoint: Path | None) -> None:
+    """Raise `UserError` where the run is one of another recipe than `record`, or has lost what it began with."""
     before = run.record
     for key in SAME:
         # As JSON, which has no tuples: a part may have been given some.
         if json.dumps(before.get(key, record[key]), sort_keys=True) != json.dumps(record[key], sort_keys=True):
             raise UserError(f"{run.path} is a run of another recipe: its {key} differs, so it cannot go on")
+    if checkpoint is None and "init_from" in before:
+        raise UserError(
+            f"{run.path} ended before it kept the weights of {before['init_from']}, which it was to begin with: delete "
+            "it, and train with --init-from again"
+        )
 
 
 def resumed_record(before: Mapping[str, Any], record: Mapping[str, Any], step: int) -> dict[str, Any]:
