@@ -124,5 +124,6 @@ RELEASED: dict[str, Any] = {
     "lambda_rec": 100.0,
     "lambda_gan": 10.0,
     "mode": "non-saturating",
+    "ema": 0.0,
     "init": "gaussian",
 }

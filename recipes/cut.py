@@ -59,6 +59,7 @@ def recipe(
         ],
         data=images,
         steps=700,
+        ema=0.995,
         evaluate=translation_metrics(images, ["ab"]),
     )
 
@@ -77,6 +78,7 @@ presets = {
         "nce_layers": (0, 2, 3, 4, 8),
         "lr": 2e-4,
         "lr_d": 2e-4,
+        "ema": 0.0,
         "steps": 426_800,
     },
 }

@@ -46,6 +46,7 @@ def recipe(
         data=faces,
         steps=1900,
         batch=2,
+        ema=0.995,
         evaluate=[
             *translation_metrics(faces, ["ab", "ba"]),
             *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
