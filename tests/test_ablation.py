@@ -84,6 +84,14 @@ def test_presets_and_fields_of_the_recipe_are_as_in_training(name: str) -> None:
     assert (recipe.steps, recipe.batch, recipe.ema, recipe.accumulate) == (4, 2, 0.9, 2)
 
 
+def test_a_field_of_the_recipe_is_swept_and_the_report_says_of_which_weights_it_speaks(
+    tiny: Path, tmp_path: Path
+) -> None:
+    answer = unitkit("ablate", tiny, "@quick", "ema=0,0.9", "width=2", "--out", tmp_path / "out")
+    assert answer.status == 0 and cells(tmp_path / "out") == ["ema=0.0/seed-0", "ema=0.9/seed-0"], answer
+    assert "- weights: of the last step; their moving average" in (tmp_path / "out/ablation.md").read_text()
+
+
 def test_a_knob_in_full_is_that_knob() -> None:
     file = read_recipe_file("unit_faces")
     assert read_grid(file, ["optimizer.lr=1e-3,1e-2", "networks.width=8"]) == read_grid(

@@ -22,6 +22,8 @@ FEW = 3  # of a metric with at most so many figures all are shown beside the mai
 
 Table = tuple[str, list[str], list[list[str]]]  # title, column heads, rows of text
 
+WEIGHTS = {"ema": "their moving average", "last": "of the last step"}
+
 
 def write_ablation_report(out: Path) -> None:
     """Write the report of the ablation in the folder `out`, as far as its cells have come.
@@ -168,6 +170,7 @@ def protocol_of(findings: Findings) -> list[tuple[str, str]]:
         ("size", _distinct("x".join(map(str, entry["size"])) for entry in entries)),
         ("held-out images", _distinct(counts)),
         ("steps", _distinct(str(entry["step"]) for entry in entries)),
+        ("weights", _distinct(WEIGHTS.get(entry.get("weights"), "?") for entry in entries)),
         ("batch", _distinct(str(run.get("batch", "?")) for run in runs)),
         ("precision", _distinct(str(run.get("precision", "?")) for run in runs)),
         ("device", _distinct(str(run.get("device", "?")) for run in runs)),
