@@ -299,6 +299,14 @@ def test_the_least_that_a_trainer_takes(tmp_path: Path) -> None:
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_patience_counts_the_evaluations_without_a_better_one(tmp_path: Path, patience: int) -> None:
+    """Of a constant, where none is better than the first."""
+    constant = Watch([psnr("a", "a")], every=1, images=2, patience=patience)
+    trainer = Trainer(replace(recipe(), steps=6, watch=constant), RunOptions(tmp_path / "run", device="cpu"))
+    assert trainer.fit() and trainer.done == 1 + patience
+
+
 def test_a_watch_looks_after_a_share_of_the_training(tmp_path: Path) -> None:
     assert [Watch([psnr("aa", "a")], every=every).period(10) for every in (0.25, 0.05, 1, 7)] == [2, 1, 1, 7]
     found = outcome(of_watch(every=0.5)(replace(recipe(), steps=6)), tmp_path / "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from .data.files.decode import decode, probe, to_array, to_image, upright
 from .data.tensors import to_tensor, to_uint8
 from .kernels.operators import LAYOUTS
 from .kernels.placement import usual_layout
+from .models import ImagePaths
 from .runs import checkpoint
 from .runs.folder import RunFolder
 from .runs.stored import not_finite
@@ -58,11 +59,11 @@ class Translator:
         short: JPEG files that lacked their last bytes and were translated as viewers show them.
     """
 
-    def __init__(self, model: Any, labels: dict[str, str]) -> None:
+    def __init__(self, model: ImagePaths, labels: dict[str, str]) -> None:
         if (bad := not_finite(model.state_dict())) is not None:
             raise UserError(f"the model's '{bad}' is not finite, so it translates nothing: use an earlier checkpoint")
         self.model, self.labels = model.eval(), labels
-        self.styles: dict[str, int] = getattr(model, "styles", {})
+        self.styles: dict[str, int] = model.styles
         self.short: list[Path] = []
 
     def check(self, path: str) -> None:
@@ -168,7 +169,7 @@ class Translator:
         stride = self.model.stride
         height, width = pixels.shape[1:]
         # At least two code pixels a side: instance norm of one alone is undefined. Networks of one size need none.
-        least = 0 if self.model.size else max(2 * stride, self.model.least if self.styles else 0)
+        least = 0 if self.model.size else max(2 * stride, self.model.least)
         right, below = (max(-edge % stride, least - edge) for edge in (width, height))
         return pad(to_tensor(pixels[None], self._device), (0, right, 0, below), mode="replicate")
 
@@ -182,6 +183,7 @@ class Translator:
 
     def _at_fixed_size(self, pixels: np.ndarray, path: str, styles: Styles) -> Image.Image:
         image = to_image(pixels)
+        assert self.model.size, "asked for such a model alone"
         height, width = self.model.size
         small = to_array(image.resize((width, height), Image.Resampling.BICUBIC))
         return to_image(self._network(small, path, styles)).resize(image.size, Image.Resampling.BICUBIC)

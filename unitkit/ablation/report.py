@@ -170,7 +170,7 @@ def protocol_of(findings: Findings) -> list[tuple[str, str]]:
         ("size", _distinct("x".join(map(str, entry["size"])) for entry in entries)),
         ("held-out images", _distinct(counts)),
         ("steps", _distinct(str(entry["step"]) for entry in entries)),
-        ("weights", _distinct(WEIGHTS.get(entry.get("weights"), "?") for entry in entries)),
+        ("weights", _distinct(WEIGHTS.get(entry.get("weights", ""), "?") for entry in entries)),
         ("batch", _distinct(str(run.get("batch", "?")) for run in runs)),
         ("precision", _distinct(str(run.get("precision", "?")) for run in runs)),
         ("device", _distinct(str(run.get("device", "?")) for run in runs)),

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from ..system.devices import device_name
 from ..system.errors import TrainingError
@@ -25,6 +26,8 @@ from .norms import BatchNorm, InstanceNorm, LayerNorm
 from .operators import ADAM, LAYOUTS, OPERATORS, Fault, Layout
 
 NORMS = {each.name for each in OPERATORS if "norm" in each.name}  # which have a reference to fall back on
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class Placement:
     def memory_format(self) -> torch.memory_format:
         return LAYOUTS[self.layout]
 
-    def place(self, model: Any, device: torch.device) -> Any:
+    def place(self, model: M, device: torch.device) -> M:
         """The model on the device, in this layout, its norms as this says."""
         for module in model.modules():
             if isinstance(module, InstanceNorm | LayerNorm | BatchNorm):
                 module.reference = self.reference
-        return model.to(device, memory_format=self.memory_format)
+        return model.to(device).to(memory_format=self.memory_format)
 
 
 def usual_layout(device: torch.device, precision: str) -> Layout:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,11 +23,23 @@ from ..system.errors import UserError
 from ..system.seeds import derive
 from .metric import Accumulator, Context, Metric, Result, path_of, source
 
+SAMPLING = "sampling"  # of a model whose codes can be samples outside training too
 Results = dict[str, dict[str, Any]]
 
 
+class Measured(Protocol):
+    """What a measurement asks of a model; one with `sampling` may be asked for samples of its codes too."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Any: ...
+    def eval(self) -> Any: ...
+    def read(self, batch: Mapping[str, torch.Tensor], readings: Iterable[str]) -> dict[str, Any]: ...
+    def draw(self, count: int, size: tuple[int, int], device: torch.device | str) -> torch.Tensor: ...
+
+
 def evaluate(
-    model: Any,
+    model: Measured,
     data: Data,
     metrics: Sequence[Metric],
     *,
@@ -218,7 +230,7 @@ def _set(reading: str) -> str:
 
 
 def _read(
-    model: Any,
+    model: Measured,
     data: Data,
     letter: str,
     indices: Sequence[int],
@@ -246,19 +258,19 @@ def _read(
         prefix = f"sample{number}:"
         paths = [path_of(reading) for reading in readings if reading.startswith(prefix)]
         torch.manual_seed(derive(seed, indices[0], number))
-        if not hasattr(model, "sampling"):
+        if not hasattr(model, SAMPLING):
             raise UserError(f"a {type(model).__name__} has no `sampling`, so its latent cannot be sampled here")
-        model.sampling = True
+        setattr(model, SAMPLING, True)
         try:
             sampled = model.read(batch, paths)
         finally:
-            model.sampling = False
+            setattr(model, SAMPLING, False)
         found |= {prefix + path: to_uint8(sampled[path]) for path in paths}
     return found
 
 
 def _generate(
-    model: Any,
+    model: Measured,
     data: Data,
     indices: Sequence[int],
     readings: Iterable[str],

@@ -10,14 +10,14 @@ import torch
 
 from ..data import Data
 from ..system.environment import versions
-from .evaluation import evaluate
+from .evaluation import Measured, evaluate
 from .metric import Metric
 
 PACKAGES = ("unitkit", "torch", "torchvision", "torchmetrics", "torch-fidelity", "lpips", "timm", "numpy", "pillow")
 
 
 def evaluate_with_protocol(
-    model: Any,
+    model: Measured,
     data: Data,
     metrics: Sequence[Metric],
     *,

@@ -61,6 +61,7 @@ class ImagePaths(nn.Module):
         self.parts, self.translates = parts, translates
         self.channels, self.noise, self.latent = dict(channels), noise, latent
         self.styles = dict(styles)
+        self.least = 0  # the least side of an image from which all can be read
         self.sampling = False  # whether codes and styles are samples outside training too
         for letter, tower in generators.items():
             if tower.style != styles.get(letter):
