@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from dataclasses import replace
@@ -62,6 +63,16 @@ def test_it_shows_and_documents_every_knob(path: Path) -> None:
     assert [knob.name for knob in file.knobs.values() if not knob.help] == []
     shown = CliRunner().invoke(app, ["show", str(path), "width=4"])
     assert shown.exit_code == 0 and f"knobs of {path.stem}" in shown.output
+
+
+def test_type_checkers_see_the_arguments_of_its_parts() -> None:
+    """No part by its name in quotes, and no dictionary of arguments, behind which a misspelt one hides from them."""
+    for path in RECIPES[0].parent.glob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            called = ast.unparse(call.func)
+            kind, _, part = called.partition(".")
+            if kind in ("encoders", "generators", "discriminators", "models", "sharing"):
+                assert part != "spec" and all(each.arg for each in call.keywords), f"{path.name}: {called}"
 
 
 def test_it_trains(path: Path, tmp_path: Path) -> None:

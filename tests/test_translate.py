@@ -34,7 +34,7 @@ def same(one: Image.Image | np.ndarray, other: Image.Image | np.ndarray) -> bool
 class Patches(nn.Module):
     """A model without norm whose strided layers do not overlap: what it makes of a pixel hangs on its 4x4 patch."""
 
-    channels, styles = {"a": 3, "b": 3}, {}  # noqa: RUF012
+    channels, styles = {"a": 3, "b": 3}, {}
     stride, size, least = 4, None, 0
 
     def __init__(self) -> None:
