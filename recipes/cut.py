@@ -8,9 +8,10 @@ equation 5: L_GAN(G, D, X, Y) + lambda_X L_PatchNCE(G, H, X) + lambda_Y L_PatchN
 generator b, and H the projections of the encoder's layers.
 
 The default knobs are for minutes on two CPU cores: narrow networks without norm, higher learning rates, few steps.
-Different from the paper and its code with @paper too: transposed convolutions of kernel 4, not blurred resampling;
-discriminators of 3x3 convolutions without norm; He initialisation; the code halves the sum of the two PatchNCE terms,
-as the paper does not; and FastCUT mirrors its queries at random in the code.
+Different from the paper and its code with @paper too: strides, and doublings by the nearest pixel with layer norm,
+instead of blurred resampling with instance norm; discriminators of 3x3 convolutions without norm; He initialisation;
+the code halves the sum of the two PatchNCE terms, as the paper does not; and FastCUT mirrors its queries at random in
+the code.
 """
 
 from common import translation_metrics
@@ -24,23 +25,23 @@ def recipe(
     width: int = 16,  # channels after the first convolution of the translator; the paper has 64
     width_d: int = 24,  # and of the discriminator; the paper has 64
     blocks: int = 4,  # residual blocks of the translator, half of them in its encoder; the paper has 9
-    downs: int = 1,  # convolutions of stride 2 in the encoder, transposed ones in the generator; the paper has 2
-    norm: bool = False,  # instance norm after these, as in the paper
+    downs: int = 1,  # convolutions of stride 2 in the encoder, doublings in the generator; the paper has 2
+    norm: bool = False,  # instance norm after the encoder's, as in the paper
     layers: int = 4,  # strided convolutions of the discriminator
     nce_layers: tuple[int, ...] = (0, 2, 3, 4),  # layers of the encoder that are contrasted; 0 is the image
     patches: int = 256,  # places that are drawn of each layer
     lambda_gan: float = 1.0,  # weight of the GAN loss
     lambda_nce: float = 1.0,  # lambda_X, of PatchNCE between an image and its translation
     lambda_idt: float = 1.0,  # lambda_Y, of PatchNCE between an image of b and what the translator makes of it
-    optimizer: Adam = Adam(lr=3e-3, betas=(0.5, 0.999), weight_decay=0, decay=0.5),
+    optimizer: Adam = Adam(lr=1.5e-3, betas=(0.5, 0.999), weight_decay=0, decay=0.5),
     lr_d: float = 1e-3,  # learning rate of the discriminator; the paper has 2e-4 for both
 ) -> Recipe:
     """CUT from the first domain to the second."""
     images = source.open()
     model = models.cut(
         channels=images.channels,
-        encoder=encoders.residual(width=width, blocks=blocks - blocks // 2, downs=downs, norm=norm),
-        generator=generators.residual(width=width, blocks=blocks // 2, ups=downs, kernel=4, norm=norm),
+        encoder=encoders.residual(width=width, blocks=blocks - blocks // 2, downs=downs, norm=norm, padding="reflect"),
+        generator=generators.upsampling(blocks=blocks // 2, ups=downs, padding="reflect"),
         discriminator=discriminators.strided(width=width_d, layers=layers),
         layers=nce_layers,
     )
@@ -58,7 +59,8 @@ def recipe(
             Player("generator", ["encoders", "generators", "projections"], l_gan.g + l_nce, optimizer),
         ],
         data=images,
-        steps=700,
+        steps=600,
+        batch=2,
         ema=0.995,
         evaluate=translation_metrics(images, ["ab"]),
     )
@@ -79,6 +81,7 @@ presets = {
         "lr": 2e-4,
         "lr_d": 2e-4,
         "ema": 0.0,
+        "batch": 1,
         "steps": 426_800,
     },
 }
