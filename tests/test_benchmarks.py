@@ -69,7 +69,15 @@ def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys:
         for step, (ours, theirs) in enumerate(zip((0.8, 0.7, 0.6), b, strict=True), start=1):
             watched = {"accuracy(a)": {"accuracy": ours}, "accuracy(b)": {"accuracy": theirs}}
             run.append_watched({"step": step, **watched})
-        entry = {"checkpoint": "step-3", "step": 3, "seed": 0, "split": "test", "images": "all", "data": data}
+        entry = {
+            "checkpoint": "step-3",
+            "step": 3,
+            "weights": "last",
+            "seed": 0,
+            "split": "test",
+            "images": "all",
+            "data": data,
+        }
         run.add_evaluation({**entry, "metrics": {"accuracy(b)": {"figures": {"accuracy": b[-1]}}}})
     unfinished = RunFolder(tmp_path / "dann" / "usps-mnist" / "default" / "seed-2")
     unfinished.path.mkdir()

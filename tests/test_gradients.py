@@ -58,8 +58,9 @@ def test_a_step_of_the_trainer_beside_float64(
 ) -> None:
     """Losses of every player, and the gradients that its optimizer gets, in each memory format."""
     recipe = small(path, batch, steps=2)
-    # Seeds at which float32 tells what float64 does: with 0 a maximum of digits_cogan is too near another.
-    trainer = Trainer(recipe, RunOptions(tmp_path / "run", device="cpu", seed=3))
+    # A seed at which float32 tells what float64 does: with 0 a maximum of digits_cogan is too near another, with 3 one
+    # of the rectifiers of cut is too near its bend.
+    trainer = Trainer(recipe, RunOptions(tmp_path / "run", device="cpu", seed=5))
     trainer.model.to(memory_format=memory)
     for module in trainer.model.modules():
         if isinstance(module, nn.Dropout):

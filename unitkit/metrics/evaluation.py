@@ -33,7 +33,6 @@ class Measured(Protocol):
     training: bool
 
     def train(self, mode: bool = True) -> Any: ...
-    def eval(self) -> Any: ...
     def read(self, batch: Mapping[str, torch.Tensor], readings: Iterable[str]) -> dict[str, Any]: ...
     def draw(self, count: int, size: tuple[int, int], device: torch.device | str) -> torch.Tensor: ...
 
@@ -62,7 +61,7 @@ def evaluate(
     batch = batch or at_once(data.size)
     measured = [_Evaluated(metric, Context(device, seed, data)) for metric in metrics]
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         with torch.no_grad(), torch.random.fork_rng():
             for letter, count in data.held_out().items():
