@@ -88,17 +88,39 @@ def test_ctrl_c_at_the_terminal_keeps_the_steps_done(tiny: Path, tmp_path: Path)
     assert list(cell(out).glob("checkpoints/step-*/state.json")) and failed(out) == [None, None]
 
 
-def test_a_recipe_edited_meanwhile_changes_no_cell(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("edited", ["mine.py", "beside.py"])
+def test_a_recipe_edited_meanwhile_changes_no_cell(tiny: Path, tmp_path: Path, edited: str) -> None:
+    """Nor does what it imports."""
     out, recipe = tmp_path / "out", tmp_path / "mine.py"
-    recipe.write_text(tiny.read_text())
+    recipe.write_text(
+        f"from beside import NOISE\n{tiny.read_text().replace('noise: float = 1.0', 'noise: float = NOISE')}"
+    )
+    (tmp_path / "beside.py").write_text("NOISE = 1.0\n")
+    before = recipe.read_text()
     words = ("ablate", recipe, "shared=0,1", "steps=20", *ON_CPU, "--out", out)
     started = start(tmp_path / "log", *words)
     until(lambda: begun(cell(out)))
-    recipe.write_text(tiny.read_text().replace("noise: float = 1.0", "noise: float = 0.5"))
+    for file in (recipe, tmp_path / "beside.py"):
+        if file.name == edited:
+            file.write_text(file.read_text().replace("NOISE = 1.0", "NOISE = 0.5").replace("= NOISE", "= 0.5"))
     assert started.wait().status == 0
     assert {RunFolder(cell(out, each)).record["knobs"]["noise"] for each in ("shared=0", "shared=1")} == {1.0}
-    assert cell(out, "shared=1").joinpath("recipe.py").read_text() == tiny.read_text()
+    assert cell(out, "shared=1").joinpath("recipe.py").read_text() == before
+    assert cell(out, "shared=1").joinpath("recipes/beside.py").read_text() == "NOISE = 1.0\n"
     one_line(unitkit(*words), "text differs")
+
+
+def test_a_shipped_recipe_by_its_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which imports another; begun in one folder, and gone on with from another."""
+    (tmp_path / "other").mkdir()
+    small = ("size=16", "width=4", "width_d=4", "blocks=1", "layers=2", "steps=1", "--device", "cpu")
+    for place, seeds in (tmp_path, 1), (tmp_path / "other", 2):
+        monkeypatch.chdir(place)
+        answer = unitkit("ablate", "unit_faces", "shared=0", *small, "--seeds", seeds, "--out", tmp_path / "out")
+        assert answer.status == 0, answer
+    assert failed(tmp_path / "out") == [None, None]
+    kept = {path.name for path in (tmp_path / "out").rglob("*.py") if "default" not in path.parts}
+    assert kept == {"unit_faces.py", "common.py"}
 
 
 def test_a_stopped_cell_that_was_measured_is_not_done(tiny: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def begin(
         "recipe": file.name,
         "path": str(file.path),
         "folder": str(Path.cwd()),
-        "sha256": hashlib.sha256(file.source.encode()).hexdigest(),
+        "sha256": hashlib.sha256("".join(file.files.values()).encode()).hexdigest(),
         "fixed": plain(grid.fixed),
         "swept": plain(grid.swept),
         "seeds": seeds,
@@ -142,15 +142,20 @@ def begin(
         _keep_earlier(before, record)
     elif out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
         raise UserError(f"{out} is a folder with other things in it, and no ablation: choose another --out")
-    with replacing(kept_copy(out, file.name)) as copy:
-        copy.write_text(file.source, "utf-8")
+    kept = kept_copy(out, file.name)
+    for name, text in file.files.items():
+        with replacing(kept if name == "recipe.py" else out / name) as copy:
+            copy.write_text(text, "utf-8")
     ablation = Ablation(out, record)
     ablation.write()
     return ablation
 
 
 def kept_copy(out: Path, recipe: str) -> Path:
-    """Where an ablation keeps its recipe's text, from which cells train once the recipe file is edited."""
+    """Where an ablation keeps its recipe's text, from which cells train once the recipe file is edited.
+
+    What the recipe imports lies beside it in `recipes`, as in a run.
+    """
     return out / f"{recipe}.py"
 
 

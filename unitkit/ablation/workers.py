@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from ..recipe_file import IMPORTED
 from ..runs.folder import RunFolder
 from ..runs.options import RunOptions
 from ..system.errors import TrainingError, UserError
@@ -28,7 +29,7 @@ Train: TypeAlias = "Callable[[Job], None]"  # a function of a module, which trai
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: the recipe file and the ablation's copy of it, its knobs, and how it is run."""
+    """A cell to run: the path of the recipe file and the ablation's copy of it, its knobs, and how it is run."""
 
     recipe: str
     kept: Path
@@ -42,9 +43,14 @@ class Job:
 
     @property
     def file(self) -> Path:
-        """The recipe file; the copy where it was edited since the ablation began, or is not on this machine."""
-        path, source = Path(self.recipe), self.kept.read_text("utf-8")
-        return path if path.is_file() and path.read_text("utf-8") == source else self.kept
+        """The recipe file; the copy where it, or what it imports, was edited since or is not on this machine."""
+        path = Path(self.recipe)
+        same = all(
+            any(there.is_file() and there.read_bytes() == copy.read_bytes() for there in places)
+            for copy in (self.kept, *self.kept.parent.glob(f"{IMPORTED}/*.py"))
+            for places in [(path.parent / copy.name, path.parent / IMPORTED / copy.name)]
+        )
+        return path if same else self.kept
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
 from ..check import check
 from ..data.files.bad import WAY_OUT, refuse_unreadable
 from ..recipe import Recipe
-from ..recipe_file import RecipeFile, read_recipe_file
+from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
 from ..runs.folder import RunFolder, fresh_folder
 from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
@@ -58,7 +58,7 @@ def ablate(
     """
     out = Path(options.out)
     if (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
-        recipe, options = str(Path(recipe).absolute()), replace(options, out=out.absolute())
+        recipe, options = str(find_recipe(recipe).absolute()), replace(options, out=out.absolute())
         with chdir(home):  # relative paths among the knobs lead to the same data again
             ablate(recipe, words, options, seeds, baseline, metric, workers, ray, yes)
         return
@@ -87,7 +87,7 @@ def ablate(
 
         def job(cell: Cell) -> Job:
             here = replace(options, out=out / cell.folder, seed=cell.seed)
-            return Job(recipe, kept_copy(out, file.name), {**grid.fixed, **cell.setting}, here)
+            return Job(str(file.path.absolute()), kept_copy(out, file.name), {**grid.fixed, **cell.setting}, here)
 
         jobs = {cell.folder: job(cell) for cell in ablation.cells}
         stopped = _run(ablation, jobs, workers, ray, console)
@@ -102,7 +102,7 @@ def train_cell(job: Job) -> None:
     if (Path(job.options.out) / "run.json").is_file():
         train_recipe(None, (), replace(job.options, resume=True, seed=None, precision=None))
         return
-    file = read_recipe_file(job.file, Path(job.recipe).absolute())
+    file = read_recipe_file(job.file, job.recipe)
     run_training(file, file.values(None, job.knobs), job.options, {})
 
 
