@@ -59,7 +59,8 @@ def translate_images(
         notes.append(short_note(translator.short))
     console = Console(soft_wrap=True, emoji=False, highlight=False)
     print_notes(console, notes)
-    console.print(f"{len(work)} {'image' if len(work) == 1 else 'images'} in {target}", markup=False)
+    place = target if source.is_dir() or len(work) == 1 else work[0][1].parent
+    console.print(f"{len(work)} {'image' if len(work) == 1 else 'images'} in {place}", markup=False)
 
 
 def jobs(
