@@ -89,3 +89,18 @@ def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys:
     for wrong in (["--methods", "dan"], ["--pairs", "usps"], ["--pairs", "usps-mnst"], ["invert=1"], ["--data", "no"]):
         with pytest.raises(SystemExit):
             digits.main([str(tmp_path), *wrong])
+
+
+def test_a_saving_is_worth_what_it_is_beside_the_same_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    savings = benchmark("savings")
+    tiny = ["--steps", "2", "--size", "16", "--width", "4", "--threads", "1"]
+    forward = savings.Doubling.forward
+    savings.main(tiny)
+    said = capsys.readouterr().out
+    assert "losses and gradients equal to" in said and re.search(r"ratio \d\.\d+, 20 to 80 %", said)
+    monkeypatch.setattr(savings, "plain", lambda layer, x: forward(layer, x).flip(3))
+    with pytest.raises(SystemExit, match="the steps differ"):
+        savings.main(tiny)
+    assert savings.Doubling.forward is forward

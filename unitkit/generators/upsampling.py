@@ -8,7 +8,7 @@ from torch import nn
 
 from ..annotations import Count
 from ..kernels.norms import LayerNorm
-from ..networks.layers import Padding, Residual, conv, initialise
+from ..networks.layers import Doubling, Padding, Residual, conv, initialise
 from ..networks.tower import Tower
 from .generator import register
 
@@ -46,7 +46,8 @@ def doublings(in_channels: int, out_channels: int, ups: int, *, padding: Padding
     channels = in_channels
     for _ in range(ups):
         out = max(1, channels // 2)
-        smooth = conv(channels, out, 5, padding=padding)
-        stages.append(nn.Sequential(nn.Upsample(scale_factor=2), *smooth, LayerNorm(out), nn.ReLU(inplace=True)))
+        reflected = (nn.Upsample(scale_factor=2), *conv(channels, out, 5, padding=padding))
+        double = reflected if padding == "reflect" else (Doubling(channels, out),)
+        stages.append(nn.Sequential(*double, LayerNorm(out), nn.ReLU(inplace=True)))
         channels = out
     return [*stages, nn.Sequential(*conv(channels, out_channels, 7, padding=padding), nn.Tanh())]
