@@ -38,7 +38,14 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("test_wiring.py", "test_by_hand.py", "test_effects.py")  # and all for a module that the table does not name
 MOVING = (*QUICK, "test_turns.py", "test_growth.py")
 SERVED = {
-    "unitkit/trainer.py": (*MOVING, "test_dist.py", "test_adaptation.py", "test_training.py", "test_runs.py"),
+    "unitkit/trainer.py": (
+        *MOVING,
+        "test_dist.py",
+        "test_adaptation.py",
+        "test_training.py",
+        "test_runs.py",
+        "test_bad_images.py",
+    ),
     "unitkit/training_step.py": (*MOVING, "test_dist.py", "test_adaptation.py", "test_training.py"),
     "unitkit/plan.py": (*MOVING, "test_adaptation.py", "test_objective.py"),
     "unitkit/hooks.py": (

@@ -522,3 +522,14 @@ def test_a_metric_that_needs_more_than_are_left_is_refused_before_training(tmp_p
         with pytest.raises(UserError, match="at least 2 images of 'aba', and there is 1"):
             Trainer(short, RunOptions(tmp_path / "run", device="cpu", bad_images="skip"), warn=lambda line: None)
         assert not (tmp_path / "run/run.json").exists()
+
+
+def test_too_few_left_since_are_refused_before_a_training_goes_on(tmp_path: Path) -> None:
+    data, folder = photos(tmp_path / "data", test=2), tmp_path / "run"
+    two = dataclasses.replace(psnr("aba", "a"), fewest=2)
+    ours = dataclasses.replace(recipe(data), evaluate=[two], steps=1)
+    assert Trainer(ours, RunOptions(folder, device="cpu", bad_images="skip")).fit()
+    damage(data / "test/x/00.jpg")
+    longer = dataclasses.replace(ours, steps=2)
+    with pytest.raises(UserError, match="at least 2 images of 'aba', and there is 1"):
+        Trainer(longer, RunOptions(folder, device="cpu", bad_images="skip", resume=True), warn=lambda line: None)
