@@ -32,12 +32,13 @@ from unitkit.data.files.bad import BadImage, BadImages, from_json
 from unitkit.data.files.check import bad_images
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray, ImageFiles
-from unitkit.hooks import Call, Training
+from unitkit.hooks import Call, Checkpoints, Training
 from unitkit.recipe import Watch
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.image_check import SUDDEN
 from unitkit.runs.options import RunOptions
+from unitkit.system import dist
 from unitkit.trainer import Trainer
 
 N = 8
@@ -389,6 +390,23 @@ def test_ranks_agree(tmp_path: Path) -> None:
     assert len(listed(tmp_path / "run")) == 4
     first, second = (load_file(tmp_path / "skip" / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
+
+
+def test_what_another_rank_finds_is_listed_by_the_next_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And said once: each rank decodes other images than the first."""
+    data, warned = photos(tmp_path / "data"), list[str]()
+    options = RunOptions(tmp_path / "run", device="cpu", bad_images="skip")
+    trainer = Trainer(recipe(data, steps=1), options, warn=warned.append)
+    theirs = BadImage("a", "train", 3, str(data / "train/x/03.jpg"), "03.jpg is cut off", 0)
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    monkeypatch.setattr(dist, "gather", lambda found: [*found, theirs])
+    trainer.done = 1
+    for _ in range(2):
+        Checkpoints(1).after_step(trainer, {})
+    assert [bad.name for bad in trainer.run.bad_images()] == [theirs.name]
+    assert len(warned) == 1 and "03.jpg" in warned[0]
 
 
 # Held-out images

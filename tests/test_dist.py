@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import torch
 from commands import TINY, Moment, Started, losses_and_gradients, one_line, start, unitkit
 from safetensors.torch import load_file
 
-from unitkit import Trainer, load_recipe
+from unitkit import Trainer, Watch, load_recipe, psnr
+from unitkit.hooks import Samples, Watcher
 from unitkit.networks.state import weights_of
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
@@ -187,3 +189,17 @@ def test_what_one_rank_refuses_is_one_line_on_each(tmp_path: Path) -> None:
     one_line(answers[0], "holds recipe.py")
     assert answers[1].status == 1 and answers[1].err.count("\n") == 1, answers[1]
     assert answers[1].err.startswith("training stopped: another process of this training has ended")
+
+
+def test_what_the_first_rank_alone_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grids and evaluations: another rank, whose turn comes too, touches nothing."""
+    ours = replace(load_recipe(TINY, steps=1), watch=Watch([psnr("aa", "a")], every=1, images=2))
+    trainer = Trainer(ours, RunOptions(tmp_path / "run", device="cpu"))
+    losses, trainer.done = trainer.step(0), 1
+    hooks = [hook for hook in trainer.hooks if isinstance(hook, Samples | Watcher)]
+    for rank in (1, 2, 0):
+        monkeypatch.setattr(dist, "rank", lambda rank=rank: rank)
+        for hook in hooks:
+            hook.after_step(trainer, losses)
+        written = [*trainer.run.samples.iterdir(), *trainer.run.watched()]
+        assert len(written) == (2 if rank == 0 else 0), rank
