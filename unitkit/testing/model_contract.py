@@ -19,7 +19,7 @@ from .finite_differences import check_gradients, in_double, off_its_start
 
 SIZE = (16, 24)  # of the images that models are tried on
 HEADS = ("score", "class", "patches")  # what is read of image paths beside the images
-ODD_SIZE = (20, 28)  # at which codes of the usual stride 4 have odd sides
+ODD_SIZE = (12, 20)  # at which codes of the usual stride 4 have odd sides
 
 
 def check_model(label: str, spec: Spec) -> None:
