@@ -112,6 +112,17 @@ def test_what_is_counted_is_copied_and_what_is_fixed_is_kept() -> None:
     assert not equal(model.state_dict(), average.tensors)
 
 
+def test_a_buffer_that_another_tensor_replaces_is_followed() -> None:
+    model = torch.nn.BatchNorm2d(2)
+    average = Average(model, 0.5)
+    model.running_mean = model.running_mean + 1  # as a module of one's own may do it
+    average.update(0)
+    assert torch.allclose(average.tensors["running_mean"], torch.full((2,), 0.9))  # 1 - 1/10 of the way
+    with average.in_place():
+        assert torch.equal(model.running_mean, average.tensors["running_mean"])
+    assert torch.equal(model.running_mean, torch.ones(2))
+
+
 def test_the_average_is_what_is_used(tmp_path: Path) -> None:
     """By metrics, grids, translations; the training goes on with its own weights."""
     ours = trainer(tmp_path / "run", recipe(ema=0.99))

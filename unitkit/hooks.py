@@ -67,9 +67,10 @@ def due(trainer: Training) -> bool:
     """Whether the log and trackers take this step: the first, every tenth, the last, and where a player moves that
     moves but now and then, though not much oftener than every tenth."""
     step, steps = trainer.done - 1, trainer.recipe.steps
+    if trainer.done % 10 == 0 or trainer.done in (1, steps):
+        return True
     seldom = [player for player in trainer.recipe.players if player.every > 1 and player.moves(step, steps)]
-    turns = any(step % (player.every * math.ceil(10 / player.every)) == 0 for player in seldom)
-    return turns or trainer.done % 10 == 0 or trainer.done in (1, steps)
+    return any(step % (player.every * math.ceil(10 / player.every)) == 0 for player in seldom)
 
 
 class Log(Hook):

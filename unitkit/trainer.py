@@ -152,9 +152,9 @@ class Trainer:
         with asking(self._ask_to_stop):  # for a checkpoint after the present step
             for hook in self.hooks:
                 hook.start(self)
-            if self.options.init_from is not None and not self.done:
-                self.save()  # what it began with: that run may have gone on, or be gone, when this one is resumed
             try:
+                if self.options.init_from is not None and not self.done:
+                    self.save()  # what it began with: that run may have gone on, or be gone, when this one is resumed
                 return self._steps()
             finally:
                 for hook in self.hooks:

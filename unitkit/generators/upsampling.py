@@ -46,8 +46,10 @@ def doublings(in_channels: int, out_channels: int, ups: int, *, padding: Padding
     channels = in_channels
     for _ in range(ups):
         out = max(1, channels // 2)
-        reflected = (nn.Upsample(scale_factor=2), *conv(channels, out, 5, padding=padding))
-        double = reflected if padding == "reflect" else (Doubling(channels, out),)
+        if padding == "reflect":
+            double = [nn.Upsample(scale_factor=2), *conv(channels, out, 5, padding=padding)]
+        else:
+            double = [Doubling(channels, out)]
         stages.append(nn.Sequential(*double, LayerNorm(out), nn.ReLU(inplace=True)))
         channels = out
     return [*stages, nn.Sequential(*conv(channels, out_channels, 7, padding=padding), nn.Tanh())]

@@ -26,19 +26,18 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {name: tensor.detach() for name, tensor in unique_state(model).items()}  # the model's own memory
-        self.tensors = {name: tensor.clone() for name, tensor in self.state.items()}
-        floats = [name for name, tensor in self.state.items() if tensor.is_floating_point()]
-        self._ours, self._theirs = [self.tensors[n] for n in floats], [self.state[n] for n in floats]
-        self._counts = [(self.tensors[n], self.state[n]) for n in self.state.keys() - set(floats)]
+        self.model, self.decay = model, decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in unique_state(model).items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the weights after a step, which is counted from 0."""
-        torch._foreach_lerp_(self._ours, self._theirs, 1 - min(self.decay, (1 + step) / (10 + step)))
-        for ours, theirs in self._counts:
-            ours.copy_(theirs)
+        state = unique_state(self.model)  # asked for anew: a module may put another tensor in a buffer's place
+        floats = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_([self.tensors[n] for n in floats], [state[n].detach() for n in floats], share)
+        for name in state.keys() - set(floats):
+            self.tensors[name].copy_(state[name])
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from averages that were kept, by name."""
@@ -47,9 +46,10 @@ class Average:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within the block, the model has the averages for weights."""
-        kept = {name: tensor.clone() for name, tensor in self.state.items()}
+        state = unique_state(self.model)
+        kept = {name: tensor.detach().clone() for name, tensor in state.items()}
         try:
-            fill(self.state, self.tensors)
+            fill(state, self.tensors)
             yield
         finally:
-            fill(self.state, kept)
+            fill(state, kept)
