@@ -3,7 +3,7 @@
     python benchmarks/savings.py --steps 30 --threads 2
     python benchmarks/savings.py --steps 100 --device cuda
 
-"doubling": `networks.layers.Doubling` beside the nearest pixel and a convolution 5x5, in a step of recipes/munit.py.
+"doubling": `convolutions.Doubling` beside the nearest pixel and a convolution 5x5, in a step of recipes/munit.py.
 Before anything is timed, losses and gradients of the first step must agree; a ratio compares two steps of one round.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from unitkit import Trainer, load_recipe
-from unitkit.networks.layers import Doubling
+from unitkit.networks.convolutions import Doubling
 from unitkit.runs.options import RunOptions
 
 TOLERANCE = 1e-3  # of a gradient's norm: float32, through two generators and norms

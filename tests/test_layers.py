@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from unitkit.kernels.operators import LAYOUTS
-from unitkit.networks.layers import Doubling
+from unitkit.networks import convolutions
+from unitkit.networks.convolutions import Conv2d, Doubling, PixelwiseTransposed
 
 
-def plain(layer: Doubling) -> nn.Sequential:
-    """Each pixel doubled and then the convolution, with the same weights."""
-    conv = nn.Conv2d(layer.in_channels, layer.out_channels, 5, padding=2)
-    conv.load_state_dict(layer.state_dict())
-    return nn.Sequential(nn.Upsample(scale_factor=2), conv.to(layer.weight.dtype))
+class Case(NamedTuple):
+    """A layer of ours and torch's of the same weights."""
+
+    ours: nn.Module
+    plain: nn.Module
+    channels: int
+
+
+def case(name: str) -> Case:
+    torch.manual_seed(0)
+    ours: nn.Module
+    theirs: nn.Module
+    if name == "doubling":
+        ours, conv = Doubling(3, 2), nn.Conv2d(3, 2, 5, padding=2)
+        conv.load_state_dict(ours.state_dict())
+        return Case(ours, nn.Sequential(nn.Upsample(scale_factor=2), conv), 3)
+    if name == "pixelwise transposed":
+        ours, theirs = PixelwiseTransposed(5, 3), nn.ConvTranspose2d(5, 3, 1)
+    else:
+        kernel, stride, padding = {"few pixels": (3, 2, 1), "few pixels, 1x1": (1, 1, 0), "few pixels, 4x4": (4, 1, 2)}[
+            name
+        ]
+        ours, theirs = (each(4, 6, kernel, stride, padding=padding) for each in (Conv2d, nn.Conv2d))
+    theirs.load_state_dict(ours.state_dict())
+    return Case(ours, theirs, 5 if isinstance(ours, PixelwiseTransposed) else 4)
+
+
+CASES = ("doubling", "pixelwise transposed", "few pixels", "few pixels, 1x1", "few pixels, 4x4")
+
+
+@pytest.fixture(autouse=True)
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small layers count as ones of many weights."""
+    monkeypatch.setattr(convolutions, "MANY", 1)
 
 
 def passed(layer: nn.Module, x: Tensor, slope: Tensor) -> list[Tensor]:
@@ -26,32 +58,50 @@ def passed(layer: nn.Module, x: Tensor, slope: Tensor) -> list[Tensor]:
     return [y.detach(), *(p.grad for p in (x, *layer.parameters()) if p.grad is not None)]
 
 
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("memory", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize(("n", "height", "width"), [(1, 1, 1), (1, 2, 3), (2, 7, 5), (3, 8, 8)])
-def test_doubling_before_and_after(n: int, height: int, width: int, memory: torch.memory_format) -> None:
-    torch.manual_seed(0)
-    layer = Doubling(3, 2).double()
-    x = torch.randn(n, 3, height, width, dtype=torch.float64).contiguous(memory_format=memory)
-    slope = torch.randn(n, 2, 2 * width, 2 * height, dtype=torch.float64).transpose(2, 3)  # of no usual layout
-    found, expected = passed(layer, x, slope), passed(plain(layer), x, slope)
+def test_in_float64(name: str, n: int, height: int, width: int, memory: torch.memory_format) -> None:
+    ours, plain, channels = case(name)
+    layer, plain = (each.double().to(memory_format=memory) for each in (ours, plain))
+    x = torch.randn(n, channels, height, width, dtype=torch.float64).contiguous(memory_format=memory)
+    slope = torch.randn_like(plain(x)).transpose(2, 3).contiguous().transpose(2, 3)  # of no usual layout
+    found, expected = passed(layer, x, slope), passed(plain, x, slope)
     assert len(found) == len(expected) == 4
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradcheck(layer, x.requires_grad_())
 
 
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_doubling_errs_no_more_than_the_plain_layers(dtype: torch.dtype) -> None:
+def test_errs_no_more_than_the_plain_layers(name: str, dtype: torch.dtype) -> None:
     """Against float64, and in bfloat16 within autocast as a training has it."""
-    torch.manual_seed(0)
-    layer = Doubling(16, 8)
-    x, slope = torch.randn(2, 16, 12, 12), torch.randn(2, 8, 24, 24)
-    exact = passed(plain(layer).double(), x.double(), slope.double())
+    layer, plain, channels = case(name)
+    x = torch.randn(2, channels, 12, 12)
+    slope = torch.randn_like(plain(x))
+    found = {}
+    for each in (layer, plain):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            found[each] = passed(each, x, slope.to(dtype))
+    exact = passed(plain.double(), x.double(), slope.double())
 
     def errors(each: nn.Module) -> list[float]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            found = passed(each, x, slope.to(dtype))
-        return [((one.double() - other).norm() / other.norm()).item() for one, other in zip(found, exact, strict=True)]
+        pairs = zip(found[each], exact, strict=True)
+        return [((one.double() - other).norm() / other.norm()).item() for one, other in pairs]
 
-    for ours, theirs in zip(errors(layer), errors(plain(layer)), strict=True):
-        assert ours <= 2 * theirs
+    for ours, theirs in zip(errors(layer), errors(plain), strict=True):
+        assert ours <= 2 * theirs + 1e-7
+
+
+def test_few_pixels_are_a_product_of_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And many are not, nor are few weights, nor what lies on another device."""
+    layer, used = Conv2d(4, 6, 3, 2, padding=1), []
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: used.append(tuple(x.shape)))
+    layer(torch.zeros(4, 4, 8, 8))
+    assert not used
+    layer(torch.zeros(4, 4, 8, 10))
+    layer(torch.zeros(1, 4, 8, 8, device="meta"))
+    monkeypatch.setattr(convolutions, "MANY", layer.weight.numel() + 1)
+    layer(torch.zeros(1, 4, 8, 8))
+    assert used == [(4, 4, 8, 10), (1, 4, 8, 8), (1, 4, 8, 8)]

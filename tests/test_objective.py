@@ -461,6 +461,25 @@ def test_together_is_each_alone(tied: int) -> None:
     assert run_together([]) == []
 
 
+def test_what_is_joined_for_one_stage_stays_joined_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where something else reads what is between them."""
+    model = built(unit(sharing.spec("tie", generator=3))).requires_grad_(False)
+    a, b = model.generators.values()
+    graph, joined = Graph(), []
+    outputs = {tower: graph.tower(tower, graph.input(name), translates=True) for name, tower in (("a", a), ("b", b))}
+    cat = torch.cat
+    monkeypatch.setattr(torch, "cat", lambda tensors, *more: (joined.append(len(tensors)), cat(tensors, *more))[1])
+    batch = {"a": random(2, 16, 4, 6), "b": random(3, 16, 4, 6)}
+    found = []
+    for read in (), (1,):  # the stage whose output is read too
+        wanted = [outputs[tower][place] for tower in (a, b) for place in (*read, -1)]
+        program = Program(graph, wanted)
+        values = program.run(program.start(batch))
+        found.append([values[graph.nodes.index(outputs[tower][-1])] for tower in (a, b)])
+    assert joined == [2, 2, 2]  # once, and then twice
+    assert len(a.stages) > 3 and all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+
+
 def test_together_on_towers_of_tuples_and_of_other_lengths() -> None:
     model = built(unit(channels={"a": 3, "b": 3})).requires_grad_(False)
     pyramid, encoder = model.discriminators["a"], model.encoders["a"]

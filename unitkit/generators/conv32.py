@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from ..annotations import Positive
+from ..networks.convolutions import PixelwiseTransposed
 from ..networks.layers import ShiftNorm, initialise
 from ..networks.tower import Tower
 from .generator import register
@@ -37,5 +38,5 @@ def conv32(
         )
         for i, o, p in layers
     ]
-    stages.append(nn.Sequential(nn.ConvTranspose2d(width, out_channels, 1), nn.Tanh()))
+    stages.append(nn.Sequential(PixelwiseTransposed(width, out_channels), nn.Tanh()))
     return initialise(Tower(stages, channels=out_channels, stride=32, size=(32, 32)), init)

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..annotations import Count, Positive, Share
 from ..kernels.norms import InstanceNorm
+from ..networks.convolutions import PixelwiseTransposed
 from ..networks.layers import Padding, Residual, initialise
 from ..networks.tower import Tower
 from .generator import register
@@ -51,5 +52,5 @@ def residual(
             nn.Sequential(nn.ConvTranspose2d(channels, out, kernel, 2, padding=1, output_padding=4 - kernel), *after)
         )
         channels = out
-    stages.append(nn.Sequential(nn.ConvTranspose2d(channels, out_channels, 1), nn.Tanh()))
+    stages.append(nn.Sequential(PixelwiseTransposed(channels, out_channels), nn.Tanh()))
     return initialise(Tower(stages, channels=out_channels, stride=2**ups), init)

@@ -8,7 +8,8 @@ from torch import nn
 
 from ..annotations import Count
 from ..kernels.norms import LayerNorm
-from ..networks.layers import Doubling, Padding, Residual, conv, initialise
+from ..networks.convolutions import Doubling
+from ..networks.layers import Padding, Residual, conv, initialise
 from ..networks.tower import Tower
 from .generator import register
 

@@ -8,6 +8,7 @@ a stage with batch statistics sees the joined batch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -93,7 +94,8 @@ class Graph:
 class Call(NamedTuple):
     """One line of a program: slots to read, slots to write, and those whose values nobody needs any more.
 
-    `function` is a stage that runs once on its joined inputs, or a function of all of them with one result.
+    `function` is a stage, or several in turn, that runs once on its joined inputs; or a function of all of them with
+    one result.
     """
 
     function: Callable[..., Any]
@@ -146,6 +148,7 @@ class Program:
             )
             for nodes in groups.values()
         ]
+        lines = _in_turn(lines, kept)
         last = {slot: place for place, line in enumerate(lines) for slot in line.inputs}
         self.calls = tuple(
             line._replace(done=tuple(dict.fromkeys(s for s in line.inputs if last[s] == place and s not in kept)))
@@ -169,6 +172,43 @@ class Program:
             for slot in done:
                 values[slot] = None
         return values
+
+
+def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
+    """The lines, with stages one behind the other as one line where nothing else reads what is between them: what is
+    joined for the first is split behind the last."""
+    readers = Counter(slot for line in lines for slot in set(line.inputs))
+    found: list[Call] = []
+    ends: dict[tuple[int, ...], int] = {}  # where the line is that makes these slots
+    for line in lines:
+        before = ends.get(line.inputs)
+        between = all(readers[slot] == 1 and slot not in kept for slot in line.inputs)
+        if line.joins and before is not None and between:
+            chain = found[before]
+            stages = _InTurn([*_stages(chain.function), line.function])
+            found[before] = chain._replace(function=stages, outputs=line.outputs)
+            ends[line.outputs] = before
+        else:
+            found.append(line)
+            if line.joins:
+                ends[line.outputs] = len(found) - 1
+    return found
+
+
+def _stages(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    return function.stages if isinstance(function, _InTurn) else [function]
+
+
+class _InTurn:
+    """Stages, each on what the one before it gives."""
+
+    def __init__(self, stages: list[Callable[..., Any]]) -> None:
+        self.stages = stages
+
+    def __call__(self, value: Value) -> Value:
+        for stage in self.stages:
+            value = stage(value)
+        return value
 
 
 def _behind(nodes: Sequence[Node], there: set[Node]) -> set[Node]:

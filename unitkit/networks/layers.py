@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
-from einops import rearrange, reduce, repeat
+from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad, pixel_shuffle
 
 from ..kernels.norms import BatchNorm, InstanceNorm
+from .convolutions import Conv2d
 from .tower import Value
 
 M = TypeVar("M", bound=nn.Module)
@@ -40,29 +40,8 @@ def conv(
 ) -> list[nn.Module]:
     """The layers of a convolution that keeps height and width, but for its stride."""
     if padding == "reflect":
-        return [Reflect(kernel // 2), nn.Conv2d(in_channels, out_channels, kernel, stride)]
-    return [nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)]
-
-
-class Doubling(nn.Conv2d):
-    """Doubling by the nearest pixel and a convolution 5x5 with zero padding, computed on the map before it is doubled.
-
-    Weights that lie side by side fall on one pixel of the small map. They are added up first, for each of the four
-    places that a pixel becomes, and one convolution 3x3 gives all four: the same to rounding, with 36 % of the
-    multiplications. Weights are those of the convolution 5x5.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 5, padding=2)
-
-    def forward(self, input: Tensor) -> Tensor:
-        assert self.bias is not None, "it is made with one"
-        rows = torch.stack([pad(self.weight, (0, 0, 0, 1)), pad(self.weight, (0, 0, 1, 0))], 1)
-        rows = reduce(rows, "o p i (k two) l -> o p i k l", "sum", two=2)
-        both = torch.stack([pad(rows, (0, 1)), pad(rows, (1, 0))], 2)
-        weight = reduce(both, "o p q i k (l two) -> (o p q) i k l", "sum", two=2)
-        bias = repeat(self.bias, "o -> (o four)", four=4)
-        return pixel_shuffle(conv2d(input, weight, bias, padding=1), 2)
+        return [Reflect(kernel // 2), Conv2d(in_channels, out_channels, kernel, stride)]
+    return [Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)]
 
 
 class Residual(nn.Module):
