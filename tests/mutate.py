@@ -46,8 +46,8 @@ SERVED = {
         "test_runs.py",
         "test_bad_images.py",
     ),
-    "unitkit/training_step.py": (*MOVING, "test_dist.py", "test_adaptation.py", "test_training.py"),
-    "unitkit/plan.py": (*MOVING, "test_adaptation.py", "test_objective.py"),
+    "unitkit/training/step.py": (*MOVING, "test_dist.py", "test_adaptation.py", "test_training.py"),
+    "unitkit/training/plan.py": (*MOVING, "test_adaptation.py", "test_objective.py"),
     "unitkit/hooks.py": (
         *MOVING,
         "test_dist.py",

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from unitkit import Trainer
 from unitkit.data.batches import Batches
-from unitkit.plan import reads
 from unitkit.runs.options import RunOptions
 from unitkit.system.seeds import seed_step
+from unitkit.training.plan import reads
 
 
 def test_a_training_is_that_of_its_recipe_by_hand(tmp_path: Path) -> None:

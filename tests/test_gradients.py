@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from unitkit import Data, Recipe, Trainer, UserError, models, sharing, testing
 from unitkit.check import check
 from unitkit.data import spec
-from unitkit.plan import Plan
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.options import RunOptions
 from unitkit.testing.finite_differences import in_double
+from unitkit.training.plan import Plan
 
 SMALL = {"size": 16, "width": 2, "blocks": 1, "layers": 3, "scales": 1, "nce_layers": (0, 1), "width_d": 2}
 BATCHES = [None, 1, 2]
@@ -88,7 +88,7 @@ def test_a_step_of_the_trainer_beside_float64(
     phase = Plan(plain, trainer.checked.players, recipe.steps).at(0)
     paths = phase.images.run(phase.images.start(images))
     for turn in phase.turns:
-        player, read = turn.player, turn.values(paths)
+        player, read = turn.player, turn.program.run(turn.start(paths))
         values = {term.name: term.value([read[slot] for slot in slots]) for term, slots in turn.terms}
         for name, value in values.items():
             torch.testing.assert_close(losses[f"{player.name}/{name}"].double(), value, rtol=1e-4, atol=1e-5)

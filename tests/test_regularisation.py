@@ -14,8 +14,8 @@ from unitkit.kernels.norms import BatchNorm, InstanceNorm
 from unitkit.kernels.operators import LAYOUTS
 from unitkit.losses import r1
 from unitkit.models import ImagePaths
-from unitkit.plan import Plan
 from unitkit.testing.finite_differences import in_double, off_its_start
+from unitkit.training.plan import Plan
 
 
 def reads(discriminator: Tower) -> ImagePaths:
@@ -92,7 +92,7 @@ def test_a_lazy_player_regularises() -> None:
     (turn,) = plan.at(0).turns
     assert not plan.at(1).turns and not turn.through
     images = plan.at(0).images.start({letter: torch.randn(2, 3, 16, 16) for letter in "ab"})
-    values = turn.values(plan.at(0).images.run(images))
+    values = turn.program.run(turn.start(plan.at(0).images.run(images)))
     total = torch.stack([term.value([values[slot] for slot in slots]) for term, slots in turn.terms]).sum()
     total.backward()
     for name, parameter in model.discriminators.named_parameters():

@@ -49,7 +49,7 @@ from unitkit.runs.options import RunOptions
 from unitkit.runs.steps import latest
 from unitkit.schedules import Constant, Schedule
 from unitkit.system.errors import TrainingError
-from unitkit.training_step import TrainingStep
+from unitkit.training.step import TrainingStep
 
 OPTIMIZERS = {
     "Adam": Adam(lr=1e-3, decay=0.5),

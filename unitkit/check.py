@@ -15,10 +15,10 @@ from .data import Affine, Data
 from .losses import Loss, Term
 from .metrics import Metric
 from .models import ImagePaths
-from .plan import Plan, reads, trained
 from .recipe import Player, Recipe
 from .registry import Part
 from .system.errors import UserError, nearest
+from .training.plan import Plan, reads, trained
 
 
 def check(recipe: Recipe) -> Checked:
@@ -107,7 +107,7 @@ class Checked:
             with self._fitting(), torch.no_grad():
                 images = phase.images.run(phase.images.start(batch))
                 for turn in phase.turns:  # by itself, as in training: batch norms see what one player reads
-                    values = turn.values(images)
+                    values = turn.program.run(turn.start(images))
                     for term, slots in turn.terms:
                         readings |= {str(name): values[slot] for name, slot in zip(term.reads, slots, strict=True)}
         with self._fitting(), torch.no_grad():

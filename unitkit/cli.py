@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from .commands.arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Out, Precision, Weights
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -22,23 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
-Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]")]
-BadImages = Annotated[
-    str | None,
-    typer.Option(
-        metavar="stop|skip",
-        help="At images that cannot be decoded.  [default: stop before training, skip later]",
-        show_default=False,
-    ),
-]
-CheckpointEvery = Annotated[
-    int | None, typer.Option(min=1, help="Steps between checkpoints.  [default: the run's, or 500]")
-]
-Weights = Annotated[
-    str, typer.Option(metavar="ema|last", help="The moving average, where there is one, or the last step's weights.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
 def main() -> NoReturn:
@@ -94,7 +78,8 @@ def train(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     device: Device = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.  [default: fp32]")] = None,
+    precision: Precision = None,
+    compile: Compile = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]")
     ] = None,
@@ -123,6 +108,7 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        compile=compile,
         resume=resume,
         init_from=init_from,
         checkpoint_every=checkpoint_every,
@@ -214,7 +200,8 @@ def ablate(
     workers: Annotated[int | None, typer.Option(min=1, help="Cells at once.  [default: one per GPU]")] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, HOST:PORT.")] = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    precision: Precision = None,
+    compile: Compile = None,
     checkpoint_every: CheckpointEvery = None,
     bad_images: BadImages = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
@@ -226,7 +213,12 @@ def ablate(
     from .runs.options import RunOptions
 
     options = RunOptions(
-        out or NO_FOLDER, device=device, precision=precision, checkpoint_every=checkpoint_every, bad_images=bad_images
+        out or NO_FOLDER,
+        device=device,
+        precision=precision,
+        compile=compile,
+        checkpoint_every=checkpoint_every,
+        bad_images=bad_images,
     )
     run(recipe, knobs or [], options, seeds, baseline, metric, workers, ray, yes)
 

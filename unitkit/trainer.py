@@ -19,7 +19,7 @@ from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
 from .hooks import Checkpoints, Log, Samples, Watcher
-from .kernels.placement import placement
+from .kernels.placement import best_precision, placement
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
 from .networks.average import Average
@@ -31,11 +31,11 @@ from .runs.options import RunOptions
 from .runs.record import check_resumed, new_record, resumed_record
 from .runs.steps import latest, step_name, whole
 from .system import dist
-from .system.devices import choose_device, enough_memory
+from .system.devices import choose_device, enough_memory, set_precision
 from .system.errors import UserError
 from .system.seeds import derive
 from .system.signals import asking
-from .training_step import TrainingStep
+from .training.step import TrainingStep
 
 Result = TypeVar("Result")
 
@@ -72,8 +72,9 @@ class Trainer:
         self.recipe, self.device = recipe, choose_device(options.device)
         self.run = RunFolder(options.out)
         before = self.run.record if options.resume else {}
-        self.options = options = options.resolved(before)
-        self.stopping: int | None = None
+        self.options = options = options.resolved(before, best_precision(self.device))
+        set_precision(options.precision, self.device)
+        self.warn, self.stopping = warn, 0
         self.saved: int | None = None  # the step whose checkpoint is of this training
         # A run keeps its layout: in another one sums round otherwise.
         self.placement = placement(self.device, self.options.precision, before.get("layout"))
@@ -120,7 +121,7 @@ class Trainer:
         torch.manual_seed(derive(options.seed))
         self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()
         self.training_step = TrainingStep(
-            recipe, self.checked, self.model, options, self.device, self.batches.names, fused=self.placement.fused
+            recipe, self.checked, self.model, options, self.device, self.placement, self.batches.names, self.warn
         )
         self.optimizers = self.training_step.optimizers
         self.unmatched: list[str] = []
@@ -148,7 +149,7 @@ class Trainer:
                 is written.
             UserError: a file that cannot be decoded, a disk that is full. The steps done are in a checkpoint.
         """
-        self.stopping = None
+        self.stopping = 0
         with asking(self._ask_to_stop):  # for a checkpoint after the present step
             for hook in self.hooks:
                 hook.start(self)
@@ -166,13 +167,13 @@ class Trainer:
                 losses = self.step(self.done)
             self.done += 1
             self._call(losses, [hook for hook in self.hooks if not hook.last and self.done % hook.every == 0])
-            stop = dist.any_rank(self.stopping is not None)
+            stop = dist.any_rank(self.stopping > 0)
             ending = self.finished or stop
             due = [hook for hook in self.hooks if hook.last and (ending or self.done % hook.every == 0)]
             self._call(losses, due)
             if stop:
                 return False
-        return not dist.any_rank(self.stopping is not None)  # by a signal that came during the last save
+        return not dist.any_rank(self.stopping > 0)  # by a signal that came during the last save
 
     def _call(self, losses: Mapping[str, Tensor], hooks: Sequence[Hook]) -> None:
         with self._kept():

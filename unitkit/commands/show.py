@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ..check import Checked, check, meta_batch
 from ..networks.graph import Graph, Program
 from ..networks.tower import Tower
-from ..plan import Plan
 from ..recipe import Player, Recipe
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
+from ..training.plan import Plan
 
 
 def show_recipe(recipe: str, words: Sequence[str]) -> None:
@@ -187,7 +187,7 @@ def activation_bytes(checked: Checked) -> int:
             images = phase.images.run(phase.images.start(batch))
         for turn in phase.turns:
             with _saved(model) as own:
-                values = turn.values(images)
+                values = turn.program.run(turn.start(images))
                 _ = [
                     term.value([values[slot] for slot in slots])
                     for term, slots in turn.terms

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..system.devices import device_name
+from ..system.devices import device_name, emulates_bf16
 from ..system.errors import TrainingError
 from ..system.files import replacing
 from . import operators
@@ -58,10 +58,21 @@ class Placement:
         return model.to(device).to(memory_format=self.memory_format)
 
 
+def best_precision(device: torch.device) -> str:
+    """What "auto" means on a device: bf16 where it has instructions for it and all is right in it, else fp32."""
+    if device.type not in ("cpu", "cuda") or emulates_bf16(device):
+        return "fp32"
+    try:
+        placement(device, "bf16")
+    except TrainingError:
+        return "fp32"
+    return "bf16"
+
+
 def usual_layout(device: torch.device, precision: str) -> Layout:
     """What is fastest as measured (docs/results/speed.md): on a CPU NCHW in fp32, channels-last in bf16."""
     if device.type == "cpu":
-        return "NCHW" if precision == "fp32" else "channels-last"
+        return "channels-last" if precision == "bf16" else "NCHW"
     return "channels-last" if device.type == "cuda" else "NCHW"
 
 
@@ -69,7 +80,7 @@ def placement(device: torch.device, precision: str, layout: Layout | None = None
     """How to train on a device, from its checks, which run where they have not yet.
 
     Args:
-        precision: "fp32" or "bf16".
+        precision: "fp32", "tf32" or "bf16".
         layout: that of the run to resume, which stays unless it is wrong here.
 
     Raises:
@@ -83,7 +94,8 @@ def placement_around(
 ) -> Placement:
     """`placement`, from faults that are known."""
     wanted = layout or usual_layout(device, precision)
-    faults = [each for each in found if each.precision == precision or each.operator == ADAM]
+    checked = "bf16" if precision == "bf16" else "fp32"
+    faults = [each for each in found if each.precision == checked or each.operator == ADAM]
     other: Layout = "NCHW" if wanted == "channels-last" else "channels-last"
     wrong = {where: {each.operator for each in faults if each.layout == where} for where in LAYOUTS}
     build = f"torch {torch.__version__} on {device}"

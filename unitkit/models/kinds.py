@@ -46,6 +46,7 @@ class Kind(Protocol):
 
 K = TypeVar("K", bound=Kind)
 registry: Registry = Registry("reading")
+DIFFERENTIATED = ("grad",)  # kinds that are gradients themselves: theirs are second derivatives
 
 
 def register(name: str) -> Callable[[K], K]:

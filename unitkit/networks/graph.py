@@ -155,6 +155,13 @@ class Program:
             for place, line in enumerate(lines)
         )
 
+    @property
+    def alike(self) -> Hashable:
+        """What two programs of one graph have in common that compute the same."""
+        return self.reads, tuple(
+            (tuple(map(_origin, _stages(line.function))), line.inputs, line.outputs, line.done) for line in self.calls
+        )
+
     def start(self, batch: Mapping[str, Any]) -> list[Any]:
         """Slots with what the program takes from a batch."""
         values: list[Any] = [None] * self.size
@@ -197,6 +204,10 @@ def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
 
 def _stages(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     return function.stages if isinstance(function, _InTurn) else [function]
+
+
+def _origin(function: Callable[..., Any]) -> Hashable:
+    return ("again", function.stage) if isinstance(function, _Recomputed) else function
 
 
 class _InTurn:

@@ -10,10 +10,21 @@ from typing import Any
 from ..system.errors import UserError, nearest
 from .image_check import check_policy
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 # What a run goes on with when it is resumed, unless it is said anew; of the first two it keeps what it began with.
-KEPT = ("seed", "precision", "bad_images", "checkpoint_every", "sample_every", "keep", "watch", "watch_every", "track")
-DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "checkpoint_every": 500, "keep": 2}
+KEPT = (
+    "seed",
+    "precision",
+    "compile",
+    "bad_images",
+    "checkpoint_every",
+    "sample_every",
+    "keep",
+    "watch",
+    "watch_every",
+    "track",
+)
+DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "compile": False, "checkpoint_every": 500, "keep": 2}
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,9 @@ class RunOptions:
         out: the run folder, made if it is not there.
         seed: of the first weights, the order of samples, augmentation and noise; 0 by default.
         device: "auto" (CUDA where there is one, else the CPU) or a torch device.
-        precision: "fp32" (the default), or "bf16" for networks in bfloat16 with weights and losses in float32.
+        precision: "fp32" (the default); "tf32", float32 whose products CUDA devices may round to 10 bits; "bf16",
+            networks in bfloat16 with weights, norms and losses in float32; or "auto", bf16 where the device has
+            instructions for it and computes rightly with them, and else fp32. A run keeps its precision.
         resume: continue the run in `out` instead of starting one.
         init_from: a run or a checkpoint whose weights a new run begins with, as far as names and shapes agree.
         checkpoint_every: steps between two checkpoints; 500 by default.
@@ -33,6 +46,7 @@ class RunOptions:
         watch: metrics during training, as text, "psnr(aba, a)", in place of the recipe's.
         watch_every: steps between two of their evaluations; 500 by default.
         track: trackers by name, "tensorboard".
+        compile: the step through torch.compile, which takes a minute before the first step, and less time for each.
         bad_images: "stop" ends the training at an image that cannot be decoded, "skip" puts the next good one in its
             place; by default it stops where one is found before the first step and skips later.
 
@@ -53,6 +67,7 @@ class RunOptions:
     watch_every: int | None = None
     track: tuple[str, ...] | None = None
     bad_images: str | None = None
+    compile: bool | None = None
 
     def __post_init__(self) -> None:
         check_policy(self.bad_images)
@@ -66,19 +81,22 @@ class RunOptions:
         if self.resume and self.init_from is not None:
             raise UserError("a run that is resumed has weights already: leave init_from out")
 
-    def resolved(self, record: Mapping[str, Any]) -> Options:
-        """With what was left unsaid as the record of the resumed run has it, `record` being empty for a new one.
+    def resolved(self, record: Mapping[str, Any], best: str) -> Options:
+        """With what was left unsaid as the record of the resumed run has it, `record` being empty for a new one; `best`
+        is the precision that "auto" means for a new one.
 
         Raises `UserError` for a seed or a precision that is not the run's.
         """
         for name in ("seed", "precision") if record else ():
             said = getattr(self, name)
-            if said not in (None, record[name]):
+            if said not in (None, "auto", record[name]):
                 raise UserError(
                     f"{self.out} is a run with {name} {record[name]}, not {said}: to resume, leave {name} out"
                 )
-        unsaid = [name for name in KEPT if getattr(self, name) is None]
+        unsaid = [name for name in KEPT if getattr(self, name) in (None, "auto")]
         found = {name: record.get(_key(name), DEFAULTS.get(name)) for name in unsaid}
+        if found.get("precision") == "auto":
+            found["precision"] = best
         whole = replace(self, **{**found, "track": tuple(found.get("track") or self.track or ())})
         return Options(**{each.name: getattr(whole, each.name) for each in fields(self)})
 
@@ -99,6 +117,7 @@ class Options(RunOptions):
 
     seed: int = 0
     precision: str = "fp32"
+    compile: bool = False
     checkpoint_every: int = 500
     keep: int = 2
     track: tuple[str, ...] = ()

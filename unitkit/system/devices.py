@@ -39,9 +39,23 @@ def _survive_forks() -> None:
 
 
 def emulates_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is slower than float32 here: a CPU for whose instructions oneDNN has no bfloat16 kernels."""
+    """Whether bfloat16 is slower than float32 here: a CPU for whose instructions oneDNN has no bfloat16 kernels, or a
+    GPU without such instructions."""
+    if device.type == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
     # No public query says this: torch.cpu.get_capabilities names instructions, not those that oneDNN can use for it.
     return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def set_precision(precision: str, device: torch.device) -> None:
+    """Let this process multiply float32 on CUDA devices as a precision says: rounded to 10 bits in "tf32" alone.
+
+    Raises `UserError` for "tf32" on another device.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError(f"--precision tf32 is for CUDA devices, not {device}: choose fp32, bf16 or auto")
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 @contextmanager

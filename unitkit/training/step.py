@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .check import Checked
-from .losses import non_finite_gradient
-from .models import ImagePaths
-from .networks.nested import detached, full_precision
-from .plan import Phase, Plan, Turn, trained
-from .recipe import Recipe
-from .runs.options import Options
-from .system import dist
-from .system.errors import TrainingError, UserError
-from .system.seeds import seed_step
+from ..check import Checked
+from ..kernels.placement import Placement
+from ..models import ImagePaths
+from ..recipe import Recipe
+from ..runs.options import Options
+from ..system import dist
+from ..system.errors import TrainingError, UserError
+from ..system.seeds import seed_step
+from .compiled import Compiled
+from .computation import Computation, Images
+from .plan import Plan, Turn, trained
 
 
 class TrainingStep:
@@ -29,9 +29,13 @@ class TrainingStep:
         checked: its players, as `check` found them.
         model: built.
         device: where the model and the batches are.
-        options: of which the seed and the precision count.
+        options: of which the seed, the precision and `compile` count.
+        placement: which says whether Adam takes its fused step.
         names: the files of the batch of a step, by domain, for messages.
-        fused: whether the optimizers are torch's fused ones.
+        say: is told, in a line, what came of compiling.
+
+    Raises:
+        UserError: no compiler, where one is asked for.
     """
 
     def __init__(
@@ -41,19 +45,20 @@ class TrainingStep:
         model: ImagePaths,
         options: Options,
         device: torch.device,
+        placement: Placement,
         names: Callable[[int], Mapping[str, list[str]]],
-        *,
-        fused: bool,
+        say: Callable[[str], None] = warnings.warn,
     ) -> None:
-        self.recipe, self.device, self.names = recipe, device, names
-        self.seed, self.bf16 = options.seed, options.precision == "bf16"
+        self.recipe, self.names, self.seed = recipe, names, options.seed
         self.owners = checked.owners  # players that move with another's optimizer
         self.plan = Plan(model, checked.players, recipe.steps, recipe.recompute)
         self.parameters = {player.name: list(trained(model, player).values()) for player in checked.players}
         self.settings = {player.name: player.optimizer for player in checked.players if player.optimizer}
         self.optimizers = {
-            name: settings.build(self.parameters[name], fused=fused) for name, settings in self.settings.items()
+            name: each.build(self.parameters[name], fused=placement.fused) for name, each in self.settings.items()
         }
+        given = model, self.parameters, options.precision, device, recipe.steps
+        self.computation = Compiled(*given, say=say) if options.compile else Computation(*given)
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Every player that is due moves once. Returns each term's value, unweighted, by `player/term`.
@@ -65,23 +70,25 @@ class TrainingStep:
         seed_step(self.seed, step, dist.rank())
         phase = self.plan.at(step)
         parts = self._parts(batch)
-        images: dict[int, list[Any]] = {}
+        images: dict[int, Images] = {}
         losses: dict[str, Tensor] = {}
         for turn in phase.turns:
             optimizer = self.optimizers[self.owners[turn.player.name]]
             optimizer.zero_grad(set_to_none=True)
-            for number, part in enumerate(parts):
-                if len(parts) > 1:  # the same noise in every player's turn
-                    seed_step(self.seed, step, dist.rank(), number)
-                if number not in images or turn.anew or (turn.through and len(parts) > 1):
-                    images[number] = self._images(phase, part)
-                values = self._backward(turn, images[number], step, 1 / len(parts))
-                if len(parts) > 1:  # the next turn sees these images, not what made them
-                    images[number] = [detached(value) for value in images[number]]
-                for name, value in values.items():
-                    key, mean = f"{turn.player.name}/{name}", value.detach() / len(parts)
-                    losses[key] = losses[key] + mean if number else mean
+            with self.computation.ready():
+                for number, part in enumerate(parts):
+                    if len(parts) > 1:  # the same noise in every player's turn
+                        seed_step(self.seed, step, dist.rank(), number)
+                    if number not in images or turn.anew or (turn.through and len(parts) > 1):
+                        images[number] = self.computation.images(phase, part)
+                    values = self.computation.backward(turn, images[number], step, 1 / len(parts))
+                    if len(parts) > 1:  # the next turn sees these images, not what made them
+                        images[number] = images[number].cut()
+                    for name, value in values.items():
+                        key, mean = f"{turn.player.name}/{name}", value.detach() / len(parts)
+                        losses[key] = losses[key] + mean if number else mean
             self._move(turn, optimizer, values, batch, step)
+        self.computation.tell()
         return losses
 
     def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -90,29 +97,6 @@ class TrainingStep:
             return [batch]
         pieces = {name: torch.split(tensor, self.recipe.batch) for name, tensor in batch.items()}
         return [{name: each[i] for name, each in pieces.items()} for i in range(self.recipe.accumulate)]
-
-    def _images(self, phase: Phase, batch: Mapping[str, Tensor]) -> list[Any]:
-        with self._autocast(), nullcontext() if phase.through else torch.no_grad():
-            return phase.images.run(phase.images.start(batch))
-
-    def _losses(self, turn: Turn, images: list[Any], step: int) -> dict[str, Tensor]:
-        with self._autocast():
-            values = turn.values(images)
-        progress = step / self.recipe.steps
-        return {
-            term.name: term.value([full_precision(values[slot]) for slot in slots], progress)
-            for term, slots in turn.terms
-        }
-
-    def _backward(self, turn: Turn, images: list[Any], step: int, share: float) -> dict[str, Tensor]:
-        """Add a player's gradient by its parameters to what they have; returns its terms."""
-        values = self._losses(turn, images, step)
-        progress = step / self.recipe.steps
-        total = torch.stack([term.weight_at(progress) * values[term.name] for term, _ in turn.terms]).sum()
-        if total.requires_grad:  # `inputs`: no gradient of another player's weights is computed on the way
-            total = total if share == 1 else share * total
-            torch.autograd.backward(total, inputs=self.parameters[turn.player.name])
-        return values
 
     def _move(
         self,
@@ -136,6 +120,7 @@ class TrainingStep:
         for group in optimizer.param_groups:
             group["lr"] = settings.lr_at(step / self.recipe.steps)
         optimizer.step()
+        self.computation.moved(turn)
 
     def _explain(self, turn: Turn, values: Mapping[str, Tensor], batch: dict[str, Tensor], step: int) -> str:
         """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
@@ -144,13 +129,9 @@ class TrainingStep:
         for number, part in enumerate(parts):
             if culprit is None:
                 seed_step(self.seed, step, dist.rank(), *([number] if len(parts) > 1 else []))
-                again = self._losses(turn, self._images(self.plan.at(step), part), step)
-                culprit = non_finite_gradient(again, self.parameters[turn.player.name])
+                culprit = self.computation.culprit(turn, self.plan.at(step), part, step)
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.names(step).items())
         return (
             f"step {step + 1}: the gradient of player '{turn.player.name}' is not finite, from the term "
             f"{culprit or 'sum'}. Its weights were not touched. Batch: {files}"
         )
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

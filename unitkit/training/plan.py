@@ -7,18 +7,20 @@ sorted or decided while training.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from .losses import Term
-from .losses.reading import Reading
-from .models import ImagePaths
-from .networks.graph import Graph, Node, Program
-from .networks.nested import detached
-from .recipe import Player
-from .system.errors import UserError, nearest
+from ..losses import Term
+from ..losses.reading import Reading
+from ..models import ImagePaths
+from ..networks.graph import Graph, Node, Program
+from ..networks.nested import detached, full_precision
+from ..recipe import Player
+from ..system.errors import UserError, nearest
 
 
 class Turn(NamedTuple):
@@ -37,12 +39,26 @@ class Turn(NamedTuple):
     through: bool
     anew: bool
 
-    def values(self, values: list[Any]) -> list[Any]:
-        """The slots that the player's program starts from and fills."""
-        start = [None] * len(values)
+    def start(self, images: list[Any]) -> list[Any]:
+        """The slots that the program starts from: its images, cut off from what made them where no gradient goes
+        through."""
+        start = [None] * len(images)
         for slot in self.program.reads:
-            start[slot] = values[slot] if self.through else detached(values[slot])
-        return self.program.run(start)
+            start[slot] = images[slot] if self.through else detached(images[slot])
+        return start
+
+    def losses(self, values: list[Any], progress: float) -> dict[str, Tensor]:
+        """Each term's value, unweighted, by its name: of the slots that the program has filled, when this share of the
+        training is done."""
+        return {
+            term.name: term.value([full_precision(values[slot]) for slot in slots], progress)
+            for term, slots in self.terms
+        }
+
+    @property
+    def alike(self) -> Hashable:
+        """What two turns have in common that compute the same."""
+        return self.player.name, self.program.alike, self.through, tuple(slots for _, slots in self.terms)
 
 
 class Phase(NamedTuple):
@@ -61,6 +77,16 @@ class Phase(NamedTuple):
         """Whether any turn needs a gradient through the images."""
         return any(turn.through for turn in self.turns)
 
+    def values(self, batch: Mapping[str, Tensor]) -> list[Any]:
+        """The slots of all images of a batch."""
+        with nullcontext() if self.through else torch.no_grad():
+            return self.images.run(self.images.start(batch))
+
+    @property
+    def alike(self) -> Hashable:
+        """What two phases have in common whose images are the same."""
+        return self.through, self.images.alike
+
 
 class Plan:
     """The phases of a training.
@@ -75,8 +101,10 @@ class Plan:
     def __init__(self, model: ImagePaths, players: Sequence[Player], steps: int, recompute: Sequence[str] = ()) -> None:
         self.players, self.steps = list(players), steps
         again = {stage for part in recompute for tower in getattr(model, part).values() for stage in tower.stages}
+        graph = Graph()  # one for all phases: what is the same in two of them has one place
+        nodes = {reading: model.trace(graph, reading) for reading in reads(players)}
         self.phases = {
-            moving: _phase(model, [p for p, moves in zip(players, moving, strict=True) if moves], again)
+            moving: _phase(model, graph, nodes, [p for p, moves in zip(players, moving, strict=True) if moves], again)
             for moving in _combinations(players, steps)
         }
 
@@ -125,9 +153,13 @@ def _combinations(players: Sequence[Player], steps: int) -> list[tuple[bool, ...
     return list(found)
 
 
-def _phase(model: ImagePaths, moving: Sequence[Player], again: Iterable[nn.Module]) -> Phase:
-    graph = Graph()
-    nodes: dict[Reading, Node] = {reading: model.trace(graph, reading) for reading in reads(moving)}
+def _phase(
+    model: ImagePaths,
+    graph: Graph,
+    nodes: Mapping[Reading, Node],
+    moving: Sequence[Player],
+    again: Iterable[nn.Module],
+) -> Phase:
     slots = {node: slot for slot, node in enumerate(graph.nodes)}
     images = [node for node in graph.nodes if node.translates]
     turns = []

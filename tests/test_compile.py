@@ -1,0 +1,256 @@
+"""A step through torch.compile: the same as the plain one, whole, compiled once, and given up where it fails.
+
+Most is compiled to plain operators here, which takes a second; one test takes torch's own compiler.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_recipes import RECIPES, few, tiny
+from tiny import recipe
+from torch import Tensor
+
+import unitkit
+from unitkit import Player, Recipe, RunOptions, Trainer, UserError
+from unitkit.kernels.norms import InstanceNorm
+from unitkit.networks.bf16 import Bf16Weights
+from unitkit.runs.stored import read_tensors
+from unitkit.schedules import Ramp
+from unitkit.training import compiled
+from unitkit.training.compiled import Compiled, difference
+
+REAL = torch.compile
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Compiled to plain operators; a second graph of a function is an error."""
+    torch._dynamo.reset()
+    seen = {"functions": 0}
+
+    def to_operators(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        seen["functions"] += 1
+        assert options.pop("fullgraph") and options.pop("options")
+        return REAL(function, fullgraph=True, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", to_operators)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        yield seen
+    torch._dynamo.reset()
+
+
+def trained(
+    ours: Recipe, out: Path, steps: int, *, compile: bool, precision: str = "fp32"
+) -> tuple[Trainer, list[str]]:
+    """A training after some steps, and the lines that it said."""
+    lines: list[str] = []
+    trainer = Trainer(ours, RunOptions(out, compile=compile, precision=precision), warn=lines.append)
+    for step in range(steps):
+        trainer.step(step)
+        trainer.done += 1
+    return trainer, lines
+
+
+def same(plain: Trainer, other: Trainer, share: float) -> None:
+    """Weights and buffers are the same, to a share of a weight; but for biases, unless wholly: before a norm their
+    gradient is nothing but rounding, of which Adam makes a step as large as another."""
+    expected, found = plain.model.state_dict(), other.model.state_dict()
+    for name, tensor in expected.items():
+        if share and name.endswith("bias"):
+            continue
+        torch.testing.assert_close(found[name], tensor, rtol=share, atol=share / 10, msg=name)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_compiled_whole_and_once_and_trains_the_same(path: Path, tmp_path: Path) -> None:
+    ours = tiny(path)
+    ours = tiny(path, few(ours))
+    plain, _ = trained(ours, tmp_path / "plain", 3, compile=False)
+    made, lines = trained(ours, tmp_path / "compiled", 3, compile=True)
+    assert [line for line in lines if not re.match(r"compiled (\d|one)", line)] == []
+    same(plain, made, 1e-3)
+
+
+def penalised(every: int) -> Recipe:
+    """With R1 of a player of its own."""
+    ours = recipe()
+    discriminator, generator = ours.players
+    lazy = Player("penalty", ["discriminators"], [unitkit.r1("a")], None, every=every)
+    return replace(ours, players=[discriminator, lazy, generator])
+
+
+def test_a_phase_compiles_nothing_that_another_has_compiled(tmp_path: Path, counted: dict[str, int]) -> None:
+    """And second derivatives are not compiled at all."""
+    made, _ = trained(penalised(every=2), tmp_path, 4, compile=True)
+    assert len(made.training_step.plan.phases) == 2
+    assert counted["functions"] == 3  # images, discriminator, generator
+
+
+def test_what_differentiates_twice_or_changes_is_computed_plainly(tmp_path: Path, counted: dict[str, int]) -> None:
+    ours = recipe()
+    discriminator, generator = ours.players
+    both = replace(discriminator, terms=[*discriminator.terms, unitkit.r1("a")])
+    trained(replace(ours, players=[both, generator]), tmp_path / "r1", 2, compile=True)
+    assert counted["functions"] == 2
+    growing = replace(generator, terms=[*generator.terms, Ramp(3.0) * unitkit.l1("aa", "a")])
+    trained(replace(ours, players=[discriminator, growing]), tmp_path / "weight", 3, compile=True)
+    assert counted["functions"] == 5  # a weight that changes is nothing of the function
+
+
+def test_no_gradient_is_computed_of_the_other_players_weights(tmp_path: Path) -> None:
+    made, _ = trained(recipe(), tmp_path, 1, compile=True)
+    computation = made.training_step.computation
+    asked, run = [], Compiled._run
+
+    def seen(self: Any, key: Any, name: str, function: Any, given: Any) -> Any:
+        asked.append({name.partition(".")[0] for name, p in made.model.named_parameters() if p.requires_grad})
+        return run(self, key, name, function, given)
+
+    computation._run = partial(seen, computation)  # type: ignore[attr-defined]
+    made.step(1)
+    assert asked[1:] == [{"discriminators"}, {"encoders", "generators"}]
+    assert all(p.requires_grad for p in made.model.parameters())
+
+
+def test_a_checkpoint_is_the_same_with_and_without(tmp_path: Path) -> None:
+    """Its files and their tensors' names; a run goes on as it was begun, unless another thing is said."""
+    kept: dict[str, Any] = {}
+    for name, compile in (("plain", False), ("compiled", True)):
+        made, _ = trained(recipe(), tmp_path / name, 2, compile=compile)
+        made.save()
+        kept[name] = {
+            path.name: sorted(read_tensors(path)) if path.suffix == ".safetensors" else []
+            for path in sorted((tmp_path / name / "checkpoints" / "step-00000002").iterdir())
+        }
+        del made
+    assert kept["plain"] == kept["compiled"]
+    resumed = Trainer(recipe(), RunOptions(tmp_path / "compiled", resume=True))
+    assert isinstance(resumed.training_step.computation, Compiled) and resumed.done == 2
+    del resumed
+    plainly = Trainer(recipe(), RunOptions(tmp_path / "compiled", resume=True, compile=False))
+    assert not isinstance(plainly.training_step.computation, Compiled)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_that_computes_something_else_is_given_up(
+    accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a line, and nothing of it is in the weights."""
+    ours = replace(recipe(batch=1), accumulate=accumulate)
+    plain, _ = trained(ours, tmp_path / "plain", 2, compile=False)
+
+    def wrong(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def call(given: Any) -> Any:
+            found = function(given)
+            return {k: 1.01 * v for k, v in found.items()} if isinstance(found, dict) else found
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    made, lines = trained(ours, tmp_path / "wrong", 2, compile=True)
+    assert lines[0].startswith("compiled, the turn of 'discriminator' differs by 0.01: training goes on as without")
+    assert not made.training_step.computation.on  # type: ignore[attr-defined]
+    same(plain, made, 0.0)
+
+
+def test_what_cannot_be_compiled_is_computed_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, _ = trained(recipe(), tmp_path / "plain", 2, compile=False)
+    forward = InstanceNorm.forward
+
+    def breaking(self: Any, x: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return forward(self, x)
+
+    monkeypatch.setattr(InstanceNorm, "forward", breaking)
+    made, lines = trained(recipe(), tmp_path / "broken", 2, compile=True)
+    assert lines[0].startswith("the image pass cannot be compiled and is computed as without --compile (")
+    same(plain, made, 1e-4)
+
+
+def test_without_a_compiler_it_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def none() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*install one, or leave --compile out"):
+        Trainer(recipe(), RunOptions(tmp_path, compile=True))
+    with pytest.raises(UserError, match="for the CPU and CUDA devices, not mps"):
+        compiled.check_compiler(torch.device("mps"))
+
+
+def test_torchs_own_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", REAL)
+    plain, _ = trained(recipe(), tmp_path / "plain", 3, compile=False)
+    made, lines = trained(recipe(), tmp_path / "compiled", 3, compile=True)
+    assert len(lines) == 1 and re.fullmatch(r"compiled 3 functions of the step in \d+ s", lines[0])
+    same(plain, made, 1e-3)
+
+
+def test_how_far_tensors_are_apart() -> None:
+    one, small = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 1e-6])
+    assert difference([one], [one], 0.1) == 0
+    assert difference([1.1 * one], [one], 0.1) == pytest.approx(0.1)
+    assert difference([one, small], [one, -small], 0.1) == pytest.approx(4e-6)
+    assert difference([one, small], [one, -small], 0.0) == pytest.approx(2)
+    assert difference([one, None], [one, small], 0.1) == difference([one * torch.nan], [one], 0.1) == float("inf")
+    assert difference([None], [None], 0.1) == 0
+
+
+# bfloat16
+
+
+def test_copies_are_cast_when_the_weights_have_moved(tmp_path: Path) -> None:
+    """By an optimizer, fused or not, or by what fills them; those of tied weights once."""
+    made, _ = trained(recipe(), tmp_path, 0, compile=False)
+    halves = Bf16Weights(made.model)
+    convolutions = [m for m in made.model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
+    assert set(halves.copies) == {p for module in convolutions for p in module.parameters()}
+    parameters = list(made.model.parameters())
+    ways = {"plain": {}, "fused": {"fused": True}, "foreach": {"foreach": True}}
+    for how in (*ways, "filled"):
+        for p in parameters:
+            p.grad = torch.ones_like(p)
+        if how in ways:
+            torch.optim.Adam(parameters, lr=0.1, **ways[how]).step()
+            halves.moved(parameters)
+        else:
+            with torch.no_grad():
+                parameters[0].zero_()
+        with halves.in_place():
+            assert all(module.weight.dtype == torch.bfloat16 for module in convolutions)
+        assert all(torch.equal(copy, p.bfloat16()) for p, copy in halves.copies.items()), how
+    assert all(p.dtype == torch.float32 for p in made.model.parameters())
+    seen = [copy._version for copy in halves.copies.values()]
+    halves.refresh()
+    assert [copy._version for copy in halves.copies.values()] == seen  # nothing has moved: nothing is cast
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_those_of_autocast(accumulate: int, tmp_path: Path) -> None:
+    """Which casts the weights itself, in every region."""
+    ours, found = replace(recipe(batch=1), accumulate=accumulate), []
+    for own in (True, False):
+        made = Trainer(ours, RunOptions(tmp_path / str(own), precision="bf16"))
+        if not own:
+            made.training_step.computation.weights = None
+        losses = made.step(0)
+        found.append([*losses.values(), *(p.grad for p in made.model.parameters())])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.01 * float(other.abs().max()) + 1e-6)
+
+
+def test_compiled_in_bf16(tmp_path: Path) -> None:
+    made, lines = trained(recipe(), tmp_path, 3, compile=True, precision="bf16")
+    assert len(lines) == 1 and made.training_step.computation.on  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""What a training computes: the plan of its steps, a step, and how it is compiled."""

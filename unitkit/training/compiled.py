@@ -1,0 +1,254 @@
+"""The functions of a step through torch.compile: when it can, that it computes the same, and what it costs to start."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.kinds import DIFFERENTIATED
+from ..networks.nested import map_tensors
+from ..networks.state import fill
+from ..schedules import Schedule
+from ..system.errors import UserError
+from .computation import Computation, Images
+from .plan import Phase, Turn
+
+# How far losses and gradients may be from the plain ones, as a share of their norms; a norm counts as FLOOR times the
+# largest at least. In bfloat16 two ways of computing a GAN's gradient round apart by several percent, and that of a
+# bias before a norm, which is 0, is nothing but rounding. What is computed wrongly is off by about 1.
+TOLERANCE = {"fp32": 1e-3, "tf32": 0.05, "bf16": 0.25}
+FLOOR = {"fp32": 1e-3, "tf32": 0.05, "bf16": 0.1}
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise `UserError` where torch.compile has nothing to compile with."""
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--compile is for the CPU and CUDA devices, not {device}: leave it out")
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
+
+    if device.type == "cuda" and not has_triton():
+        raise UserError("--compile on a CUDA device needs triton, and finds none: install it, or leave --compile out")
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        line = "--compile needs a C++ compiler, g++ or clang++, and finds none: install one, or leave --compile out"
+        raise UserError(line) from None
+
+
+class Compiled(Computation):
+    """A `Computation` whose image pass and turns are compiled, each when it is first computed.
+
+    The first time, each is computed plainly too, and must agree. What differentiates twice (R1), and terms with an
+    argument that changes as training goes on, are computed plainly always.
+
+    Args:
+        say: is told, in a line, what came of compiling.
+
+    Attributes:
+        on: whether functions are compiled; no longer where one was wrong.
+    """
+
+    def __init__(self, *given: Any, say: Callable[[str], None]) -> None:
+        super().__init__(*given)
+        check_compiler(self.device)
+        self.say, self.on = say, True
+        self.functions: dict[Hashable, Callable[..., Any]] = {}
+        self.agreed: set[Hashable] = set()
+        self.count, self.seconds = 0, 0.0  # of what was compiled since it was last told
+
+    def images(self, phase: Phase, batch: Mapping[str, Tensor]) -> Images:
+        state = random_state(self.device)
+
+        def values(batch: Mapping[str, Tensor]) -> list[Any]:
+            with self._autocast():
+                return phase.values(batch)
+
+        new = self.on and phase.alike not in self.functions
+        images = Images(self._run(phase.alike, "the image pass", values, batch), phase, batch, state)
+        if not new or phase.through:  # else compared with the gradient that goes through them
+            return images
+        with self.plain(), _rehearsal(self.model, self.device):
+            _set_random_state(self.device, state)
+            plain = super().images(phase, batch)
+        apart = difference(_tensors(images.values), _tensors(plain.values), FLOOR[self.precision])
+        return images if self._agrees("the image pass", apart) else plain
+
+    def losses(self, turn: Turn, images: Images, step: int) -> dict[str, Tensor]:
+        if not _compiles(turn):
+            return super().losses(turn, images, step)
+
+        def losses(start: list[Any]) -> dict[str, Tensor]:
+            return self._losses(turn, start, 0.0)
+
+        # A compiled gradient has no `inputs`: it is by all that asks for one.
+        with _frozen(self.model, self._read(turn)):
+            found: dict[str, Tensor] = self._run(
+                turn.alike, f"the turn of '{turn.player.name}'", losses, turn.start(images.values)
+            )
+        return found
+
+    def backward(self, turn: Turn, images: Images, step: int, share: float = 1.0) -> dict[str, Tensor]:
+        parameters = self.parameters[turn.player.name]
+        further = any(p.grad is not None for p in parameters)  # a part of a batch beside which there was another
+        if not self.on or turn.alike in self.agreed or further or not _compiles(turn):
+            return super().backward(turn, images, step, share)
+        plain, gradients = self._plainly(turn, images, step, share)
+        values = super().backward(turn, images, step, share)
+        floor = FLOOR[self.precision]
+        worst = max(
+            difference(list(values.values()), list(plain.values()), floor),
+            difference([p.grad for p in parameters], gradients, floor),
+        )
+        if self.on and not self._agrees(f"the turn of '{turn.player.name}'", worst):
+            for p, gradient in zip(parameters, gradients, strict=True):
+                p.grad = gradient
+            values = plain
+        self.agreed.add(turn.alike)
+        return values
+
+    def _plainly(
+        self, turn: Turn, images: Images, step: int, share: float
+    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        """The losses and gradients of a turn as they are without compiling, with the same random numbers."""
+        parameters = self.parameters[turn.player.name]
+        now = random_state(self.device)
+        with self.plain(), _rehearsal(self.model, self.device):
+            if turn.through:
+                assert images.state is not None, "they are of this step"
+                _set_random_state(self.device, images.state)
+                images = super().images(images.phase, images.batch)
+                _set_random_state(self.device, now)
+            values = super().backward(turn, images, step, share)
+        gradients = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        return values, gradients
+
+    def _agrees(self, name: str, apart: float) -> bool:
+        """Whether what is so far from the plain one is the same; if not, nothing is compiled from now on."""
+        if not apart <= TOLERANCE[self.precision]:
+            self.on = False
+            self.say(f"compiled, {name} differs by {apart:.1g}: training goes on as without --compile")
+        return self.on
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Within the block nothing is compiled."""
+        on, self.on = self.on, False
+        yield
+        self.on = on
+
+    def tell(self) -> None:
+        """Say what has been compiled since the last time."""
+        if self.count:
+            functions = "one function" if self.count == 1 else f"{self.count} functions"
+            self.say(f"compiled {functions} of the step in {self.seconds:.0f} s")
+        self.count, self.seconds = 0, 0.0
+
+    def _run(self, key: Hashable, name: str, function: Callable[..., Any], given: Any) -> Any:
+        """`function(given)`, compiled under this key; `name` says what it is."""
+        if not self.on:
+            return function(given)
+        if key in self.functions:
+            return self.functions[key](given)
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.exc import InductorError
+
+        started = time.perf_counter()
+        # Of a plain step's random numbers, so that a seed means the same noise.
+        compiled = torch.compile(_copy(function), fullgraph=True, dynamic=False, options={"fallback_random": True})
+        try:
+            result = compiled(given)
+        except (TorchDynamoException, InductorError) as error:
+            self.functions[key] = function
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            self.say(f"{name} cannot be compiled and is computed as without --compile ({reason})")
+            return function(given)
+        self.functions[key] = compiled
+        self.count, self.seconds = self.count + 1, self.seconds + time.perf_counter() - started
+        return result
+
+
+def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with a code of its own: what was compiled is kept by code, and closures of one share it."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors of numbers, not of counts, among what a step computes."""
+    found: list[Tensor] = []
+
+    def take(tensor: Tensor) -> Tensor:
+        found.extend([tensor] if tensor.is_floating_point() else [])
+        return tensor
+
+    map_tensors(tuple(value), take)
+    return found
+
+
+def _compiles(turn: Turn) -> bool:
+    terms = [term for term, _ in turn.terms]
+    changing = any(isinstance(value, Schedule) for term in terms for value in term.arguments.values())
+    return not changing and not any(kind in DIFFERENTIATED for term in terms for kind in term.loss.kinds)
+
+
+def difference(found: Sequence[Tensor | None], expected: Sequence[Tensor | None], floor: float) -> float:
+    """By how much of their norms tensors differ at most, a norm counting as `floor` times the largest at least."""
+    norms = [float(value.detach().norm()) if value is not None else 0.0 for value in expected]
+    least = max(floor * max(norms, default=0.0), 1e-12)
+    worst = 0.0
+    for one, other, norm in zip(found, expected, norms, strict=True):
+        if (one is None) != (other is None):
+            return math.inf
+        if one is not None and other is not None:
+            off = float((one - other).detach().norm()) / max(norm, least)
+            worst = math.inf if math.isnan(off) else max(worst, off)
+    return worst
+
+
+@contextmanager
+def _rehearsal(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within the block things are tried: random states and the model's buffers are as before behind it."""
+    buffers = dict(model.named_buffers())
+    kept = {name: buffer.clone() for name, buffer in buffers.items()}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    fill(buffers, kept)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """The state of the device's random generator."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(device: torch.device, state: Tensor) -> None:
+    """Let the device draw what it drew after this state."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+@contextmanager
+def _frozen(model: nn.Module, but: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within the block a model's parameters ask for no gradient, but for some."""
+    stay = set(but)
+    changed = [p for p in model.parameters() if p.requires_grad and p not in stay]
+    for p in changed:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in changed:
+            p.requires_grad_(True)
