@@ -21,6 +21,7 @@ from unitkit.networks.state import weights_of
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.system import dist
+from unitkit.system.gradients import GradientMean
 
 
 def torchrun() -> list[dict[str, str]]:
@@ -62,7 +63,7 @@ def talk(environment: dict[str, str], file: Path) -> None:
     ]
     weights[0].grad = torch.arange(6.0).view(3, 2).T * (ours + 1)  # lies in memory otherwise than it reads
     weights[1].grad = torch.full((4,), 10.0 * ours)
-    dist.average_gradients(weights)
+    GradientMean({str(place): p for place, p in enumerate(weights)}, overlapped=False).finish()
     heard = {
         "alone": alone,
         "rank": [ours, dist.world()],

@@ -18,7 +18,7 @@ from .check import Checked, check, check_counts, check_phases
 from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
-from .hooks import Checkpoints, Log, Samples, Watcher
+from .hooks import Checkpoints, Log, Samples, Watcher, due
 from .kernels.placement import placement
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
@@ -165,11 +165,12 @@ class Trainer:
             with enough_memory(self.device, f"step {self.done + 1}"):
                 losses = self.step(self.done)
             self.done += 1
+            losses = dist.mean(losses) if due(self) else losses
             self._call(losses, [hook for hook in self.hooks if not hook.last and self.done % hook.every == 0])
             stop = dist.any_rank(self.stopping is not None)
             ending = self.finished or stop
-            due = [hook for hook in self.hooks if hook.last and (ending or self.done % hook.every == 0)]
-            self._call(losses, due)
+            last = [hook for hook in self.hooks if hook.last and (ending or self.done % hook.every == 0)]
+            self._call(losses, last)
             if stop:
                 return False
         return not dist.any_rank(self.stopping is not None)  # by a signal that came during the last save
