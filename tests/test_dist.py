@@ -20,7 +20,6 @@ from unitkit.networks.state import weights_of
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.system import dist
-from unitkit.system.gradients import GradientMean
 
 
 def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = ()) -> list[Started]:
@@ -46,14 +45,6 @@ def talk(environment: dict[str, str], folder: Path) -> None:
     dist.start()
     dist.start()  # a second time changes nothing
     ours = dist.rank()
-    weights = [
-        torch.nn.Parameter(torch.zeros(2, 3)),
-        torch.nn.Parameter(torch.zeros(4)),
-        torch.nn.Parameter(torch.zeros(1)),
-    ]
-    weights[0].grad = torch.arange(6.0).view(3, 2).T * (ours + 1)  # lies in memory otherwise than it reads
-    weights[1].grad = torch.full((4,), 10.0 * ours)
-    GradientMean({str(place): p for place, p in enumerate(weights)}, overlapped=False).finish()
     heard = {
         "alone": alone,
         "rank": [ours, dist.world()],
@@ -61,7 +52,6 @@ def talk(environment: dict[str, str], folder: Path) -> None:
         "gathered": dist.gather([f"one of {ours}"] * (ours + 1)),
         "any": [dist.any_rank(flag) for flag in (False, ours == 0, ours == 1, True)],
         "mean": {name: float(value) for name, value in dist.mean({"x": torch.tensor(1.0 + ours)}).items()},
-        "gradients": [p.grad if p.grad is None else p.grad.tolist() for p in weights],
     }
     dist.stop()
     (folder / f"{ours}.json").write_text(json.dumps({**heard, "after": [dist.rank(), dist.world()]}))
@@ -81,11 +71,6 @@ def test_ranks_hear_each_other(tmp_path: Path) -> None:
             "gathered": ["one of 0", "one of 1", "one of 1"],
             "any": [False, True, True, True],
             "mean": {"x": 1.5},
-            "gradients": [
-                [[0.0, 3.0, 6.0], [1.5, 4.5, 7.5]],
-                [5.0] * 4,
-                None,
-            ],  # the mean of 1 and 2 times, of 0 and 10
             "after": [0, 1],
         }
     )

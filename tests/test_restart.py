@@ -69,7 +69,10 @@ def test_torchrun_starts_a_training_again_where_a_rank_was_killed(tmp_path: Path
         monitor_interval=0.05,
         start_method="forkserver",
     )
-    assert on_two_ranks(untouched, tmp_path / "other", *WORDS, str(whole)) == [0, 0]  # which starts our server of processes, too
+    assert on_two_ranks(untouched, tmp_path / "other", *WORDS, str(whole)) == [
+        0,
+        0,
+    ]  # which starts our server of processes, too
     elastic_launch(agent, train)(tmp_path, True, *WORDS, str(run))
     first = (tmp_path / "log0-0.err").read_text()
     assert first.startswith("training stopped: another process of this training has ended"), first

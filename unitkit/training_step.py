@@ -52,9 +52,7 @@ class TrainingStep:
         self.plan = Plan(model, checked.players, recipe.steps, recipe.recompute)
         trains = {player.name: trained(model, player) for player in checked.players}
         self.parameters = {name: list(each.values()) for name, each in trains.items()}
-        # Measured with two processes on two cores: on a CPU messages only take backward's time.
-        overlapped = device.type == "cuda"
-        self.means = {name: GradientMean(each, overlapped=overlapped) for name, each in trains.items()}
+        self.means = {name: GradientMean(each) for name, each in trains.items()}
         self.settings = {player.name: player.optimizer for player in checked.players if player.optimizer}
         self.optimizers = {
             name: settings.build(self.parameters[name], fused=fused) for name, settings in self.settings.items()
@@ -81,7 +79,7 @@ class TrainingStep:
                 if number not in images or turn.anew or (turn.through and len(parts) > 1):
                     images[number] = self._images(phase, part)
                 if part is parts[-1]:
-                    self.means[turn.player.name].begin()
+                    self.means[turn.player.name].begin(turn.program)
                 values = self._backward(turn, images[number], step, 1 / len(parts))
                 if len(parts) > 1:  # the next turn sees these images, not what made them
                     images[number] = [detached(value) for value in images[number]]
