@@ -92,7 +92,9 @@ def train(
     ] = None,
     knobs: Knobs = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out; with a recipe, begin it if there is none.")
+    ] = False,
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.  [default: fp32]")] = None,
     seed: Annotated[
