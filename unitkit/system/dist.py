@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,11 @@ from torch import Tensor
 
 from .errors import TrainingError, UserError
 
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
 T = TypeVar("T")
+WAIT = 30 * 60  # seconds that the first rank waits for others to begin, as torch does
 
 
 def rank() -> int:
@@ -46,30 +50,34 @@ def start() -> None:
         )
     if (place := int(os.environ.get("LOCAL_RANK", "0"))) < torch.cuda.device_count():
         torch.cuda.set_device(place)  # what "cuda" means in this process
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        store, ours, all_of_them = next(dist.rendezvous("env://"))
+        store, ours, all_of_them = next(rendezvous("env://"))
         store = _of_this_start(store, ours, all_of_them)
         dist.init_process_group(backend, store=store, rank=ours, world_size=all_of_them)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"cannot join the {count} processes of this training ({_reason(error)})") from error
 
 
-def _of_this_start(store: dist.Store, ours: int, count: int) -> dist.Store:
+def _of_this_start(store: Store, ours: int, count: int) -> Store:
     """The part of the store that belongs to these processes.
 
     torchrun keeps its store when it restarts them, with the addresses of those that died, and how often an agent has
     restarted its own processes is not known to all. So the first rank names the part; another takes the name from an
     answer to a greeting that nobody sent before.
     """
+    from torch._C._distributed_c10d import PrefixStore
+
     greeting = uuid.uuid4().hex
     if ours > 0:
         store.set(f"unitkit/greeting/{ours}", greeting)
         name = store.get(f"unitkit/answer/{greeting}").decode()  # waits for it
         store.set(f"unitkit/{name}/{ours}", "here")
-        return dist.PrefixStore(name, store)
+        return PrefixStore(name, store)
     name, missing = greeting, list(range(1, count))
-    end = time.monotonic() + store.timeout.total_seconds()
+    end = time.monotonic() + WAIT
     while missing := [other for other in missing if not store.check([f"unitkit/{name}/{other}"])]:
         for key in [f"unitkit/greeting/{other}" for other in missing]:
             if store.check([key]):  # of a process that died, perhaps: then its successor's will follow
@@ -77,7 +85,7 @@ def _of_this_start(store: dist.Store, ours: int, count: int) -> dist.Store:
         if time.monotonic() > end:
             raise TrainingError(f"rank {missing[0]} of {count} has not come")
         time.sleep(0.01)
-    return dist.PrefixStore(name, store)
+    return PrefixStore(name, store)
 
 
 def stop() -> None:
