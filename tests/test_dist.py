@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from commands import TINY, Moment, Started, losses_and_gradients, one_line, start, unitkit
+from ranks import on_two_ranks, torchrun
 from safetensors.torch import load_file
 
 from unitkit import Trainer, Watch, load_recipe, psnr
@@ -21,15 +20,6 @@ from unitkit.networks.state import weights_of
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.system import dist
-
-
-def torchrun() -> list[dict[str, str]]:
-    """The variables that torchrun gives two processes of one machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
 
 
 def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = ()) -> list[Started]:
@@ -48,45 +38,29 @@ def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = ()) ->
     ]
 
 
-def talk(environment: dict[str, str], file: Path) -> None:
+def talk(environment: dict[str, str], folder: Path) -> None:
     """One of two ranks: what it hears of both, into a file."""
     os.environ.update(environment)
     alone = [dist.rank(), dist.world(), dist.of_first("mine"), dist.gather([3]), dist.any_rank(True)]
     dist.start()
     dist.start()  # a second time changes nothing
     ours = dist.rank()
-    weights = [
-        torch.nn.Parameter(torch.zeros(2, 3)),
-        torch.nn.Parameter(torch.zeros(4)),
-        torch.nn.Parameter(torch.zeros(1)),
-    ]
-    weights[0].grad = torch.arange(6.0).view(3, 2).T * (ours + 1)  # lies in memory otherwise than it reads
-    weights[1].grad = torch.full((4,), 10.0 * ours)
-    dist.average_gradients(weights)
     heard = {
         "alone": alone,
         "rank": [ours, dist.world()],
         "of first": dist.of_first(f"rank {ours} says: \u00e9 and \udcff"),
         "gathered": dist.gather([f"one of {ours}"] * (ours + 1)),
         "any": [dist.any_rank(flag) for flag in (False, ours == 0, ours == 1, True)],
-        "gradients": [p.grad if p.grad is None else p.grad.tolist() for p in weights],
+        "mean": {name: float(value) for name, value in dist.mean({"x": torch.tensor(1.0 + ours)}).items()},
     }
     dist.stop()
-    file.write_text(json.dumps({**heard, "after": [dist.rank(), dist.world()]}))
+    (folder / f"{ours}.json").write_text(json.dumps({**heard, "after": [dist.rank(), dist.world()]}))
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed")
 def test_ranks_hear_each_other(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commands"])
-    files = [tmp_path / f"{rank}.json" for rank in (0, 1)]
-    ranks = [context.Process(target=talk, args=each, daemon=True) for each in zip(torchrun(), files, strict=True)]
-    for each in ranks:
-        each.start()
-    for each in ranks:
-        each.join(60)
-        each.kill()
-    heard = [json.loads(file.read_text()) for file in files]
+    assert on_two_ranks(talk, tmp_path) == [0, 0]
+    heard = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [each.pop("rank") for each in heard] == [[0, 2], [1, 2]]
     assert (
         heard[0]
@@ -96,11 +70,7 @@ def test_ranks_hear_each_other(tmp_path: Path) -> None:
             "of first": "rank 0 says: \u00e9 and \udcff",
             "gathered": ["one of 0", "one of 1", "one of 1"],
             "any": [False, True, True, True],
-            "gradients": [
-                [[0.0, 3.0, 6.0], [1.5, 4.5, 7.5]],
-                [5.0] * 4,
-                None,
-            ],  # the mean of 1 and 2 times, of 0 and 10
+            "mean": {"x": 1.5},
             "after": [0, 1],
         }
     )
@@ -142,7 +112,13 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(each[0][name], steps[name], rtol=0, atol=1e-3 * scale + 1e-5, msg=name)
     worst = {name: (one[name] - first[name]).abs().max().item() for name in one.keys() - idle}
     assert max(worst.values()) < 1e-5, worst
-    assert [row["step"] for row in RunFolder(tmp_path / "run2").stats()] == [1, 4]  # of rank 0 alone
+    rows = RunFolder(tmp_path / "run2").stats()
+    assert [row["step"] for row in rows] == [1, 4]  # of rank 0 alone
+    for row in rows:  # the means over ranks
+        logged = {f"loss {row['step'] - 1} {name}": value for name, value in row.items()}
+        for name in logged.keys() & losses:
+            assert logged[name] == pytest.approx((each[0][name] + each[1][name]).item() / 2, rel=1e-6)
+        assert len(logged.keys() & losses) == 12
     record = json.loads((tmp_path / "run2/run.json").read_text())
     assert record["world"] == 2
     one_line(

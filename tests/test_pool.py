@@ -119,12 +119,12 @@ def test_evaluation_and_checks_leave_it_alone() -> None:
 def test_only_the_discriminators_turn_moves_it(tmp_path: Path) -> None:
     trainer = Trainer(recipe(), RunOptions(tmp_path / "run", device="cpu"))
     pools: Any = trainer.model.pools
-    step = trainer.training_step
-    generator, discriminator = step.plan.at(0).turns
-    images = step._images(step.plan.at(0), trainer.batches.batch(0))
-    step._losses(generator, images, 0)
+    phase, computation = trainer.training_step.plan.at(0), trainer.training_step.computation
+    generator, discriminator = phase.turns
+    images = computation.images(phase, trainer.batches.batch(0))
+    computation.losses(generator, images, 0)
     assert int(pools["a"].filled) == int(pools["b"].filled) == 0
-    step._losses(discriminator, images, 0)
+    computation.losses(discriminator, images, 0)
     assert int(pools["a"].filled) == int(pools["b"].filled) == 2
     trainer.model.eval().read(trainer.batches.batch(0), ["score.pooled:ab", "ab"])
     assert int(pools["b"].filled) == 2

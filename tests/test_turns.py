@@ -49,7 +49,7 @@ from unitkit.runs.options import RunOptions
 from unitkit.runs.steps import latest
 from unitkit.schedules import Constant, Schedule
 from unitkit.system.errors import TrainingError
-from unitkit.training.step import TrainingStep
+from unitkit.training.computation import Computation, Images
 
 OPTIMIZERS = {
     "Adam": Adam(lr=1e-3, decay=0.5),
@@ -95,13 +95,13 @@ def test_a_part_of_a_batch_leaves_no_graph_behind(tmp_path: Path, monkeypatch: p
     ours = recipe(batch=1, accumulate=2)
     ours = replace(ours, players=ours.players[::-1])  # the generator moves first
     made, held = trainer(tmp_path / "run", ours), []
-    backward = TrainingStep._backward
+    backward = Computation.backward
 
-    def seen(self: Any, turn: Any, images: list[Any], *more: Any) -> Any:
-        held.append((turn.player.name, any(t.requires_grad for t in images if isinstance(t, Tensor))))
+    def seen(self: Any, turn: Any, images: Images, *more: Any) -> Any:
+        held.append((turn.player.name, any(t.requires_grad for t in images.values if isinstance(t, Tensor))))
         return backward(self, turn, images, *more)
 
-    monkeypatch.setattr(TrainingStep, "_backward", seen)
+    monkeypatch.setattr(Computation, "backward", seen)
     made.step(0)
     assert held == [("generator", True), ("generator", True), ("discriminator", False), ("discriminator", False)]
 
@@ -209,8 +209,8 @@ def test_images_are_computed_once_a_step_and_anew_where_an_earlier_player_has_mo
         run = trainer(tmp_path / str(place), recipe(players=order))
         step = run.training_step
         assert [turn.anew for turn in step.plan.at(0).turns] == anew
-        made, images = [], step._images
-        step._images = lambda *given, m=made, f=images: m.append(1) or f(*given)  # type: ignore[method-assign,misc]
+        made, images = [], step.computation.images
+        step.computation.images = lambda *given, m=made, f=images: m.append(1) or f(*given)  # type: ignore[method-assign,misc]
         run.step(0)
         assert len(made) == 1 + sum(anew)
 

@@ -110,7 +110,12 @@ def test_the_recipe_and_the_options_of_these_tests_are_at_no_default() -> None:
             assert any(getattr(one, each.name) != default for one in group), each.name
     defaults = {each.name: each.default for each in [*fields(RunOptions), *fields(Options)]}
     assert all(value != defaults[name] for name, value in OPTIONS.items())
-    assert OPTIONS.keys() == defaults.keys() - {"out", "resume", "init_from"}  # of these, tests by themselves
+    assert OPTIONS.keys() == defaults.keys() - {
+        "out",
+        "resume",
+        "init_from",
+        "compile",
+    }  # of these, tests by themselves
 
 
 # Field by field
@@ -335,6 +340,7 @@ RUN: dict[str, Callable[[Wired], Pair]] = {
     "seed": lambda w: (next(iter(w.start.parameters())).flatten().tolist(), start_weights(w)),
     "device": lambda w: ({p.device.type for p in w.trainer.model.parameters()}, {"cpu"}),
     "precision": lambda w: (w.trainer.run.record["precision"], "bf16"),  # its effect in test_effects.py
+    "compile": lambda w: (w.trainer.run.record["compile"], False),  # of one that is in test_compile.py
     "resume": lambda w: (w.trainer.run.record.get("history", []), []),  # of one that goes on in test_training.py
     "init_from": lambda w: ("init_from" in w.trainer.run.record, False),  # of one in test_growth.py
     "checkpoint_every": lambda w: (sorted(w.checkpoints), ["step-00000002", "step-00000004"]),
@@ -358,7 +364,7 @@ class _Bare:
     """As much of a trainer as makes its hooks."""
 
     def __init__(self, ours: Recipe) -> None:
-        self.recipe, self.run, self.options = replace(ours, watch=None), None, RunOptions("x").resolved({})
+        self.recipe, self.run, self.options = replace(ours, watch=None), None, RunOptions("x").resolved({}, "fp32")
 
 
 def watched(wired: Wired) -> Watch:
@@ -410,16 +416,18 @@ def test_every_argument_of_a_trainer_and_of_its_batches_arrives(wired: Wired) ->
 
 def test_the_record_keeps_the_options_and_a_resumed_run_goes_by_them(wired: Wired) -> None:
     record = wired.trainer.run.record
-    resumed = RunOptions(wired.trainer.run.path, resume=True).resolved(record)
-    assert {name: getattr(resumed, name) for name in KEPT} == {name: OPTIONS[name] for name in KEPT}
+    resumed = RunOptions(wired.trainer.run.path, resume=True).resolved(record, "fp32")
+    assert {name: getattr(resumed, name) for name in KEPT} == {
+        name: {"compile": False, **OPTIONS}[name] for name in KEPT
+    }
     anew = {"checkpoint_every": 7, "keep": 9, "sample_every": 8, "watch": "ssim(aa, a)", "watch_every": 6}
-    said = RunOptions(wired.trainer.run.path, resume=True, track=(), bad_images="stop", **anew).resolved(record)
+    said = RunOptions(wired.trainer.run.path, resume=True, track=(), bad_images="stop", **anew).resolved(record, "fp32")
     assert {name: getattr(said, name) for name in anew} == anew and said.track == () and said.bad_images == "stop"
     for name, other in {"seed": 6, "precision": "fp32"}.items():
         with pytest.raises(
             UserError, match=f"is a run with {name} {OPTIONS[name]}, not {other}: to resume, leave {name} out"
         ):
-            RunOptions(wired.trainer.run.path, resume=True, **{name: other}).resolved(record)
+            RunOptions(wired.trainer.run.path, resume=True, **{name: other}).resolved(record, "fp32")
 
 
 def assert_pair(what: str, check: Callable[[], Pair]) -> None:

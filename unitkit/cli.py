@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .commands.arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Out, Precision, Weights
+from .arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Out, Precision, Weights
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -76,7 +76,9 @@ def train(
     ] = None,
     knobs: Knobs = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out; with a recipe, begin it if there is none.")
+    ] = False,
     device: Device = "auto",
     precision: Precision = None,
     compile: Compile = None,

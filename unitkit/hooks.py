@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -46,7 +46,7 @@ class Training(Protocol):
     batches: Batches
     model: ImagePaths
     optimizers: dict[str, torch.optim.Optimizer]
-    hooks: Sequence[Hook]
+    hooks: list[Hook]
     done: int
 
     def save(self, folder: Path | None = None, keep: int | None = None) -> None: ...
@@ -83,11 +83,10 @@ class Log(Hook):
         self.began = time.perf_counter()
 
     def after_step(self, trainer: Training, losses: Mapping[str, Tensor]) -> None:
-        if due(trainer):
+        if dist.rank() == 0 and due(trainer):
             row = {name: float(value) for name, value in losses.items()}
-            if dist.rank() == 0:
-                seconds = round(time.perf_counter() - self.began, 4)
-                trainer.run.append_stats({"step": trainer.done, "seconds": seconds, **row})
+            seconds = round(time.perf_counter() - self.began, 4)
+            trainer.run.append_stats({"step": trainer.done, "seconds": seconds, **row})
         self.began = time.perf_counter()
 
 

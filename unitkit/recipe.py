@@ -107,7 +107,10 @@ class Hook:
         """Before the first step, or the first after a run was resumed."""
 
     def after_step(self, trainer: Any, losses: Mapping[str, Tensor]) -> None:
-        """After step `trainer.done`, with the unweighted value of each term, "generator/l1(aba, a)"."""
+        """After step `trainer.done`, with the unweighted value of each term, "generator/l1(aba, a)".
+
+        The values are those of this rank; at the steps that the log takes (`unitkit.hooks.due`), the means over ranks.
+        """
 
     def after_samples(self, trainer: Any, grid: Path) -> None:
         """After a sample grid, a PNG, was written; on the first rank alone."""

@@ -6,7 +6,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from .check import Checked, check, check_counts, check_phases
 from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
-from .hooks import Checkpoints, Log, Samples, Watcher
+from .hooks import Checkpoints, Log, Samples, Watcher, due
 from .kernels.placement import best_precision, placement
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
@@ -166,11 +166,12 @@ class Trainer:
             with enough_memory(self.device, f"step {self.done + 1}"):
                 losses = self.step(self.done)
             self.done += 1
+            losses = dist.mean(losses) if due(self) else losses
             self._call(losses, [hook for hook in self.hooks if not hook.last and self.done % hook.every == 0])
             stop = dist.any_rank(self.stopping > 0)
             ending = self.finished or stop
-            due = [hook for hook in self.hooks if hook.last and (ending or self.done % hook.every == 0)]
-            self._call(losses, due)
+            last = [hook for hook in self.hooks if hook.last and (ending or self.done % hook.every == 0)]
+            self._call(losses, last)
             if stop:
                 return False
         return not dist.any_rank(self.stopping > 0)  # by a signal that came during the last save
@@ -236,10 +237,7 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[ImagePaths]:
         """The model, within the block with the moving average of its weights where the recipe keeps one."""
-        if self.average is None:
-            yield self.model
-            return
-        with self.average.in_place():
+        with self.average.in_place() if self.average else nullcontext():
             yield self.model
 
     def on_held_out(self, work: Callable[[ImagePaths, Data], Result]) -> Result:

@@ -16,6 +16,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ..data.files.check import Progress as Looked
+from ..hooks import due
 from ..recipe import Hook
 from ..system import dist
 from ..trainer import Trainer
@@ -24,7 +25,8 @@ OFTEN, RARER = 30.0, 0.05  # seconds between two lines of a log at least, and as
 
 
 class Progress(Hook):
-    """The bar with the losses below it; off a terminal a line every 30 seconds, and rarer as hours go by."""
+    """The bar with the losses below it; off a terminal a line every 30 seconds, at the next step that the log
+    takes, and rarer as hours go by."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -51,18 +53,19 @@ class Progress(Hook):
         self.bar.start()
 
     def after_step(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
-        """Move the bar on; every tenth step, with the losses."""
+        """Move the bar on; where the log takes the step, with the losses."""
         step, now = trainer.done, time.perf_counter()
         self.recent.append((now, step))
         (began, first) = self.recent[0]
         per_step = trainer.batches.batch_size * dist.world() * len(trainer.recipe.data.domains)
         rate = (step - first) * per_step / (now - began)
         self.bar.update(self.task, completed=step, rate=f"{rate:.3g}" if rate < 10 else f"{rate:.0f}")
-        last = step == trainer.recipe.steps
-        due = now - self.said >= max(OFTEN, RARER * (now - self.began))
-        if self.console.is_terminal and (step % 10 == 0 or step == 1 or last):
+        if not due(trainer):  # only then losses are those of all ranks
+            return
+        long_ago = now - self.said >= max(OFTEN, RARER * (now - self.began))
+        if self.console.is_terminal:
             self.bar.losses = f"{summary(losses)}  (step {step})"
-        elif not self.console.is_terminal and (due or step == 1 or last):
+        elif long_ago or step in (1, trainer.recipe.steps):
             self.said = now
             self.console.print(f"step {step} of {trainer.recipe.steps}, {rate:.0f} images/s  {summary(losses)}")
 

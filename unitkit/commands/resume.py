@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..recipe_file import RecipeFile, parse_knobs
+from ..knobs import find
+from ..recipe_file import RecipeFile, parse_knobs, shipped
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data
+from ..runs.options import RunOptions
 from ..runs.steps import broken
 from ..system import dist
 from ..system.errors import UserError
 from ..trainer import Trainer
 
+ANEW = ("steps", "data", "batch")  # knobs that a run that is resumed may have otherwise
+
+
+def to_resume(recipe: str | None, options: RunOptions) -> bool:
+    """Whether there is a run to resume, alike on every rank: with a recipe, `--resume` begins one where there is none.
+
+    So one command, given again, is all that torchrun, Slurm or Kubernetes need to restart a training. Raises
+    `UserError` for a command that torchrun is to restart, but that would not go on.
+    """
+    if options.resume and options.out == Path():
+        raise UserError("--resume needs the run folder: --out DIR")
+    if not options.resume and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise UserError(
+            "torchrun --max-restarts gives this command again when a process dies: add --resume --out DIR, with which "
+            "it begins the run, or goes on with it"
+        )
+    there = os.path.lexists(Path(options.out) / "run.json")
+    return options.resume and (recipe is None or dist.of_first("resume" if there else "begin") == "resume")
+
 
 def resumed(recipe: str | None, words: Sequence[str], out: Path) -> tuple[RecipeFile, dict[str, Any], dict[str, Any]]:
-    """The recipe file, knobs and record of the run to continue; `steps`, `batch` and `data` may be given anew."""
-    if out == Path():
-        raise UserError("--resume needs the run folder: --out DIR")
+    """The recipe file, knobs and record of the run to continue; `steps`, `batch` and `data` may be given anew.
+
+    With the recipe, other knobs may be given too, as the command has them that began the run.
+    """
     folder = RunFolder(out)
     record = folder.record
     preset, given = parse_knobs(words)
-    if preset or set(given) - {"steps", "data", "batch"}:
+    anew = {name: value for name, value in given.items() if name in ANEW}
+    if recipe is None and (preset or given.keys() - ANEW):
         raise UserError(
             "--resume takes the run's own knobs; only steps= and data= (a folder that moved) may be given, and batch= "
             "for another number of processes"
         )
     file = kept_recipe(folder)
-    if recipe is not None and (Path(recipe).stem, _text(recipe)) != (record["recipe"], file.source):
-        raise UserError(
-            f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
-            "leave the recipe out to resume, or choose another --out for a new run"
-        )
-    return file, file.values(None, {**record["knobs"], **moved(given)}), record
+    if recipe is not None:
+        path = Path(recipe) if os.path.isfile(recipe) else shipped().get(recipe, Path(recipe))
+        if (path.stem, _text(path)) != (record["recipe"], file.source):
+            raise UserError(
+                f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
+                "leave the recipe out to resume, or choose another --out for a new run"
+            )
+        _refuse_others(file, preset, given, record, out)
+    return file, file.values(None, {**record["knobs"], **moved(anew)}), record
+
+
+def _refuse_others(
+    file: RecipeFile, preset: str | None, given: Mapping[str, str], record: Mapping[str, Any], out: Path
+) -> None:
+    """Raise `UserError` where a knob that is said is not the run's."""
+    said = file.kept(file.values(preset, given))
+    names = {find(file.knobs, name, file.name).name for name in (*(file.presets[preset] if preset else ()), *given)}
+    for name in sorted(names.difference(ANEW)):
+        if said.get(name) != (own := record["knobs"].get(name)):
+            raise UserError(
+                f"{out} is a run with {name}={own}, not {said.get(name)}: leave {name} out to resume, or choose "
+                "another --out for a new run"
+            )
 
 
 def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
@@ -55,8 +96,8 @@ def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
         yield f"on {trainer.device}, where the run began on {record['device']}; --device chooses"
 
 
-def _text(recipe: str) -> str | None:
+def _text(recipe: Path) -> str | None:
     try:
-        return Path(recipe).read_text("utf-8")
+        return recipe.read_text("utf-8")
     except (OSError, ValueError):
         return None

@@ -31,7 +31,7 @@ from ..system.errors import UserError
 from ..system.output import argument, print_notes, room, typed
 from ..trainer import Trainer
 from .progress import Progress, looking
-from .resume import changes, resumed
+from .resume import changes, resumed, to_resume
 
 NO_FOLDER = Path()  # the user names none: one is made of the recipe's name and the time
 
@@ -41,6 +41,8 @@ def train_recipe(recipe: str | None, words: Sequence[str], options: RunOptions) 
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
         words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
     record: dict[str, Any] = {}
+    dist.start()
+    options = replace(options, resume=to_resume(recipe, options))
     if options.resume:
         file, values, record = resumed(recipe, words, Path(options.out))
     elif recipe is None:

@@ -1,19 +1,26 @@
-"""Several ranks under torchrun: who we are, and the mean of gradients over ranks. One rank needs none of it."""
+"""Several ranks under torchrun: who we are, and what all must know. One rank needs none of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor
 
-from .errors import TrainingError
+from .errors import TrainingError, UserError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 T = TypeVar("T")
+WAIT = 30 * 60  # seconds that the first rank waits for others to begin, as torch does
 
 
 def rank() -> int:
@@ -27,12 +34,58 @@ def world() -> int:
 
 
 def start() -> None:
-    """Join the processes that torchrun started; nothing to do without it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    """Join the processes that torchrun started; nothing to do without it.
+
+    Raises:
+        UserError: only part of what torchrun sets is set.
+        TrainingError: the others do not answer.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count == "1" or dist.is_initialized():
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise UserError(
+            f"WORLD_SIZE={count} says that several processes train together, but there is no {', '.join(missing)}: "
+            "start them with torchrun -m unitkit train ..., which sets them all, or unset WORLD_SIZE"
+        )
     if (place := int(os.environ.get("LOCAL_RANK", "0"))) < torch.cuda.device_count():
         torch.cuda.set_device(place)  # what "cuda" means in this process
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        store, ours, all_of_them = next(rendezvous("env://"))
+        store = _of_this_start(store, ours, all_of_them)
+        dist.init_process_group(backend, store=store, rank=ours, world_size=all_of_them)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"cannot join the {count} processes of this training ({_reason(error)})") from error
+
+
+def _of_this_start(store: Store, ours: int, count: int) -> Store:
+    """The part of the store that belongs to these processes.
+
+    torchrun keeps its store when it restarts them, with the addresses of those that died, and how often an agent has
+    restarted its own processes is not known to all. So the first rank names the part; another takes the name from an
+    answer to a greeting that nobody sent before.
+    """
+    from torch._C._distributed_c10d import PrefixStore
+
+    greeting = uuid.uuid4().hex
+    if ours > 0:
+        store.set(f"unitkit/greeting/{ours}", greeting)
+        name = store.get(f"unitkit/answer/{greeting}").decode()  # waits for it
+        store.set(f"unitkit/{name}/{ours}", "here")
+        return PrefixStore(name, store)
+    name, missing = greeting, list(range(1, count))
+    end = time.monotonic() + WAIT
+    while missing := [other for other in missing if not store.check([f"unitkit/{name}/{other}"])]:
+        for key in [f"unitkit/greeting/{other}" for other in missing]:
+            if store.check([key]):  # of a process that died, perhaps: then its successor's will follow
+                store.set(f"unitkit/answer/{store.get(key).decode()}", name)
+        if time.monotonic() > end:
+            raise TrainingError(f"rank {missing[0]} of {count} has not come")
+        time.sleep(0.01)
+    return PrefixStore(name, store)
 
 
 def stop() -> None:
@@ -46,7 +99,7 @@ def of_first(text: str) -> str:
     if world() == 1:
         return text
     length = torch.tensor(len(os.fsencode(text)))
-    with _together():
+    with together():
         dist.broadcast(length, src=0)
         letters = torch.zeros(int(length), dtype=torch.uint8)
         if rank() == 0:
@@ -55,27 +108,24 @@ def of_first(text: str) -> str:
     return os.fsdecode(bytes(letters.tolist()))
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over ranks, in one message."""
-    if world() == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    with _together():
-        dist.all_reduce(flat)
-    flat /= world()
-    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
 def gather(items: list[T]) -> list[T]:
     """The items of all ranks, in the ranks' order, for each of them."""
     if world() == 1:
         return items
     found: list[list[T]] = [[] for _ in range(world())]
-    with _together():
+    with together():
         dist.all_gather_object(found, items)
     return [item for each in found for item in each]
+
+
+def mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The means over ranks of numbers that have the same names on each."""
+    if world() == 1 or not values:
+        return dict(values)
+    found = torch.stack(list(values.values()))
+    with together():
+        dist.all_reduce(found)
+    return dict(zip(values, (found / world()).unbind(), strict=True))
 
 
 def any_rank(flag: bool) -> bool:
@@ -83,18 +133,24 @@ def any_rank(flag: bool) -> bool:
     if world() == 1:
         return flag
     value = torch.tensor(float(flag))
-    with _together():
+    with together():
         dist.all_reduce(value)
     return bool(value > 0)
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def together() -> Iterator[None]:
     """Within the block every process must take part; where one has ended, by a full disk say, `TrainingError`."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TrainingError(f"another process of this training has ended, and says why ({reason})") from error
+        raise TrainingError(
+            f"another process of this training has ended, and says why unless it was killed ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, without the place in torch's sources."""
+    return re.sub(r"\[/\S*\] *", "", str(error).strip().partition("\n")[0]).partition(". ")[0]

@@ -15,6 +15,7 @@ from ..recipe import Recipe
 from ..runs.options import Options
 from ..system import dist
 from ..system.errors import TrainingError, UserError
+from ..system.gradients import GradientMean
 from ..system.seeds import seed_step
 from .compiled import Compiled
 from .computation import Computation, Images
@@ -52,13 +53,17 @@ class TrainingStep:
         self.recipe, self.names, self.seed = recipe, names, options.seed
         self.owners = checked.owners  # players that move with another's optimizer
         self.plan = Plan(model, checked.players, recipe.steps, recipe.recompute)
-        self.parameters = {player.name: list(trained(model, player).values()) for player in checked.players}
+        trains = {player.name: trained(model, player) for player in checked.players}
+        self.parameters = {name: list(each.values()) for name, each in trains.items()}
         self.settings = {player.name: player.optimizer for player in checked.players if player.optimizer}
         self.optimizers = {
             name: each.build(self.parameters[name], fused=placement.fused) for name, each in self.settings.items()
         }
         given = model, self.parameters, options.precision, device, recipe.steps
         self.computation = Compiled(*given, say=say) if options.compile else Computation(*given)
+        # Those of weights with copies in bfloat16 are not whole before these are.
+        overlapped = self.computation.weights is None
+        self.means = {name: GradientMean(each, overlapped=overlapped) for name, each in trains.items()}
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Every player that is due moves once. Returns each term's value, unweighted, by `player/term`.
@@ -81,6 +86,8 @@ class TrainingStep:
                         seed_step(self.seed, step, dist.rank(), number)
                     if number not in images or turn.anew or (turn.through and len(parts) > 1):
                         images[number] = self.computation.images(phase, part)
+                    if number == len(parts) - 1:
+                        self.means[turn.player.name].begin(turn.program)
                     values = self.computation.backward(turn, images[number], step, 1 / len(parts))
                     if len(parts) > 1:  # the next turn sees these images, not what made them
                         images[number] = images[number].cut()
@@ -110,7 +117,7 @@ class TrainingStep:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:
             raise UserError(f"no term of player '{player.name}' depends on what it trains, {', '.join(player.trains)}")
-        dist.average_gradients(parameters)
+        self.means[player.name].finish()
         norm = nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise TrainingError(self._explain(turn, values, batch, step))
