@@ -87,20 +87,21 @@ class Convolution(NamedTuple):
 
 
 class Work(NamedTuple):
-    """One operator of a step: its class, FLOP, bytes moved, the seconds that it took, and a convolution's shape."""
+    """One operator of a step: its class, name, FLOP, bytes moved, the seconds that it took, a convolution's shape."""
 
     kind: str
+    name: str
     flop: int
     moved: int
     seconds: float
     convolution: Convolution | None = None
 
 
-class Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within the block every operator is counted in `work`, and waited for."""
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.work, self.inside = device, list[Work](), ""
 
     def __torch_dispatch__(
@@ -127,10 +128,10 @@ def works(
     if name in ("convolution", "convolution_backward"):
         parts = convolutions(name, args, given)
         total = sum(each.flop for each in parts)
-        return [Work(each.part, each.flop, each.moved, seconds * each.flop / total, each) for each in parts]
+        return [Work(each.part, name, each.flop, each.moved, seconds * each.flop / total, each) for each in parts]
     count = flop_registry.get(func.overloadpacket)
     flop = count(*args, **given, out_val=out) if count else 0
-    return [Work(inside or kind_of(func), flop, moved(func, args, given, out), seconds)]
+    return [Work(inside or kind_of(func), name, flop, moved(func, args, given, out), seconds)]
 
 
 def kind_of(func: Any) -> str:
@@ -142,7 +143,8 @@ def kind_of(func: Any) -> str:
         return NORMS
     if name in COPYING:
         return COPIES
-    return POINTWISE if torch.Tag.pointwise in func.tags else OTHER
+    pointwise = torch.Tag.pointwise in func.tags or name.endswith("lu_backward")  # that of leaky ReLU has no tag
+    return POINTWISE if pointwise else OTHER
 
 
 def convolutions(name: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> list[Convolution]:
@@ -154,15 +156,18 @@ def convolutions(name: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> 
     else:
         _, image, weight, bias, *settings, mask = args
         parts = [part for part, wanted in zip((BY_INPUT, BY_WEIGHT), mask, strict=False) if wanted]
-    fixed = tuple(tuple(each) if isinstance(each, list | tuple) else each for each in settings)
-    shapes = tuple(image.shape), tuple(weight.shape)
-    return [Convolution(part, *shapes, bias is not None, *fixed, image.dtype) for part in parts]
+    fixed: list[Any] = [tuple(each) if isinstance(each, list | tuple) else each for each in settings]
+    about = [tuple(image.shape), tuple(weight.shape), bias is not None, *fixed, image.dtype]
+    return [Convolution._make([part, *about]) for part in parts]
 
 
 def moved(func: Any, args: tuple[Any, ...], given: Mapping[str, Any], out: Any) -> int:
     """The bytes that an operator reads and writes at least, from its schema."""
     name, schema = func.overloadpacket.__name__, func._schema
-    written = [each.alias_info is not None and each.alias_info.is_write for each in schema.arguments]
+    # A fused optimizer writes gradients where they were scaled, which they are not here.
+    written = [
+        each.alias_info is not None and each.alias_info.is_write and each.name != "grads" for each in schema.arguments
+    ]
     views = any(each.alias_info is not None and not each.alias_info.is_write for each in schema.returns)
     if name in ALLOCATING or (views and not any(written)):
         return 0
