@@ -7,9 +7,11 @@ JPEG files are made in a temporary folder, so they come from the system's cache:
 the first epoch, in which every image is decoded, scaled to the training's size and kept; "warm" is a later one. The
 loader has no setting for its threads (as many as processors, at most 8); fewer or more are put in its place here.
 
-A step on a GPU leaves the processors alone, so it is a sleep of its length here; what `Batches.batch` then takes beyond
-what it takes on warm images is what the GPU would wait for. On a CPU step and decoding share the processors: there a
-sleep is too kind. The step's length is given, or measured of a recipe.
+A step on a GPU leaves the processors alone, so it is a sleep of its length here; what `Batches.batch` then takes in the
+first epoch beyond what it takes in a later one, between the same sleeps, is what the GPU would wait for. (Between
+sleeps it takes longer than in a row: caches are cold and threads asleep. Augmentation is the device's work, and on a
+CPU in that time.) On a CPU step and decoding share the processors: there a sleep is too kind. The step's length is
+given, or measured of a recipe.
 """
 
 from __future__ import annotations
@@ -77,13 +79,13 @@ def measure(data: Data, o: argparse.Namespace, side: int, workers: int) -> Itera
     with decoding_by(workers):
         batches = Batches(data, o.batch, 0, o.device)
         cold = steps * eaten / epoch(batches, 0, steps)[0]
-        whole, taken = epoch(batches, steps, steps)
-        warm = steps * eaten / whole
+        warm = steps * eaten / epoch(batches, steps, steps)[0]
     for length in o.step_ms:
         with decoding_by(workers):
-            _, waits = epoch(Batches(data, o.batch, 0, o.device), 0, steps, length / 1e3)
-        # The first steps find nothing decoded ahead, which happens once in a training.
-        waited = 1e3 * max(0.0, sum(waits[1:]) / (steps - 1) - sum(taken) / steps)
+            batches = Batches(data, o.batch, 0, o.device)
+            first, later = (epoch(batches, begin, steps, length / 1e3)[1] for begin in (0, steps))
+        # The very first step finds nothing decoded ahead, which happens once in a training.
+        waited = 1e3 * max(0.0, sum(first[1:]) / (steps - 1) - spread(later).middle)
         yield {
             "source": f"{side} px",
             "threads of the loader": workers,
@@ -92,7 +94,7 @@ def measure(data: Data, o: argparse.Namespace, side: int, workers: int) -> Itera
             "step ms": length,
             "step eats images/s": 1e3 * eaten / length,
             "wait ms a step, first epoch": waited,
-            "wait ms a step, later": 1e3 * spread(taken).middle,
+            "batch ms, later": 1e3 * spread(later).middle,
             "waits": "first epoch" if waited > 0.05 * length else "no",
         }
 
@@ -121,6 +123,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4, help="images per domain and step")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, min(8, os.cpu_count() or 1)])
     add_machine_options(parser)
+    parser.set_defaults(threads=1)  # of torch, which has nothing to do here but a CPU's augmentation
     o = parser.parse_args(words)
     torch.set_num_threads(o.threads)
     try:

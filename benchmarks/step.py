@@ -7,7 +7,8 @@ Both train UNIT on rendered portraits, from the same weights and on the same bat
 loader. "package" is `Trainer.step` with nothing left out, in either memory format. "textbook" is the step of
 `textbook.py`; "textbook, detached" computes only translations for the discriminators' turn.
 
-Before anything is timed, a step of each (noise off) must give the package's losses and gradients (`agreement.py`).
+Before anything is timed, a step of each (noise off) must give the package's losses and gradients (`agreement.py`), in
+float64 and in its own precision.
 The steps then run interleaved in one process, the order turned round every time; a ratio compares two steps of one
 round, and figures are medians with the 20 and 80 % quantiles. Memory is that of a fresh process that takes two steps of
 one variant: its peak resident size, on CUDA the allocator's peak. On CUDA, fp32 means torch's default, in which
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from agreement import Variant, verify
+from agreement import Variant, in_float64, verify
 from measuring import add_machine_options, clock, introduce, print_table, spread, write_csv
 from textbook import ADVERSARIAL, KL, LIKELIHOOD, TextbookStep, TextbookUnit
 from torch import Tensor
@@ -52,7 +53,7 @@ def textbook(o: argparse.Namespace, folder: Path, *, detach: bool) -> Variant:
     """The textbook's step."""
     model = TextbookUnit(o.width, o.blocks, o.layers).to(o.device)
     step, batches = TextbookStep(model, detach=detach), batches_of(portraits(o), o, "NCHW")
-    return Variant(model, (step.d_optimizer, step.g_optimizer), lambda number: step(batches.batch(number)))
+    return Variant(model, (step.d_optimizer, step.g_optimizer), batches, lambda number: step(batches.batch(number)))
 
 
 def package(o: argparse.Namespace, folder: Path, *, layout: Layout, **options: Any) -> Variant:
@@ -61,7 +62,7 @@ def package(o: argparse.Namespace, folder: Path, *, layout: Layout, **options: A
     trainer = unitkit.Trainer(make_recipe(data, o), unitkit.RunOptions(folder, device=o.device, **options))
     trainer.batches = batches_of(data, o, layout)
     trainer.model.to(memory_format=LAYOUTS[layout])
-    return Variant(trainer.model, list(trainer.optimizers.values()), trainer.step)
+    return Variant(trainer.model, list(trainer.optimizers.values()), trainer.batches, trainer.step)
 
 
 # One more is one line: "package, NAME": partial(package, layout=..., and any of RunOptions). What has "bf16" in its
@@ -170,8 +171,11 @@ def main(words: Sequence[str] | None = None) -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
             memory = {name: pool.submit(peak_mib, name, o).result() for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        variants = {name: VARIANTS[name](o, Path(folder, name)) for name in dict.fromkeys((*names, PACKAGE))}
-        worst = verify(variants, PACKAGE)
+        built = list(dict.fromkeys((*names, PACKAGE)))
+        exact = [name for name in built if "bf16" not in name]
+        verify({name: in_float64(VARIANTS[name](o, Path(folder, "fp64", name))) for name in exact}, PACKAGE, "fp64")
+        variants = {name: VARIANTS[name](o, Path(folder, name)) for name in built}
+        worst = verify(variants, PACKAGE, "fp32")
         timed = {name: variants[name] for name in names}
         counted = {name: gflop(variant) for name, variant in timed.items()}
         times = seconds(timed, o.steps, o.device)

@@ -50,16 +50,19 @@ def test_textbook_and_package_take_the_same_step(
 ) -> None:
     step.main([*TINY, f"--csv={tmp_path / 'step.csv'}"])
     said = capsys.readouterr().out
-    compared = re.findall(
-        r"^(.+): 12 losses and 60 gradients equal .* ([\d.e+-]+) and ([\d.e+-]+)$", said, re.MULTILINE
+    line = (
+        r"^(.+): 12 losses and 60 gradients equal to the package's \((fp\d\d|bf16).*\), .* ([\d.e+-]+) and ([\d.e+-]+)$"
     )
-    single = {"package, channels-last", "textbook", "textbook, detached"}
-    off = {name: (float(loss), float(gradient)) for name, loss, gradient in compared}
-    assert off.keys() - single <= {"package, bf16, NCHW", "package, bf16, channels-last"}
-    assert all(off[name][0] <= 1e-4 and off[name][1] <= 1e-3 for name in single)
+    compared = re.findall(line, said, re.MULTILINE)
+    off = {(name, precision): (float(loss), float(gradient)) for name, precision, loss, gradient in compared}
+    others = {"package, channels-last", "textbook", "textbook, detached"}
+    assert {name for name, precision in off if precision == "fp32"} == others
+    assert {name for name, precision in off if precision == "fp64"} == others
+    assert all(off[name, "fp64"][0] <= 1e-12 and off[name, "fp64"][1] <= 1e-9 for name in others)
+    assert all(off[name, "fp32"][0] <= 1e-4 and off[name, "fp32"][1] <= 1e-3 for name in others)
     with (tmp_path / "step.csv").open() as file:
         rows = {row["step"]: row for row in csv.DictReader(file)}
-    assert rows.keys() == {*off, "package, NCHW"}
+    assert rows.keys() == {"package, NCHW", *(name for name, _ in off)}
     assert all(float(row["ms, 20 %"]) <= float(row["ms"]) <= float(row["ms, 80 %"]) for row in rows.values())
     # Each image path once a step, and no gradient of weights that a player does not move.
     gflop = {name: float(row["GFLOP"]) for name, row in rows.items()}
