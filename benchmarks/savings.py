@@ -4,19 +4,19 @@
     python benchmarks/savings.py --steps 100 --device cuda
 
 "doubling": `convolutions.Doubling` beside the nearest pixel and a convolution 5x5, in a step of recipes/munit.py.
-Before anything is timed, losses and gradients of the first step must agree; a ratio compares two steps of one round.
+Before anything is timed, losses and gradients of the first step must agree; a ratio compares two steps of one round,
+and figures are medians with the 20 and 80 % quantiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from measuring import Row, add_machine_options, clock, introduce, print_table, spread, write_csv
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
@@ -36,11 +36,8 @@ def plain(layer: Doubling, x: Tensor) -> Tensor:
 def stepped(trainer: Trainer, forward: Forward, step: int) -> tuple[float, dict[str, Tensor]]:
     """The seconds of a step that doubles by `forward`, and its losses and gradients."""
     Doubling.forward = forward  # type: ignore[method-assign, assignment]
-    began = time.perf_counter()
-    losses = trainer.step(step)
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - began
+    losses: dict[str, Tensor] = {}
+    seconds = clock(lambda: losses.update(trainer.step(step)), trainer.device)
     gradients = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
     return seconds, {**losses, **gradients}
 
@@ -49,10 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, time, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=int, default=12)
+    add_machine_options(parser)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     saved: Forward = Doubling.forward
@@ -76,12 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     times[name].append(stepped(trainers[name], variants[name], step)[0])
         finally:
             Doubling.forward = saved  # type: ignore[method-assign, assignment]
-    ratios = [a / b for a, b in zip(times["saved"], times["plain"], strict=True)]
-    low, *_, high = statistics.quantiles(ratios, n=5) if len(ratios) > 1 else ratios * 2
-    print(f"munit, {given.size}x{given.size}, width {given.width}: losses and gradients equal to {off:.1g}")
-    for name, seconds in times.items():
-        print(f"{name}: {statistics.median(seconds) * 1e3:.1f} ms a step")
-    print(f"ratio {statistics.median(ratios):.3f}, 20 to 80 %: {low:.3f} to {high:.3f}, {given.steps} rounds")
+    what = f"munit, {given.size}x{given.size}, width {given.width}, {given.steps} rounds"
+    introduce(f"{what}: losses and gradients equal to {off:.1g}", given.device)
+    rows: list[Row] = [
+        {
+            "doubling": name,
+            "ms": spread([1e3 * each for each in seconds]),
+            "time / plain": spread([each / other for each, other in zip(seconds, times["plain"], strict=True)]),
+        }
+        for name, seconds in times.items()
+    ]
+    print_table(rows)
+    if given.csv:
+        about: Row = {"recipe": "munit", "size": given.size, "width": given.width, "rounds": given.steps}
+        write_csv(given.csv, [{**about, **row} for row in rows], given.device)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +27,12 @@ def benchmark(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture(autouse=True)
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks import each other by bare names, as scripts do."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
 @pytest.fixture
 def step() -> ModuleType:
     return benchmark("step")
@@ -37,25 +45,53 @@ def threads_stay() -> object:
     torch.set_num_threads(before)
 
 
-def test_textbook_and_package_take_the_same_step(step: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    step.main(TINY)
+def test_textbook_and_package_take_the_same_step(
+    step: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step.main([*TINY, f"--csv={tmp_path / 'step.csv'}"])
     said = capsys.readouterr().out
-    differences = re.findall(r"^(.+): 12 losses equal .* ([\d.e+-]+)$", said, re.MULTILINE)
-    assert {name for name, _ in differences} == {
-        "package, NCHW",
-        "package, channels-last",
-        "textbook",
-        "textbook, detached",
-    }
-    assert all(float(difference) <= step.TOLERANCE for _, difference in differences)
-    gflop = {row[:28].strip(): row.split()[-2] for row in said.splitlines() if row.endswith("nan")}
-    assert set(gflop) >= {name for name, _ in differences}
+    line = (
+        r"^(.+): 12 losses and 60 gradients equal to the package's \((fp\d\d|bf16).*\), .* ([\d.e+-]+) and ([\d.e+-]+)$"
+    )
+    compared = re.findall(line, said, re.MULTILINE)
+    off = {(name, precision): (float(loss), float(gradient)) for name, precision, loss, gradient in compared}
+    others = {"package, channels-last", "textbook", "textbook, detached"}
+    assert {name for name, precision in off if precision == "fp32"} == others
+    assert {name for name, precision in off if precision == "fp64"} == others
+    assert all(off[name, "fp64"][0] <= 1e-12 and off[name, "fp64"][1] <= 1e-9 for name in others)
+    assert all(off[name, "fp32"][0] <= 1e-4 and off[name, "fp32"][1] <= 1e-3 for name in others)
+    with (tmp_path / "step.csv").open() as file:
+        rows = {row["step"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"package, NCHW", *(name for name, _ in off)}
+    assert all(float(row["ms, 20 %"]) <= float(row["ms"]) <= float(row["ms, 80 %"]) for row in rows.values())
+    # Each image path once a step, and no gradient of weights that a player does not move.
+    gflop = {name: float(row["GFLOP"]) for name, row in rows.items()}
+    assert gflop["package, NCHW"] < gflop["textbook, detached"] < gflop["textbook"]
+    assert rows["textbook"]["torch"] == torch.__version__ and rows["textbook"]["threads"] == "1"
 
 
-def test_a_textbook_of_another_objective_is_refused(step: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "l1_loss", lambda x, y: (x - y).square().mean())
-    with pytest.raises(SystemExit, match="'textbook' is another step than the package's"):
-        step.main(TINY)
+def test_another_step_than_the_package_s_is_refused(step: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    textbook = sys.modules["textbook"]
+    with monkeypatch.context() as other, pytest.raises(SystemExit, match=r"'textbook' is .* the loss of .*l1"):
+        other.setattr(textbook, "l1_loss", lambda x, y: (x - y).square().mean())
+        step.main([*TINY, "--variants=textbook"])
+    # The same losses with another gradient: the mean is not trained.
+    encode = textbook.TextbookUnit.encode
+    monkeypatch.setattr(
+        textbook.TextbookUnit,
+        "encode",
+        lambda *given: [each.detach() if i else each for i, each in enumerate(encode(*given))],
+    )
+    with pytest.raises(SystemExit, match=r"'textbook' is .* the gradient of"):
+        step.main([*TINY, "--variants=textbook"])
+
+
+def test_the_variants_to_time_are_named_or_refused(step: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    step.main([*TINY, "--variants", "package, c*"])
+    said = capsys.readouterr().out
+    assert "time / package, channels-last" in said and "textbook" not in said
+    with pytest.raises(SystemExit):
+        step.main([*TINY, "--variants", "packages"])
 
 
 def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +135,7 @@ def test_a_saving_is_worth_what_it_is_beside_the_same_step(
     forward = savings.Doubling.forward
     savings.main(tiny)
     said = capsys.readouterr().out
-    assert "losses and gradients equal to" in said and re.search(r"ratio \d\.\d+, 20 to 80 %", said)
+    assert "losses and gradients equal to" in said and re.search(r"^saved +[\d.]+ \(.* - .*\) +\d", said, re.MULTILINE)
     monkeypatch.setattr(savings, "plain", lambda layer, x: forward(layer, x).flip(3))
     with pytest.raises(SystemExit, match="the steps differ"):
         savings.main(tiny)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unitkit import load_recipe
 from unitkit.check import check
+from unitkit.kernels.placement import Placement
 from unitkit.models.munit import Munit
 from unitkit.networks.state import weights_of
 from unitkit.runs.options import RunOptions
@@ -57,6 +58,9 @@ CASES = {
 }
 
 
+PLAIN = Placement("NCHW", fused=False)
+
+
 def steps(case: Case) -> Iterator[tuple[str, Tensor]]:
     """Losses and gradients of each step, and the last weights, by name: of this rank's part of the images."""
     rank, world = dist.rank(), dist.world()
@@ -64,8 +68,8 @@ def steps(case: Case) -> Iterator[tuple[str, Tensor]]:
     torch.manual_seed(0)
     model = recipe.model.build().double().train()
     checked = check(recipe)
-    options = RunOptions("nowhere", device="cpu").resolved({})
-    step = TrainingStep(recipe, checked, model, options, torch.device("cpu"), lambda number: {}, fused=False)
+    options = RunOptions("nowhere", device="cpu").resolved({}, "fp32")
+    step = TrainingStep(recipe, checked, model, options, torch.device("cpu"), PLAIN, lambda number: {})
     step.means = {player.name: GradientMean(trained(model, player), case.bucket) for player in checked.players}
     count = recipe.batch * recipe.accumulate * 2 // world
     for number in range(STEPS):
