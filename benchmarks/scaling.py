@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 from measuring import Row, add_machine_options, introduce, print_table, write_csv
-from ranks import Measured, measure
+from of_ranks import Measured, measure
 
 from unitkit import UserError
 from unitkit.recipe_file import parse_knobs, read_recipe_file

@@ -18,7 +18,7 @@ import ceilings
 import counting
 import data
 import measuring
-import ranks
+import of_ranks
 import roofline
 import scaling
 
@@ -166,7 +166,7 @@ def test_an_exchange_hides_behind_the_backward_pass_but_for_its_end() -> None:
 def test_a_rank_tells_its_gradients_and_what_it_gives_to_others(tmp_path: Path) -> None:
     trainer = measuring.trainer_of(["unit_faces", "size=16", "width=4"], tmp_path / "run", "cpu", "fp32")
     step = measuring.whole_step(trainer)
-    with ranks.watched(trainer) as found:
+    with of_ranks.watched(trainer) as found:
         step(1)
     parameters = trainer.training_step.parameters
     assert found.gradients == {
@@ -179,7 +179,7 @@ def test_the_estimate_says_that_it_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gradients, backward = {"d": 10**8, "g": 4 * 10**8}, {"d": 0.1, "g": 0.4}
-    one = ranks.Measured(measuring.Spread(90.0, 100.0, 110.0), 8, 0.0, gradients, backward)
+    one = of_ranks.Measured(measuring.Spread(90.0, 100.0, 110.0), 8, 0.0, gradients, backward)
     two = one._replace(ms=measuring.Spread(115.0, 125.0, 135.0), exchanged=5e8)
     monkeypatch.setattr(scaling, "measure", lambda world, *_: {1: one, 2: two}[world])
     scaling.main(["unit_faces", f"--csv={tmp_path / 'scaling.csv'}", "--latency", "0", "0"])
