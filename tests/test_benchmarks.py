@@ -140,3 +140,20 @@ def test_a_saving_is_worth_what_it_is_beside_the_same_step(
     with pytest.raises(SystemExit, match="the steps differ"):
         savings.main(tiny)
     assert savings.Doubling.forward is forward
+
+
+def test_kernels_are_compared_before_they_are_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = benchmark("kernels")
+    tiny = ["--shapes", "1x2x4x3", "--precisions", "fp32", "--rounds", "2", "--threads", "1"]
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    kernels.main([*tiny, "--csv", str(tmp_path / "kernels.csv")])
+    rows = list(csv.DictReader((tmp_path / "kernels.csv").open(encoding="utf-8")))
+    assert "The kernel is left out" in capsys.readouterr().out
+    assert {row["variant"] for row in rows} == {"plain", "compiled"} and {row["threads"] for row in rows} == {"1"}
+    assert len(rows) == 9 * 2 * 2 * 3  # cases, layouts, variants, passes
+    assert all(float(row["error"]) < 1e-5 for row in rows if row["case"] != "sampling + KL")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda *inputs: 1.1 * function(*inputs))
+    with pytest.raises(SystemExit, match="is not what plain PyTorch computes"):
+        kernels.main(tiny)

@@ -72,7 +72,7 @@ def instance_norm(x: Tensor, eps: float = EPS) -> Tensor:
     The result has the dtype of `x`, within autocast too, and sums are in float32 at least. Raises `ValueError` for
     maps of a single pixel.
     """
-    _check_pixels(x)
+    check_pixels(x)
     flat = x.flatten(2)
     # The operator behind `layer_norm`, which autocast would run in float32 on CUDA.
     normal: Tensor = torch.native_layer_norm(flat, flat.shape[2:], None, None, eps)[0]
@@ -81,7 +81,7 @@ def instance_norm(x: Tensor, eps: float = EPS) -> Tensor:
 
 def instance_norm_reference(x: Tensor, eps: float = EPS) -> Tensor:
     """`instance_norm` by its formula: (x - mean) / sqrt(variance + eps), the variance over n."""
-    _check_pixels(x)
+    check_pixels(x)
     return _normal(x, x.mean((2, 3), keepdim=True), x.var((2, 3), unbiased=False, keepdim=True), eps)
 
 
@@ -147,6 +147,7 @@ def _normal(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
     return (x - mean) * (variance + eps).rsqrt()
 
 
-def _check_pixels(x: Tensor) -> None:
+def check_pixels(x: Tensor) -> None:
+    """Raise `ValueError` for maps of a single pixel."""
     if x.shape[2] * x.shape[3] == 1:
         raise ValueError("instance norm of maps of 1x1 pixel leaves nothing of them: give larger images")

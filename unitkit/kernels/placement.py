@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..networks.layers import Residual
 from ..system.devices import device_name, emulates_bf16
 from ..system.errors import TrainingError
 from ..system.files import replacing
@@ -39,12 +40,14 @@ class Placement:
         reference: compute norms by their formulas.
         fused: whether Adam takes its fused step.
         notes: a sentence for each operator that had to be avoided.
+        kernels: compute residual blocks with the Triton kernel of `fused`, on a GPU. Not measured on one yet: off.
     """
 
     layout: Layout
     reference: bool = False
     fused: bool = True
     notes: tuple[str, ...] = ()
+    kernels: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -55,6 +58,8 @@ class Placement:
         for module in model.modules():
             if isinstance(module, InstanceNorm | LayerNorm | BatchNorm):
                 module.reference = self.reference
+            elif isinstance(module, Residual):
+                module.fused = self.kernels
         return model.to(device).to(memory_format=self.memory_format)
 
 

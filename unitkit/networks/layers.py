@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..kernels.fused import fusible, norm_act, reflect
 from ..kernels.norms import BatchNorm, InstanceNorm
 from .convolutions import Conv2d
 from .tower import Value
@@ -18,21 +19,14 @@ Padding: TypeAlias = Literal["zero", "reflect"]
 
 
 class Reflect(nn.Module):
-    """Pad height and width by reflection, as flipped edges joined on: torch's own has a CUDA backward that is not
-    deterministic."""
+    """`reflect` as a module."""
 
     def __init__(self, by: int) -> None:
         super().__init__()
         self.by = by
 
     def forward(self, x: Tensor) -> Tensor:
-        if min(x.shape[2:]) <= self.by:
-            raise ValueError(f"maps of {x.shape[2]}x{x.shape[3]} cannot be padded by {self.by} of their own reflection")
-        for dimension in (2, 3):
-            size, by = x.shape[dimension], self.by
-            before, after = x.narrow(dimension, 1, by), x.narrow(dimension, size - 1 - by, by)
-            x = torch.cat([before.flip(dimension), x, after.flip(dimension)], dimension)
-        return x
+        return reflect(x, self.by)
 
 
 def conv(
@@ -45,7 +39,13 @@ def conv(
 
 
 class Residual(nn.Module):
-    """x + f(x), with f: conv 3x3, instance norm, ReLU, conv 3x3, instance norm [, dropout]."""
+    """x + f(x), with f: conv 3x3, instance norm, ReLU, conv 3x3, instance norm [, dropout].
+
+    Attributes:
+        fused: compute norms, and what follows each, by the kernel of `norm_act`.
+    """
+
+    fused = False
 
     def __init__(self, channels: int, *, dropout: float = 0.0, padding: Padding = "zero") -> None:
         super().__init__()
@@ -59,8 +59,19 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fused and fusible(x):
+            return self._fused(x)
         change: Tensor = self.body(x)
         return x + change
+
+    def _fused(self, x: Tensor) -> Tensor:
+        first, second = (layer for layer in self.body if isinstance(layer, nn.Conv2d))
+        by = 1 if isinstance(self.body[0], Reflect) else 0
+        inner = norm_act(first(reflect(x, by)), activation="relu", padding=by, fused=True)
+        if isinstance(self.body[-1], nn.Dropout):
+            change: Tensor = self.body[-1](norm_act(second(inner), fused=True))
+            return x + change
+        return norm_act(second(inner), residual=x, fused=True)
 
 
 class AdaptiveResidual(nn.Module):
