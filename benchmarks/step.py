@@ -39,6 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import unitkit
 from unitkit.data.batches import Batches
 from unitkit.kernels.operators import LAYOUTS, Layout
+from unitkit.networks.bf16 import Bf16Weights
 from unitkit.system.devices import emulates_bf16
 
 SETTINGS = ("size", "width", "batch", "blocks", "layers")
@@ -62,6 +63,8 @@ def package(o: argparse.Namespace, folder: Path, *, layout: Layout, **options: A
     trainer = unitkit.Trainer(make_recipe(data, o), unitkit.RunOptions(folder, device=o.device, **options))
     trainer.batches = batches_of(data, o, layout)
     trainer.model.to(memory_format=LAYOUTS[layout])
+    if trainer.training_step.computation.weights:  # copies of which lie as the weights do
+        trainer.training_step.computation.weights = Bf16Weights(trainer.model)
     return Variant(trainer.model, list(trainer.optimizers.values()), trainer.batches, trainer.step)
 
 
@@ -74,6 +77,9 @@ VARIANTS: dict[str, Callable[[argparse.Namespace, Path], Variant]] = {
     "package, channels-last": partial(package, layout="channels-last"),
     "package, bf16, NCHW": partial(package, layout="NCHW", precision="bf16"),
     "package, bf16, channels-last": partial(package, layout="channels-last", precision="bf16"),
+    "package, compiled, NCHW": partial(package, layout="NCHW", compile=True),
+    "package, compiled, channels-last": partial(package, layout="channels-last", compile=True),
+    "package, compiled, bf16, channels-last": partial(package, layout="channels-last", precision="bf16", compile=True),
 }
 
 
