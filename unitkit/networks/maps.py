@@ -88,7 +88,7 @@ class Map(ABC):
 
     @abstractmethod
     def read(self, rows: range, columns: range) -> Tensor:
-        """A window, (N, C, len(rows), len(columns)): a tensor of its own."""
+        """A window, (N, C, len(rows), len(columns)), which of a `Stored` map is not to be changed."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -136,8 +136,7 @@ class Stored(Map):
         self.tensor = tensor
 
     def read(self, rows: range, columns: range) -> Tensor:
-        window = self.tensor[:, :, rows.start : rows.stop, columns.start : columns.stop]
-        return window.clone(memory_format=memory_format(self.tensor)).to(self.device)
+        return self.tensor[:, :, rows.start : rows.stop, columns.start : columns.stop].to(self.device)
 
 
 class Layered(Map):
@@ -161,7 +160,10 @@ class Layered(Map):
     def read(self, rows: range, columns: range) -> Tensor:
         above = self.height.behind(rows, self.source.shape[2])
         beside = self.width.behind(columns, self.source.shape[3])
-        found = self.layer(self.source.read(above, beside))
+        window = self.source.read(above, beside)
+        if isinstance(self.source, Stored) and getattr(self.layer, "inplace", False):
+            window = window.clone()
+        found = self.layer(window)
         return found[:, :, self.height.within(rows, above), self.width.within(columns, beside)]
 
 

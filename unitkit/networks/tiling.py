@@ -65,7 +65,7 @@ def run(program: Program, values: list[Any]) -> list[Any]:
 class Moments:
     """Means and variances of a map's channels, of tiles of any sizes.
 
-    Those of a tile are taken around its own mean and merged in float64 (Chan, Golub and LeVeque, "Updating formulae and
+    Those of tiles are merged in float64 (Chan, Golub and LeVeque, "Updating formulae and
     a pairwise algorithm for computing sample variances", 1979).
 
     Attributes:
@@ -79,13 +79,12 @@ class Moments:
 
     def add(self, tile: Tensor) -> None:
         """Gather a tile (N, C, h, w)."""
-        x = tile.to(torch.promote_types(tile.dtype, torch.float32))
-        middle = x.mean((2, 3), keepdim=True)
-        x = x - middle
-        # What rounding left of the mean is a mean of its own.
-        left, square = (each.cpu().double() for each in (x.mean((2, 3)), x.square().mean((2, 3))))
-        mean, variance = middle.flatten(1).cpu().double() + left, square - left.square()
-        n = x.shape[2] * x.shape[3]
+        flat = tile.flatten(2).to(torch.promote_types(tile.dtype, torch.float32))
+        # The operator by which norms are computed; without an epsilon, what it returns is 1 / sqrt(variance).
+        _, middle, inverse = torch.native_layer_norm(flat, flat.shape[2:], None, None, 0.0)
+        mean, variance = (each.flatten(1).cpu().double() for each in (middle, inverse))
+        variance = variance.pow(-2)
+        n = flat.shape[2]
         self.count += n
         share, apart = n / self.count, mean - self.mean
         self.mean = self.mean + share * apart
@@ -101,7 +100,7 @@ class Affine(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, x.to(self.scale.dtype), self.scale).to(x.dtype)  # type: ignore[arg-type]
+        return (x * self.scale).add_(self.shift).to(x.dtype)  # type: ignore[operator, arg-type]
 
 
 def normal(x: Map, groups: int, eps: float = EPS, scale: Tensor | None = None, shift: Tensor | None = None) -> Map:
@@ -131,13 +130,20 @@ def pair(size: Any) -> Any:
 
 
 @rule(
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.PReLU, nn.Identity,
-    nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, BatchNorm, ShiftNorm,
+    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.PReLU,
+    nn.BatchNorm2d, BatchNorm, ShiftNorm,
 )  # fmt: skip
 def _pointwise(layer: nn.Module, x: Map) -> Map:
     if layer.training:
         raise Untiled("tiles are for a model in evaluation")
     return Layered(layer, x)
+
+
+@rule(nn.Identity, nn.Dropout, nn.Dropout2d)
+def _nothing(layer: nn.Module, x: Map) -> Map:
+    if layer.training:
+        raise Untiled("tiles are for a model in evaluation")
+    return x
 
 
 @rule(nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
