@@ -144,15 +144,23 @@ class Layered(Map):
 
     Args:
         layer: a module, or a function of a tensor, that does the same everywhere but for its padding at the borders.
-        reach: along height and width.
+        height: its reach along height.
+        width: likewise.
+        keeps: whether the shape and type stay as they are.
     """
 
     def __init__(
-        self, layer: Callable[[Tensor], Tensor], source: Map, height: Reach = POINT, width: Reach = POINT
+        self,
+        layer: Callable[[Tensor], Tensor],
+        source: Map,
+        height: Reach = POINT,
+        width: Reach = POINT,
+        *,
+        keeps: bool = False,
     ) -> None:
         if source.depth >= DEEPEST:
             source = source.stored()
-        like = _like(layer, source)
+        like = source if keeps else _like(layer, source)
         load = max(source.load, source.shape.numel() + like.shape.numel())
         super().__init__(like.shape, like.dtype, source.device, source.limits, source.depth + 1, load)
         self.layer, self.source, self.height, self.width = layer, source, height, width

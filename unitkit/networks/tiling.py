@@ -121,7 +121,8 @@ def normal(x: Map, groups: int, eps: float = EPS, scale: Tensor | None = None, s
     plus = -mean.expand_as(means).flatten(1) * times
     plus = plus if shift is None else plus + shift.cpu().double()
     at_least = torch.promote_types(kept.dtype, torch.float32)
-    return Layered(Affine(*(each[:, :, None, None].to(kept.device, at_least) for each in (times, plus))), kept)
+    scale, shift = (each[:, :, None, None].to(kept.device, at_least) for each in (times, plus))
+    return Layered(Affine(scale, shift), kept, keeps=True)
 
 
 def pair(size: Any) -> Any:
@@ -136,7 +137,7 @@ def pair(size: Any) -> Any:
 def _pointwise(layer: nn.Module, x: Map) -> Map:
     if layer.training:
         raise Untiled("tiles are for a model in evaluation")
-    return Layered(layer, x)
+    return Layered(layer, x, keeps=True)
 
 
 @rule(nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -233,7 +234,7 @@ def _adaptive_residual(layer: AdaptiveResidual, value: tuple[Map, Tensor]) -> An
     (x, parameters), c = value, layer.taken // 4
     shift, scale, shift_2, scale_2 = torch.split(parameters[:, : layer.taken], c, 1)
     x = x.stored()
-    y: Map = Layered(torch.relu, normal(apply(layer.first, x), c, scale=scale, shift=shift))
+    y: Map = Layered(torch.relu, normal(apply(layer.first, x), c, scale=scale, shift=shift), keeps=True)
     y = Sum(x, normal(apply(layer.second, y), c, scale=scale_2, shift=shift_2))
     others = parameters[:, layer.taken :]
     return (y, others) if others.shape[1] else y
