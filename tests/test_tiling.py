@@ -112,6 +112,7 @@ def layers() -> dict[str, list[nn.Module]]:
         "pooling": [nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.AvgPool2d(3, 1, 1)],
         "norms": [InstanceNorm(), nn.Conv2d(c, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU(), LayerNorm(4)],
         "statistics of training": [BatchNorm(c), nn.Dropout(0.5), ShiftNorm(c), nn.LeakyReLU(0.2, inplace=True)],
+        "in place": [nn.Dropout(0.5), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3), nn.LeakyReLU(0.2, inplace=True)],
         "deep": [layer for _ in range(maps.DEEPEST) for layer in (nn.Conv2d(c, c, 3, padding=1), nn.Tanh())],
     }
 
