@@ -12,18 +12,22 @@ import pytest
 import torch
 from commands import unitkit
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 import unitkit as kit
 from unitkit import Recipe, Trainer, UserError, discriminators, encoders, generators, load_recipe, models, sharing
 from unitkit.check import check
 from unitkit.commands.translate import jobs
 from unitkit.data.drawn.rendered import portraits
+from unitkit.generators.adain import FromStyle
 from unitkit.losses import Posterior, code_l1, style_l1
+from unitkit.models.inference import Inference
 from unitkit.models.munit import Munit
+from unitkit.networks.blending import TILE
 from unitkit.networks.layers import AdaptiveResidual
+from unitkit.networks.tiling import RULES
 from unitkit.runs.options import RunOptions
-from unitkit.translate import TILE, Translator
+from unitkit.translate import Translator
 
 RECIPE = Path(__file__).parents[1] / "recipes/munit.py"
 
@@ -301,24 +305,43 @@ def test_a_style_and_a_seed_are_one_too_many(translator: Translator) -> None:
         translator.style(noise(16, 16), "x")
 
 
-def test_all_tiles_of_an_image_have_its_style(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One style for a whole image: the mean of those of its tiles, which is about that of all at once."""
+def wide() -> np.ndarray:
+    """An image in tiles, darker on its left."""
     image = noise(16, TILE + 100)
     image[:, : TILE // 2] //= 4
+    return image
+
+
+def test_the_style_of_a_large_image_is_that_of_all_its_pixels(translator: Translator) -> None:
+    x = torch.from_numpy(wide()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        whole = translator.model.style_encoders["a"](x)
+        back = translator.model(x, "aa")
+    assert (translator.style(wide(), "a") - whole).norm() < 1e-5 * whole.norm()
+    found = np.asarray(translator.translate(wide(), "aa")).transpose(2, 0, 1) / 127.5 - 1
+    assert np.abs(found - back[0].clamp(-1, 1).numpy()).max() < 1.01 / 127.5
+
+
+def test_all_blended_tiles_of_an_image_have_its_style(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One style for a whole image: the mean of those of its tiles, which is about that of all at once."""
     seen: list[Tensor] = []
     read: Callable[..., Any] = translator.model.read
 
-    def spy(batch: Any, readings: Any) -> Any:
+    def spy(batch: Any, readings: Any, run: Any) -> Any:
         seen.extend(batch[name] for name in batch if name == "style:a")
-        return read(batch, readings)
+        return read(batch, readings, run)
 
     monkeypatch.setattr(translator.model, "read", spy)
-    translator.translate(image, "aa")
+    monkeypatch.setattr(translator, "inference", Inference(translator.model))
+    monkeypatch.delitem(RULES, FromStyle)
+    monkeypatch.delitem(RULES, nn.AdaptiveAvgPool2d)
+    translator.translate(wide(), "aa")
     assert len(seen) == 2 and torch.equal(seen[0], seen[1])
-    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+    x = torch.from_numpy(wide()).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
         whole = translator.model.style_encoders["a"](x)
     assert (seen[0] - whole).norm() < 0.1 * whole.norm()
+    assert all("blended" in note for note in translator.inference.notes) and len(translator.inference.notes) == 1
 
 
 def test_samples_on_the_command_line(run: Path, translator: Translator, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,13 @@ from torch import Tensor, nn
 
 import unitkit as kit
 from unitkit import UserError, discriminators, encoders, generators, models, sharing
-from unitkit.commands.translate import jobs, save_image
-from unitkit.translate import TILE, Translator
+from unitkit.commands.translate import AHEAD, ahead, jobs, save_image, workers
+from unitkit.data.tensors import to_uint8
+from unitkit.models.inference import Inference
+from unitkit.networks.blending import TILE
+from unitkit.networks.maps import Limits
+from unitkit.system.devices import emulates_bf16
+from unitkit.translate import Translator
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -213,6 +221,108 @@ def test_a_trained_network_in_tiles_shows_no_seams(translator: Translator) -> No
     assert columns[8:-8].max() < 1.5 * inside.max()
 
 
+@pytest.mark.parametrize("path", ["ab", "aba"])
+def test_a_large_picture_is_one_pass_over_the_whole(path: str) -> None:
+    ours, picture = untrained({"a": 3, "b": 3}), noise(70, TILE + 3)
+    ours.inference.limits = Limits(tile=2**18)
+    x = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        whole = ours.model(nn.functional.pad(x, (0, -(TILE + 3) % 4, 0, -70 % 4), mode="replicate"), path)
+    expected = to_uint8(whole[:, :, :70, : TILE + 3])[0].transpose(1, 2, 0).astype(int)
+    assert np.abs(np.asarray(ours.translate(picture, path)) - expected).max() <= 1
+    assert not ours.inference.notes
+
+
+def test_a_model_that_tiles_do_not_know_is_blended_and_said_so_once() -> None:
+    ours = Translator(Patches(), {"a": "a", "b": "b"})
+    assert [ours.translate(noise(10, TILE + 1), "ab").size for _ in range(2)] == [(TILE + 1, 10)] * 2
+    assert len(ours.inference.notes) == 1 and "blended tiles" in ours.inference.notes[0]
+
+
+# Many pictures
+
+
+def test_a_list_is_translated_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = untrained({"a": 3, "b": 3})
+    sizes = [(20, 24)] * 3 + [(8, 8)] + [(20, 24)] * 2 + [(TILE + 1, 6)]
+    pictures = [noise(*size, seed=number) for number, size in enumerate(sizes)]
+    seen: list[int] = []
+    real = Inference.translate
+    monkeypatch.setattr(Inference, "translate", lambda self, x, *rest: seen.append(len(x)) or real(self, x, *rest))
+    found = ours.translate(list(pictures), "ab")
+    assert seen == [3, 1, 2, 1]
+    for each, picture in zip(found, pictures, strict=True):
+        assert np.abs(np.asarray(each).astype(int) - np.asarray(ours.translate(picture, "ab"))).max() <= 1
+    assert ours.translate([], "ab") == []
+
+
+def test_batches_are_bounded_and_what_comes_before_a_bad_one_is_translated() -> None:
+    ours = untrained({"a": 3, "b": 3})
+
+    def pictures() -> Iterator[np.ndarray]:
+        yield from (noise(8, 8, seed=number).transpose(2, 0, 1) for number in range(130))
+        raise UserError("damaged")
+
+    count = 0
+    with pytest.raises(UserError, match="damaged"):
+        for _ in ours.stream(pictures(), "ab", repeat(None)):
+            count += 1
+    assert count == 130
+
+
+def test_results_of_the_background_come_in_order_and_before_a_failure() -> None:
+    def task(number: int) -> Callable[[], int]:
+        def work() -> int:
+            time.sleep(0.01 * (number % 3 == 0))
+            if number == 7:
+                raise UserError("the seventh")
+            return number
+
+        return work
+
+    for size in 1, AHEAD:
+        found = []
+        with workers() as pool, pytest.raises(UserError, match="the seventh"):
+            for each in ahead(pool, map(task, range(10)), repeat(size)):
+                found.append(each)
+        assert found == list(range(7))
+
+    def ends() -> Iterator[Callable[[], int]]:
+        yield from map(task, range(5))
+        raise UserError("no sixth")
+
+    found = []
+    with workers() as pool, pytest.raises(UserError, match="no sixth"):
+        for each in ahead(pool, ends(), repeat(1)):
+            found.append(each)
+    assert found == list(range(5))
+
+
+def test_a_folder_with_a_damaged_picture_has_those_before_it(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "abcd":
+        Image.fromarray(noise(8, 8)).save(tmp_path / f"in/{name}.png")
+    whole = (tmp_path / "in/c.png").read_bytes()
+    (tmp_path / "in/c.png").write_bytes(whole[: len(whole) // 2])
+    answer = unitkit("translate", trained, "ab", tmp_path / "in", tmp_path / "out")
+    assert answer.status == 2 and "c.png" in answer.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+
+def test_precision(trained: Path, tmp_path: Path) -> None:
+    picture = noise(20, 24)
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    exact = np.asarray(kit.load(trained, device="cpu").translate(picture, "ab")).astype(int)
+    half = kit.load(trained, device="cpu", precision="bf16").translate(picture, "ab")
+    assert not same(half, exact.astype(np.uint8)) and np.abs(np.asarray(half) - exact).mean() < 3
+    answer = unitkit("translate", trained, "ab", tmp_path / "x.png", tmp_path / "y.png", "--precision", "bf16")
+    assert answer.status == 0 and same(Image.open(tmp_path / "y.png"), half)
+    emulated = emulates_bf16(torch.device("cpu"))
+    assert kit.load(trained, device="cpu", precision="auto").inference.precision == ("fp32" if emulated else "bf16")
+    with pytest.raises(UserError, match="unknown precision 'fp16'"):
+        kit.load(trained, precision="fp16")
+
+
 # Folders
 
 
@@ -255,7 +365,10 @@ def test_ctrl_c_leaves_whole_pictures(trained: Path, tmp_path: Path) -> None:
     moments = [Moment("PIL.Image:Image.save", 2, (signal.SIGINT,))]
     answer = run(tmp_path / "log", "translate", trained, "ab", tmp_path / "in", tmp_path / "out", moments=moments)
     assert (answer.status, answer.err) == (130, "")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "a.png" in made <= {"a.png", "b.png", "c.png"}  # what was being written is finished, and nothing else left
+    for name in made:
+        assert Image.open(tmp_path / "out" / name).convert("RGB").size == (4, 4)
 
 
 def test_an_output_folder_inside_the_input_folder(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_what_is_computed_again_is_the_same(tmp_path: Path, parts: list[str] | N
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
     phase = made.training_step.plan.at(0)
     calls = [call for program in (phase.images, *(turn.program for turn in phase.turns)) for call in program.calls]
-    stages = [stage for call in calls for stage in graph._stages(call.function)]
+    stages = [stage for call in calls for stage in graph.stages_of(call.function)]
     again = {stage.stage for stage in stages if isinstance(stage, graph._Recomputed)}
     assert again == {stage for part in parts for tower in getattr(made.model, part).values() for stage in tower.stages}
 

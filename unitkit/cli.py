@@ -146,13 +146,12 @@ def translate(
     ] = None,
     weights: Weights = "ema",
     device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
 ) -> None:
     """Translate images of any size along a trained model's image path."""
     from .commands.translate import translate_images
 
-    translate_images(
-        run, path, source, target, parts=parts, style=style, samples=samples, seed=seed, weights=weights, device=device
-    )
+    translate_images(run, path, source, target, parts, style, samples, seed, weights, device, precision)
 
 
 @app.command()

@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pad
 
 from .data.files.decode import decode, probe, to_array, to_image, upright
-from .data.tensors import to_tensor, to_uint8
+from .data.tensors import at_once
 from .kernels.operators import LAYOUTS
-from .kernels.placement import usual_layout
+from .kernels.placement import best_precision, usual_layout
 from .models import ImagePaths
+from .models.inference import Inference
 from .runs import checkpoint
 from .runs.folder import RunFolder
 from .runs.stored import not_finite
 from .system.devices import choose_device
-from .system.errors import UserError
+from .system.errors import UserError, nearest
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"
-Styles: TypeAlias = dict[str, Tensor]  # of a model's batch: `style:b`
-TILE = 512
-OVERLAP = 64
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
-def load(run: str | Path, *, device: str = "auto", weights: str = "ema") -> Translator:
+def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:
     """The trained model of a run folder (its newest checkpoint) or of a checkpoint folder, ready to use.
 
     Runs no code from the folder: a file that registers parts of the model must have been imported.
 
     Args:
         weights: "ema", their moving average where the training kept one, or "last", those of the last step.
+        precision: "fp32", "bf16" (autocast), or "auto", bf16 where the device has instructions for it.
 
     Raises:
-        UserError: no model, or one that this version cannot read.
+        UserError: no model, or one that this version cannot read; an unknown device, or precision.
     """
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision '{precision}'. {nearest(precision, PRECISIONS)}")
     folder = Path(run)
     if not (folder / "model.json").is_file():
         folder = RunFolder(folder).latest()
     model, description = checkpoint.load_model(folder, weights)
     place = choose_device(device)
-    layout = usual_layout(place, "fp32")
-    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"])
+    precision = best_precision(place) if precision == "auto" else precision
+    layout = usual_layout(place, precision)
+    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"], precision)
 
 
 class Translator:
@@ -56,14 +58,17 @@ class Translator:
     Attributes:
         model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
         labels: what the domains are, by letter.
+        inference: how images go through it: in which precision, with which limits of memory for large ones, and
+            `notes` on what a user should know of the results.
         short: JPEG files that lacked their last bytes and were translated as viewers show them.
     """
 
-    def __init__(self, model: ImagePaths, labels: dict[str, str]) -> None:
+    def __init__(self, model: ImagePaths, labels: dict[str, str], precision: str = "fp32") -> None:
         if (bad := not_finite(model.state_dict())) is not None:
             raise UserError(f"the model's '{bad}' is not finite, so it translates nothing: use an earlier checkpoint")
         self.model, self.labels = model.eval(), labels
         self.styles: dict[str, int] = model.styles
+        self.inference = Inference(self.model, precision)
         self.short: list[Path] = []
 
     def check(self, path: str) -> None:
@@ -86,15 +91,30 @@ class Translator:
         """The labels on the way: "neutral -> smiling"."""
         return " -> ".join(self.labels[letter] for letter in path)
 
+    @overload
+    def translate(
+        self, image: list[Picture], path: str, *, style: Picture | Tensor | None = None, seed: int | None = None
+    ) -> list[Image.Image]: ...
+
+    @overload
     def translate(
         self, image: Picture, path: str, *, style: Picture | Tensor | None = None, seed: int | None = None
-    ) -> Image.Image:
-        """One image of domain `path[0]` translated along `path`; the result has its height and width.
+    ) -> Image.Image: ...
 
-        Images whose sides the strides do not divide are padded by their edge and cropped back. Images larger
-        than 512x512 are translated in overlapping tiles of that size, blended linearly: the network's memory does
-        not grow with the image, which itself takes about 32 bytes a pixel. (Instance norm then sees each tile by
-        itself.) Networks of one fixed size get the image at that size, and the result is brought back.
+    def translate(
+        self,
+        image: Picture | list[Picture],
+        path: str,
+        *,
+        style: Picture | Tensor | None = None,
+        seed: int | None = None,
+    ) -> Image.Image | list[Image.Image]:
+        """An image of domain `path[0]`, or a list of them, translated along `path`: with its height and width.
+
+        Images whose sides the strides do not divide are padded by their edge and cropped back. Neighbours of one size
+        in a list go through the network together. Images larger than 512x512 are translated in tiles, to what one pass
+        makes of the whole (see `Inference`, also for models where that cannot be). Networks of one fixed size get the
+        image at that size, and the result is brought back.
 
         Args:
             image: a file, a PIL image, or uint8 (H, W) or (H, W, C), C being 1, 3 or 4.
@@ -107,86 +127,90 @@ class Translator:
                 and a seed.
         """
         self.check(path)
-        pixels = _pixels(image, self.model.channels[path[0]], self.short)
-        styles = self._styles(pixels, path, style, seed)
-        if self.model.size:
-            return self._at_fixed_size(pixels, path, styles)
-        height, width = pixels.shape[1:]
-        total = np.zeros((self.model.channels[path[-1]], height, width), np.float32)
-        weight = np.zeros((height, width), np.float32)
-        for top, left in _corners(height, width, self.model.stride):
-            tile = pixels[:, top : top + TILE, left : left + TILE]
-            ramp = _ramp(tile.shape[1])[:, None] * _ramp(tile.shape[2])
-            total[:, top : top + TILE, left : left + TILE] += self._network(tile, path, styles) * ramp
-            weight[top : top + TILE, left : left + TILE] += ramp
-        total /= weight
-        return to_image(np.rint(total, out=total).astype(np.uint8))
+        if style is not None or seed is not None:
+            self.check_styles()
+        if style is not None and seed is not None:
+            raise UserError("give the translation a style, or the seed of one, not both")
+        if seed is not None:
+            style = self.drawn_style(path[-1], seed)
+        elif style is not None and not isinstance(style, Tensor):
+            style = self.style(style, path[-1])
+        images = image if isinstance(image, list) else [image]
+        found = list(self.stream((self.pixels(each, path[0]) for each in images), path, repeat(style)))
+        return found if isinstance(image, list) else found[0]
+
+    def stream(self, images: Iterable[np.ndarray], path: str, styles: Iterable[Tensor | None]) -> Iterator[Image.Image]:
+        """Translations of many images, in their order.
+
+        Args:
+            images: what `pixels` makes of them. Where that raises, those before it are translated first.
+            path: as `check` takes it.
+            styles: one (1, C, 1, 1) for each, or None for each.
+        """
+        for batch in _batches(zip(images, styles, strict=False), self._together):
+            given = [style for _, style in batch if style is not None]
+            like = {f"style:{path[-1]}": torch.cat(given)} if given else {}
+            yield from self._translated([pixels for pixels, _ in batch], path, like)
+
+    def pixels(self, image: Picture, letter: str) -> np.ndarray:
+        """An image as networks of a domain take it, uint8 (C, H, W). Raises `UserError` for one that is none."""
+        return _pixels(image, self.model.channels[letter], self.short)
 
     def style(self, image: Picture, letter: str) -> Tensor:
         """The style (1, C, 1, 1) of an image of a domain, for `translate`.
 
-        Of an image larger than a tile it is the mean of those of its tiles, as each is a mean over pixels itself.
         Raises `UserError` for a model without styles, an unknown domain, an image that cannot be read.
         """
         self.check_styles()
         self.model.check(f"style:{letter}")
-        return self._style(_pixels(image, self.model.channels[letter], self.short), letter)
+        return self.inference.style(self.pixels(image, letter)[None], letter)
 
-    @torch.no_grad()
-    def _style(self, pixels: np.ndarray, letter: str) -> Tensor:
-        height, width = pixels.shape[1:]
-        tiles = (pixels[:, y : y + TILE, x : x + TILE] for y, x in _corners(height, width, self.model.stride))
-        reading = f"style:{letter}"
-        found = [self.model.read({letter: self._padded(tile)}, [reading])[reading] for tile in tiles]
-        return torch.stack(found).mean(0)
-
-    def _styles(self, pixels: np.ndarray, path: str, style: Picture | Tensor | None, seed: int | None) -> Styles:
-        """What the network is given besides an image: the style of the domain where the path ends."""
-        found = {}
-        if self.styles and path[0] in path[1:]:  # its own: that of the whole image, in all of its tiles
-            found[f"style:{path[0]}"] = self._style(pixels, path[0])
-        if style is None and seed is None:
-            return found
+    def drawn_style(self, letter: str, seed: int) -> Tensor:
+        """A style (1, C, 1, 1) of a domain, drawn from N(0, I) by a seed, for `translate`."""
         self.check_styles()
-        if style is not None and seed is not None:
-            raise UserError("give the translation a style, or the seed of one, not both")
-        letter = path[-1]
-        if seed is not None:
-            generator = torch.Generator().manual_seed(seed)
-            style = torch.randn(1, self.styles[letter], 1, 1, generator=generator).to(self._device)
-        elif not isinstance(style, Tensor):
-            assert style is not None
-            style = self.style(style, letter)
-        return {**found, f"style:{letter}": style}
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(1, self.styles[letter], 1, 1, generator=generator).to(self.inference.device)
 
-    @property
-    def _device(self) -> torch.device:
-        device: torch.device = next(self.model.parameters()).device
-        return device
+    def _together(self, pixels: np.ndarray) -> tuple[Any, int]:
+        """What images of a batch have in common with this one, and how many of them go through at once."""
+        height, width = self.model.size or pixels.shape[1:]
+        return self.model.size or pixels.shape, at_once((height, width))
 
-    def _padded(self, pixels: np.ndarray) -> Tensor:
-        """uint8 (C, H, W) as an image (1, C, H, W) of a size that the network takes, its edges repeated."""
-        stride = self.model.stride
-        height, width = pixels.shape[1:]
-        # At least two code pixels a side: instance norm of one alone is undefined. Networks of one size need none.
-        least = 0 if self.model.size else max(2 * stride, self.model.least)
-        right, below = (max(-edge % stride, least - edge) for edge in (width, height))
-        return pad(to_tensor(pixels[None], self._device), (0, right, 0, below), mode="replicate")
+    def _translated(self, batch: list[np.ndarray], path: str, styles: dict[str, Tensor]) -> list[Image.Image]:
+        if self.model.size:
+            return self._at_fixed_size(batch, path, styles)
+        return [to_image(each) for each in self.inference.translate(np.stack(batch), path, styles)]
 
-    @torch.no_grad()
-    def _network(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
-        """uint8 (C, H, W) of any size through the network, to uint8 values of the same height and width."""
-        height, width = pixels.shape[1:]
-        image = self._padded(pixels)
-        found = self.model.read({path[0]: image, **styles}, [path])[path] if styles else self.model(image, path)
-        return to_uint8(found)[0, :, :height, :width]
-
-    def _at_fixed_size(self, pixels: np.ndarray, path: str, styles: Styles) -> Image.Image:
-        image = to_image(pixels)
+    def _at_fixed_size(self, batch: list[np.ndarray], path: str, styles: dict[str, Tensor]) -> list[Image.Image]:
+        images = [to_image(each) for each in batch]
         assert self.model.size, "asked for such a model alone"
         height, width = self.model.size
-        small = to_array(image.resize((width, height), Image.Resampling.BICUBIC))
-        return to_image(self._network(small, path, styles)).resize(image.size, Image.Resampling.BICUBIC)
+        small = [to_array(image.resize((width, height), Image.Resampling.BICUBIC)) for image in images]
+        found = self.inference.translate(np.stack(small), path, styles)
+        return [
+            to_image(each).resize(image.size, Image.Resampling.BICUBIC)
+            for each, image in zip(found, images, strict=True)
+        ]
+
+
+def _batches(
+    items: Iterable[tuple[np.ndarray, Tensor | None]], together: Callable[[np.ndarray], tuple[Any, int]]
+) -> Iterator[list[tuple[np.ndarray, Tensor | None]]]:
+    """Neighbours that go through together. Where the next item raises, those before it come first."""
+    batch: list[tuple[np.ndarray, Tensor | None]] = []
+    try:
+        for item in items:
+            common, most = together(item[0])
+            if batch and (len(batch) >= most or together(batch[0][0])[0] != common):
+                yield batch
+                batch = []
+            batch.append(item)
+    except UserError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _pixels(image: Picture, channels: int, short: list[Path]) -> np.ndarray:
@@ -203,22 +227,3 @@ def _pixels(image: Picture, channels: int, short: list[Path]) -> np.ndarray:
             )
         image = Image.fromarray(image.reshape(shape[:2]) if shape[2] == 1 else image)
     return to_array(upright(image, channels, "given"))
-
-
-def _corners(height: int, width: int, stride: int) -> Iterator[tuple[int, int]]:
-    """The corners of overlapping tiles that cover the image, as few as can be, about evenly spread."""
-    for top in _starts(height, stride):
-        for left in _starts(width, stride):
-            yield top, left
-
-
-def _starts(length: int, stride: int) -> list[int]:
-    """Multiples of the stride, so that strided layers see the pixels of a tile as they see those of the whole."""
-    count = max(1, math.ceil((length - OVERLAP) / (TILE - OVERLAP)))
-    return [math.ceil(i * (length - TILE) / (max(count - 1, 1) * stride)) * stride for i in range(count)]
-
-
-def _ramp(length: int) -> np.ndarray:
-    """Weights of a tile along one side: 1 inside, falling linearly towards its edges, never 0."""
-    from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
-    return np.minimum(from_edge / OVERLAP, 1.0).astype(np.float32)

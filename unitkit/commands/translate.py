@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 from rich.console import Console
@@ -19,19 +25,22 @@ from ..system.output import print_notes
 from ..translate import load
 from .progress import counting
 
+T = TypeVar("T")
+AHEAD = 2**22  # pixels that are decoded before, or encoded behind, those that the network has
+
 
 def translate_images(
     run: Path,
     path: str,
     source: Path,
     target: Path,
-    *,
     parts: Path | None = None,
     style: Path | None = None,
     samples: int | None = None,
     seed: int | None = None,
     weights: str = "ema",
     device: str = "auto",
+    precision: str = "fp32",
 ) -> None:
     """Translate an image, or a folder of them, and say what was done; the arguments are the command's own."""
     if style is not None and samples is not None:
@@ -43,24 +52,65 @@ def translate_images(
     work = jobs(source, target, notes, [f"-{number + 1}" for number in numbers] or [""])
     if parts is not None:
         import_parts(parts)
-    translator = load(run, device=device, weights=weights)
+    translator = load(run, device=device, weights=weights, precision=precision)
     translator.check(path)
     if style is not None or samples is not None:
         translator.check_styles()
     like = None if style is None else translator.style(style, path[-1])
-    for before, _ in work:  # every header, before the first image takes its time
-        probe(before)
-    seeds = cycle([(seed or 0) + number for number in numbers] or [None])
-    with counting(f"{path}: {translator.route(path)}", len(work)) as done:
-        for (before, after), drawn in zip(work, seeds, strict=False):
-            save_image(translator.translate(before, path, style=like, seed=drawn), after)
+    drawn = [translator.drawn_style(path[-1], (seed or 0) + number) for number in numbers]
+    headers = [probe(before) for before, _ in work]  # every one, before the first image takes its time
+    pixels = [header.width * header.height for header in headers]
+    with counting(f"{path}: {translator.route(path)}", len(work)) as done, workers() as pool:
+        decode = [partial(translator.pixels, before, path[0]) for before, _ in work]
+        translated = translator.stream(ahead(pool, decode, pixels), path, cycle(drawn or [like]))
+        save = (partial(save_image, image, after) for image, (_, after) in zip(translated, work, strict=True))
+        for _ in ahead(pool, save, pixels):
             done()
     if translator.short:
         notes.append(short_note(translator.short))
+    notes += translator.inference.notes
     console = Console(soft_wrap=True, emoji=False, highlight=False)
     print_notes(console, notes)
     place = target if source.is_dir() or len(work) == 1 else work[0][1].parent
     console.print(f"{len(work)} {'image' if len(work) == 1 else 'images'} in {place}", markup=False)
+
+
+@contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads for files. At the end of the block what has begun is finished, and nothing else begins."""
+    pool = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ahead(pool: Executor, tasks: Iterable[Callable[[], T]], pixels: Iterable[int]) -> Iterator[T]:
+    """The results of tasks in their order, which work in the background before they are asked for.
+
+    Where one fails, or the next cannot be had, the results of those before it come first.
+
+    Args:
+        pixels: of each: those of the tasks under way are at most `AHEAD`, or those of two.
+    """
+    waiting: deque[tuple[Future[T], int]] = deque()
+    failure: Exception | None = None
+    pairs = zip(tasks, pixels, strict=False)
+    while True:
+        try:
+            task, size = next(pairs)
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
+        waiting.append((pool.submit(task), size))
+        while len(waiting) > 1 and sum(each for _, each in waiting) > AHEAD:
+            yield waiting.popleft()[0].result()
+    for future, _ in waiting:
+        yield future.result()
+    if failure is not None:
+        raise failure
 
 
 def jobs(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..annotations import Count, Positive
+from ..networks import tiling
 from ..networks.layers import AdaptiveResidual, initialise
 from ..networks.tower import Tower
 from .generator import register
@@ -67,3 +68,8 @@ class FromStyle(nn.Module):
     def forward(self, value: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         content, style = value
         return content, self.last(self.hidden(rearrange(style, "n c 1 1 -> n c")))
+
+
+@tiling.rule(FromStyle)
+def _in_tiles(layer: FromStyle, value: Any) -> Any:
+    return layer(value)  # the content only passes through

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -196,7 +196,12 @@ class ImagePaths(nn.Module):
             return False
         return True
 
-    def read(self, batch: Mapping[str, Tensor], readings: Iterable[str]) -> dict[str, Any]:
+    def read(
+        self,
+        batch: Mapping[str, Any],
+        readings: Iterable[str],
+        run: Callable[[Program, list[Any]], list[Any]] = Program.run,
+    ) -> dict[str, Any]:
         """Readings by name, what lies on their way computed once.
 
         Args:
@@ -204,6 +209,7 @@ class ImagePaths(nn.Module):
                 and for paths from the noise `z` either codes under `z`, or images of any domain, as many of which are
                 drawn.
             readings: image paths, `ab`, and other kinds, `code:ab`.
+            run: what executes the program; `tiling.run` where images of the batch are maps.
 
         Returns: image paths to (N, C, H, W), and others to what their kind says, see `kinds`. All translations of one
             code decode the same sample.
@@ -212,7 +218,7 @@ class ImagePaths(nn.Module):
         nodes = {name: self.trace(graph, Reading.parse(name)) for name in sorted(set(readings), key=_order)}
         slots = {node: slot for slot, node in enumerate(graph.nodes)}
         program = Program(graph, nodes.values())
-        values = program.run(program.start(batch))
+        values = run(program, program.start(batch))
         return {name: values[slots[nodes[name]]] for name in nodes}
 
     def draw(self, count: int, size: tuple[int, int], device: torch.device | str) -> Tensor:

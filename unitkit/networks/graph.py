@@ -159,7 +159,7 @@ class Program:
     def alike(self) -> Hashable:
         """What two programs of one graph have in common that compute the same."""
         return self.reads, tuple(
-            (tuple(map(_origin, _stages(line.function))), line.inputs, line.outputs, line.done) for line in self.calls
+            (tuple(map(_origin, stages_of(line.function))), line.inputs, line.outputs, line.done) for line in self.calls
         )
 
     def start(self, batch: Mapping[str, Any]) -> list[Any]:
@@ -192,7 +192,7 @@ def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
         between = all(readers[slot] == 1 and slot not in kept for slot in line.inputs)
         if line.joins and before is not None and between:
             chain = found[before]
-            stages = _InTurn([*_stages(chain.function), line.function])
+            stages = _InTurn([*stages_of(chain.function), line.function])
             found[before] = chain._replace(function=stages, outputs=line.outputs)
             ends[line.outputs] = before
         else:
@@ -202,7 +202,8 @@ def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
     return found
 
 
-def _stages(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+def stages_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The stages that a line of a program runs in turn."""
     return function.stages if isinstance(function, _InTurn) else [function]
 
 

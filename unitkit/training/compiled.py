@@ -21,8 +21,8 @@ from .computation import Computation, Images
 from .plan import Phase, Turn
 
 # How far losses and gradients may be from the plain ones, as a share of their norms; a norm counts as FLOOR times the
-# largest at least. Two ways to round a GAN's gradient are 1e-2 apart in float32, at the kinks of L1 and ReLU, and 0.1 in
-# bfloat16; that of a bias before a norm, which is 0, is nothing but rounding. What is computed wrongly is off by about 1.
+# largest at least. Two ways to round a GAN's gradient are 1e-2 apart in float32, at the kinks of L1 and ReLU, and 0.1
+# in bfloat16; that of a bias before a norm, which is 0, is nothing but rounding. A wrong one is off by about 1.
 TOLERANCE = {"fp32": 0.05, "tf32": 0.1, "bf16": 0.25}
 FLOOR = {"fp32": 0.01, "tf32": 0.05, "bf16": 0.1}
 

@@ -1,0 +1,154 @@
+"""A trained model on uint8 images of any size: padding, precision, and tiles for large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..data.tensors import to_tensor, to_uint8
+from ..networks import tiling
+from ..networks.blending import TILE, blended, corners
+from ..networks.graph import Program
+from ..networks.maps import Layered, Limits, Map, Stored
+from .paths import ImagePaths
+
+Styles: TypeAlias = Mapping[str, Tensor]  # of a model's batch: `style:b`
+TRIED = 1e-3  # how far a small image in tiles may be from itself in one pass, of its norm
+
+
+class Inference:
+    """How images go through a model in evaluation.
+
+    Images whose sides the strides do not divide are padded by their edge and cropped back. Those larger than 512x512
+    are computed in tiles, to what one pass makes of the whole. Where the model has layers that `tiling` does not know,
+    overlapping tiles of that size are blended instead, each of which the model sees by itself, and a note says so.
+
+    Args:
+        precision: "fp32", or "bf16" for autocast.
+
+    Attributes:
+        limits: how much memory a large image takes.
+        notes: sentences on what a user should know of the results so far.
+        device: where the model is.
+    """
+
+    def __init__(self, model: ImagePaths, precision: str = "fp32") -> None:
+        self.model, self.precision = model, precision
+        self.limits = Limits()
+        self.notes: list[str] = []
+        self.device: torch.device = next(model.parameters()).device
+        # At least two code pixels a side: instance norm of one alone is undefined. Networks of one size need none.
+        self.least = 0 if model.size else max(2 * model.stride, model.least)
+        self._whole_by_tiles: dict[str, bool] = {}  # by reading
+
+    def translate(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
+        """uint8 images (N, C, H, W), translated along a path, to uint8 of the same height and width.
+
+        Args:
+            styles: what the model is given besides, `style:b` (N, C, 1, 1); `style:a` stands for the images' own.
+        """
+        if not _large(pixels):
+            return self._at_once(pixels, path, styles)
+        if self._tiles_are_whole(path):
+            return self._in_tiles(pixels, path, styles)
+        if self.model.styles and path[0] in path[1:]:  # that of the whole image, in all of its tiles
+            styles = {f"style:{path[0]}": self.style(pixels, path[0]), **styles}
+        return blended(pixels, lambda tile: self._at_once(tile, path, styles), self.model.stride)
+
+    def style(self, pixels: np.ndarray, letter: str) -> Tensor:
+        """The styles (N, C, 1, 1) of uint8 images (N, C, H, W) of a domain."""
+        reading = f"style:{letter}"
+        with self._computing():
+            if not _large(pixels):
+                found = self._read(letter, self._padded(pixels), reading)
+            elif self._tiles_are_whole(reading):
+                found = self._read(letter, self._map(pixels, self.limits), reading, run=tiling.run)
+            else:  # a mean over pixels is about the mean of those of its tiles
+                places = corners(pixels.shape[2], pixels.shape[3], self.model.stride)
+                tiles = (self._padded(pixels[:, :, y : y + TILE, x : x + TILE]) for y, x in places)
+                found = torch.stack([self._read(letter, tile, reading) for tile in tiles]).mean(0)
+        assert isinstance(found, Tensor)
+        return found
+
+    def _at_once(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
+        height, width = pixels.shape[2:]
+        with self._computing():
+            images = self._padded(pixels)
+            found = self._read(path[0], images, path, styles) if styles else self.model(images, path)
+            return to_uint8(found)[:, :, :height, :width]
+
+    def _in_tiles(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
+        height, width = pixels.shape[2:]
+        with self._computing():
+            found = self._read(path[0], self._map(pixels, self.limits), path, styles, tiling.run)
+            whole = np.empty(found.shape, np.uint8)
+            for rows, columns in found.tiles():
+                tile = to_uint8(found.read(rows, columns))
+                whole[:, :, rows.start : rows.stop, columns.start : columns.stop] = tile
+        return whole[:, :, :height, :width]
+
+    def _tiles_are_whole(self, reading: str) -> bool:
+        """Whether a reading of an image in tiles is that of the whole. A small image is tried in both ways, once."""
+        if reading not in self._whole_by_tiles:
+            letter = reading.removeprefix("style:")[0]
+            side = 4 * self.least
+            shape = (1, self.model.channels[letter], side, side + self.model.stride)
+            pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+            try:
+                with torch.no_grad():
+                    whole = self._read(letter, self._padded(pixels), reading)
+                    found = self._read(letter, self._map(pixels, Limits(tile=2**14)), reading, run=tiling.run)
+                    tiled = found.stored().tensor if isinstance(found, Map) else found
+                why = "" if (tiled - whole).norm() <= TRIED * whole.norm() else "they differ from a whole image"
+            except (TypeError, AttributeError) as error:  # of functions of the model's own as well, that meet a map
+                why = str(error)
+            self._whole_by_tiles[reading] = not why
+            if why and not self.notes:
+                self.notes = [f"images above {TILE}x{TILE} went through in blended tiles, unlike one whole: {why}"]
+        return self._whole_by_tiles[reading]
+
+    def _read(
+        self,
+        letter: str,
+        images: Tensor | Map,
+        reading: str,
+        styles: Styles | None = None,
+        run: Callable[[Program, list[Any]], list[Any]] = Program.run,
+    ) -> Any:
+        return self.model.read({letter: images, **(styles or {})}, [reading], run)[reading]
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            yield
+
+    def _margins(self, pixels: np.ndarray) -> tuple[int, int]:
+        """By how much images are padded below and on their right, to a size that the network takes."""
+        below, right = (max(-edge % self.model.stride, self.least - edge) for edge in pixels.shape[2:])
+        return below, right
+
+    def _padded(self, pixels: np.ndarray) -> Tensor:
+        """uint8 (N, C, H, W) as images of a size that the network takes, their edges repeated."""
+        below, right = self._margins(pixels)
+        return pad(to_tensor(pixels, self.device), (0, right, 0, below), mode="replicate")
+
+    def _map(self, pixels: np.ndarray, limits: Limits) -> Map:
+        """The same, as a map."""
+        below, right = self._margins(pixels)
+        padded = np.pad(pixels, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
+        return Layered(_to_float, Stored(torch.from_numpy(padded), self.device, limits))
+
+
+def _large(pixels: np.ndarray) -> bool:
+    return bool(max(pixels.shape[2:]) > TILE)
+
+
+def _to_float(window: Tensor) -> Tensor:
+    """uint8 to [-1, 1]."""
+    return window.float().div_(127.5).sub_(1)
