@@ -17,7 +17,7 @@ from unitkit import TrainingError, encoders, generators
 from unitkit.kernels.norms import BatchNorm, InstanceNorm, LayerNorm
 from unitkit.models import ImagePaths
 from unitkit.networks import maps, tiling
-from unitkit.networks.convolutions import Doubling
+from unitkit.networks.convolutions import Doubling, PixelwiseTransposed
 from unitkit.networks.layers import Coordinates, Reflect, ShiftNorm, conv
 from unitkit.networks.maps import Limits, Map, Stored, tile_size
 
