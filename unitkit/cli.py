@@ -99,6 +99,9 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")
     ] = None,
     bad_images: BadImages = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of a step goes, and trace it.")
+    ] = False,
 ) -> None:
     """Train a recipe, keep its run folder, and evaluate the result."""
     threads.decide()
@@ -121,7 +124,7 @@ def train(
         track=tuple(filter(None, re.split(r"[,\s]+", track))) if track is not None else None,
         bad_images=bad_images,
     )
-    train_recipe(recipe, knobs or [], options)
+    train_recipe(recipe, knobs or [], options, profile=profile)
 
 
 @app.command()

@@ -73,6 +73,12 @@ def due(trainer: Training) -> bool:
     return any(step % (player.every * math.ceil(10 / player.every)) == 0 for player in seldom)
 
 
+def numbers(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The means over ranks, on the CPU: the device is asked once, however many hooks read them."""
+    found = dist.mean(losses)
+    return dict(zip(found, torch.stack(list(found.values())).cpu().unbind(), strict=True)) if found else found
+
+
 class Log(Hook):
     """A line in the run's `stats.jsonl` after every step that is due."""
 

@@ -18,7 +18,7 @@ from .check import Checked, check, check_counts, check_phases
 from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
-from .hooks import Checkpoints, Log, Samples, Watcher, due
+from .hooks import Checkpoints, Log, Samples, Watcher, due, numbers
 from .kernels.placement import best_precision, placement
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
@@ -166,7 +166,7 @@ class Trainer:
             with enough_memory(self.device, f"step {self.done + 1}"):
                 losses = self.step(self.done)
             self.done += 1
-            losses = dist.mean(losses) if due(self) else losses
+            losses = numbers(losses) if due(self) else losses
             self._call(losses, [hook for hook in self.hooks if not hook.last and self.done % hook.every == 0])
             stop = dist.any_rank(self.stopping > 0)
             ending = self.finished or stop
@@ -213,6 +213,7 @@ class Trainer:
 
         Raises `UserError` where the disk refuses, and `TrainingError` for weights that are not finite.
         """
+        self.training_step.settle()  # what was not finite is not kept
         own = self.run.checkpoints
         done = self.saved == self.done and whole(own / step_name(self.done))
         if dist.rank() > 0 or (done and not folder):

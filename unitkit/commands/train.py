@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from .. import trackers
 from ..metrics import parse_metrics
@@ -30,13 +32,14 @@ from ..system.devices import emulates_bf16
 from ..system.errors import UserError
 from ..system.output import argument, print_notes, room, typed
 from ..trainer import Trainer
+from ..training.profile import Profile
 from .progress import Progress, looking
 from .resume import changes, resumed, to_resume
 
 NO_FOLDER = Path()  # the user names none: one is made of the recipe's name and the time
 
 
-def train_recipe(recipe: str | None, words: Sequence[str], options: RunOptions) -> None:
+def train_recipe(recipe: str | None, words: Sequence[str], options: RunOptions, *, profile: bool = False) -> None:
     """Train as the command line says: a recipe and its knobs, or neither to resume. Exits with 128 + n on signal n."""
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
         words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
@@ -50,10 +53,17 @@ def train_recipe(recipe: str | None, words: Sequence[str], options: RunOptions) 
     else:
         file = read_recipe_file(recipe)
         values = file.values(*parse_knobs(words))
-    run_training(file, values, options, record)
+    run_training(file, values, options, record, profile=profile)
 
 
-def run_training(file: RecipeFile, values: Mapping[str, Any], options: RunOptions, record: Mapping[str, Any]) -> None:
+def run_training(
+    file: RecipeFile,
+    values: Mapping[str, Any],
+    options: RunOptions,
+    record: Mapping[str, Any],
+    *,
+    profile: bool = False,
+) -> None:
     """Train a recipe with these knobs, evaluate, and report. `record` is that of the run to continue, else empty."""
     dist.start()
     started = time.perf_counter()
@@ -68,7 +78,7 @@ def run_training(file: RecipeFile, values: Mapping[str, Any], options: RunOption
             options,
             notes=notes,
             files=file.files,
-            hooks=[progress, *tracked],
+            hooks=[progress, *tracked, *([Profile(partial(_print_profile, console))] if profile else [])],
             warn=lambda line: print_notes(console, [line]),
             looked=looked,
         )
@@ -103,6 +113,15 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         line = "stopped while evaluating: the training is whole and kept. Evaluate it with"
         console.print(f"{line}\n{again}", markup=False)
         sys.exit(128 + signal.SIGINT)
+
+
+def _print_profile(console: Console, profile: Profile) -> None:
+    table = Table(title=f"where the time of a step goes ({profile.path} is the trace)", title_justify="left")
+    for column in ("tower or term", "forward, ms", "backward, ms", "share"):
+        table.add_column(column, justify="left" if column.startswith("tower") else "right")
+    for line in profile.lines():
+        table.add_row(*map(escape, line))
+    console.print(table)
 
 
 def watching(recipe: Recipe, options: RunOptions, record: Mapping[str, Any]) -> Recipe:

@@ -57,12 +57,21 @@ class Bf16Weights:
         """Within the block the model computes with the copies, as they were when it began."""
         self.refresh()
         try:
-            for module, name, _, copy in self.places:
-                module._parameters[name] = copy
+            self._place(copies=True)
             yield
         finally:
-            for module, name, master, _ in self.places:
-                module._parameters[name] = master
+            self._place(copies=False)
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Within the block, which lies in one of `in_place`, the model computes with its own weights."""
+        self._place(copies=False)
+        yield
+        self._place(copies=True)
+
+    def _place(self, *, copies: bool) -> None:
+        for module, name, master, copy in self.places:
+            module._parameters[name] = copy if copies else master
 
     @torch.no_grad()
     def collect(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,14 @@ from ..system.seeds import seed_step
 from .compiled import Compiled
 from .computation import Computation, Images
 from .plan import Plan, Turn, trained
+
+
+class Unread(NamedTuple):
+    """Whether a gradient is finite, as soon as the event has happened, and what to say where it is not."""
+
+    event: torch.cuda.Event | None
+    finite: Tensor
+    explain: Callable[[], str]
 
 
 class TrainingStep:
@@ -61,6 +71,8 @@ class TrainingStep:
         }
         given = model, self.parameters, options.precision, device, recipe.steps
         self.computation = Compiled(*given, say=say) if options.compile else Computation(*given)
+        self.lags = device.type == "cuda"  # a device that works while the next operations are prepared
+        self.unread: list[Unread] = []
         # Those of weights with copies in bfloat16 are not whole before these are.
         overlapped = self.computation.weights is None
         self.means = {name: GradientMean(each, overlapped=overlapped) for name, each in trains.items()}
@@ -69,9 +81,11 @@ class TrainingStep:
         """Every player that is due moves once. Returns each term's value, unweighted, by `player/term`.
 
         Raises:
-            TrainingError: a gradient that is not finite. Its player has not moved, those before it have.
+            TrainingError: a gradient that is not finite. Its player has not moved, those before it have; on a CUDA
+                device, which is not waited for, those of the next step have as well, in memory.
             UserError: a player whose terms do not depend on what it trains.
         """
+        before, self.unread = self.unread, []
         seed_step(self.seed, step, dist.rank())
         phase = self.plan.at(step)
         parts = self._parts(batch)
@@ -96,7 +110,20 @@ class TrainingStep:
                         losses[key] = losses[key] + mean if number else mean
             self._move(turn, optimizer, values, batch, step)
         self.computation.tell()
+        _check(before)  # while the device is at work on this step
         return losses
+
+    def settle(self) -> None:
+        """Wait until it is known that all gradients so far were finite. Raises `TrainingError` for one that was not."""
+        before, self.unread = self.unread, []
+        _check(before)
+
+    def _event(self) -> torch.cuda.Event | None:
+        if self.computation.device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
 
     def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """The parts of a batch whose gradients are added up."""
@@ -119,7 +146,12 @@ class TrainingStep:
             raise UserError(f"no term of player '{player.name}' depends on what it trains, {', '.join(player.trains)}")
         self.means[player.name].finish()
         norm = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
+        finite = torch.isfinite(norm)
+        if self.lags and optimizer.param_groups[0].get("fused"):
+            optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]  # where it is 1, nothing moves
+            flag = finite.to("cpu", non_blocking=True)
+            self.unread.append(Unread(self._event(), flag, partial(self._explain, turn, dict(values), batch, step)))
+        elif not finite:
             raise TrainingError(self._explain(turn, values, batch, step))
         settings = self.settings[self.owners[player.name]]
         if settings.clip is not None:
@@ -142,3 +174,12 @@ class TrainingStep:
             f"step {step + 1}: the gradient of player '{turn.player.name}' is not finite, from the term "
             f"{culprit or 'sum'}. Its weights were not touched. Batch: {files}"
         )
+
+
+def _check(unread: Sequence[Unread]) -> None:
+    """Raise `TrainingError` for the first gradient that is not finite."""
+    for each in unread:
+        if each.event is not None:
+            each.event.synchronize()
+        if not each.finite:
+            raise TrainingError(each.explain())
