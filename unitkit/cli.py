@@ -38,6 +38,7 @@ CheckpointEvery = Annotated[
 Weights = Annotated[
     str, typer.Option(metavar="ema|last", help="The moving average, where there is one, or the last step's weights.")
 ]
+Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Fit into so much, 8G, where need be more slowly.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
@@ -95,6 +96,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.  [default: fp32]")] = None,
+    memory: Memory = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]")
     ] = None,
@@ -123,6 +125,7 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        memory=memory,
         resume=resume,
         init_from=init_from,
         checkpoint_every=checkpoint_every,
@@ -232,11 +235,15 @@ def ablate(
 
 
 @app.command()
-def show(recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")], knobs: Knobs = None) -> None:
+def show(
+    recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")],
+    knobs: Knobs = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Name the largest batch that fits, 8G.")] = None,
+) -> None:
     """Check a recipe and print its model. Shown are towers, sharing, parameters, shapes, terms and memory."""
     from .commands.show import show_recipe
 
-    show_recipe(recipe, knobs or [])
+    show_recipe(recipe, knobs or [], memory)
 
 
 @app.command("list")

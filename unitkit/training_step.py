@@ -62,8 +62,11 @@ class TrainingStep:
             TrainingError: a gradient that is not finite. Its player has not moved, those before it have.
             UserError: a player whose terms do not depend on what it trains.
         """
+        return self.take(self.plan.at(step), batch, step)
+
+    def take(self, phase: Phase, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """The step, of a phase that is given."""
         seed_step(self.seed, step, dist.rank())
-        phase = self.plan.at(step)
         parts = self._parts(batch)
         images: dict[int, list[Any]] = {}
         losses: dict[str, Tensor] = {}

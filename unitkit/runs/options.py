@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..system.errors import UserError, nearest
+from ..system.sizes import parse_size
 from .image_check import check_policy
 
 PRECISIONS = ("fp32", "bf16")
 # What a run goes on with when it is resumed, unless it is said anew; of the first two it keeps what it began with.
-KEPT = ("seed", "precision", "bad_images", "checkpoint_every", "sample_every", "keep", "watch", "watch_every", "track")
+KEPT = ("seed", "precision", "bad_images", "checkpoint_every", "sample_every", "keep")
+KEPT += ("memory", "watch", "watch_every", "track")
 DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "checkpoint_every": 500, "keep": 2}
 
 
@@ -25,6 +27,8 @@ class RunOptions:
         seed: of the first weights, the order of samples, augmentation and noise; 0 by default.
         device: "auto" (CUDA where there is one, else the CPU) or a torch device.
         precision: "fp32" (the default), or "bf16" for networks in bfloat16 with weights and losses in float32.
+        memory: what the training may take, "8G": parts are recomputed and batches parted until it fits. A resumed run
+            keeps what was chosen, unless another amount is given.
         resume: continue the run in `out` instead of starting one.
         init_from: a run or a checkpoint whose weights a new run begins with, as far as names and shapes agree.
         checkpoint_every: steps between two checkpoints; 500 by default.
@@ -44,6 +48,7 @@ class RunOptions:
     seed: int | None = None
     device: str = "auto"
     precision: str | None = None
+    memory: str | None = None
     resume: bool = False
     init_from: str | Path | None = None
     checkpoint_every: int | None = None
@@ -58,6 +63,8 @@ class RunOptions:
         check_policy(self.bad_images)
         if self.precision is not None and self.precision not in PRECISIONS:
             raise UserError(f"unknown precision '{self.precision}'. {nearest(self.precision, PRECISIONS)}")
+        if self.memory is not None:
+            parse_size(self.memory)
         least = {"seed": 0, "keep": 2, "checkpoint_every": 1, "sample_every": 1, "watch_every": 1}
         for name, number in least.items():
             value = getattr(self, name)
