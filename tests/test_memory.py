@@ -178,7 +178,7 @@ def test_of_parts_the_one_with_the_least_arithmetic_is_recomputed() -> None:
 def test_what_fits_is_said_where_nothing_does() -> None:
     plain = tiny(size=32, width=8, batch=2)
     half = predicted(replace(tiny(size=16, width=8, batch=1), recompute=PARTS)).total
-    with pytest.raises(UserError, match="nothing makes it fit.*with batch=1, images of 16x16 fit"):
+    with pytest.raises(UserError, match=r"nothing makes it fit.*with batch=1, images of 16x16 fit"):
         chosen(plain, half)
     with pytest.raises(UserError, match="give narrower networks"):
         chosen(plain, 1000)
