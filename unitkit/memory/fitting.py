@@ -65,10 +65,14 @@ class Fitting:
 
     def __init__(self, checked: Checked, placement: Placement, precision: str, device: torch.device) -> None:
         self.checked, self.placement, self.precision, self.device = checked, placement, precision, device
+        self._known: dict[tuple[object, ...], Prediction] = {}
 
     def predict(self, recipe: Recipe) -> Prediction:
-        """`predict`, of the recipe that was checked or one like it."""
-        return predict(self.checked, recipe, self.placement, self.precision, self.device)
+        """`predict`, of the recipe that was checked or one like it; once for each."""
+        key = (recipe.batch, recipe.accumulate, frozenset(recipe.recompute), recipe.data.size)
+        if key not in self._known:
+            self._known[key] = predict(self.checked, recipe, self.placement, self.precision, self.device)
+        return self._known[key]
 
     def total(self, recipe: Recipe) -> float:
         """The bytes that a training takes; infinite for one that cannot be."""
