@@ -96,7 +96,7 @@ def predict(checked: Checked, recipe: Recipe, placement: Placement, precision: s
     Raises:
         Unpredictable: for a recipe that cannot be run without values.
     """
-    work = _Work(reorders=device.type == "cpu" and torch.backends.mkldnn.is_available())
+    work = _Work(reorders=device.type == "cpu" and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     live = Live(work)
     try:
         with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True), live:

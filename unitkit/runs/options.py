@@ -13,8 +13,10 @@ from .image_check import check_policy
 
 PRECISIONS = ("fp32", "bf16")
 # What a run goes on with when it is resumed, unless it is said anew; of the first two it keeps what it began with.
-KEPT = ("seed", "precision", "bad_images", "checkpoint_every", "sample_every", "keep")
-KEPT += ("memory", "watch", "watch_every", "track")
+KEPT = (
+    *("seed", "precision", "memory", "bad_images", "checkpoint_every", "sample_every", "keep"),
+    *("watch", "watch_every", "track"),
+)
 DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "checkpoint_every": 500, "keep": 2}
 
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 LARGE = 32 * 2**20  # bytes from which glibc asks the system for a block of its own, and gives it back
 
 
-class Live(TorchDispatchMode):
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within it, every storage that operators make counts once, until it is freed; on the meta device too.
 
     Args:
@@ -30,7 +30,7 @@ class Live(TorchDispatchMode):
     """
 
     def __init__(self, workspace: Callable[[Any, Sequence[Any], Any], int] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.workspace = workspace
         self.made = self.bytes = self.large = 0
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
