@@ -27,7 +27,7 @@ LAYERS = (
     ("testing",),
     ("ablation",),
     ("trainer", "translate"),
-    ("hooks", "trackers"),
+    ("hooks", "trackers", "memory"),
     ("runs", "check", "training"),
     ("recipe_file", "recipe", "knobs"),
     ("metrics", "models"),

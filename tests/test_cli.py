@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 from unittest import mock
 
@@ -18,12 +17,7 @@ import torch
 from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 
-from unitkit import load_recipe
-from unitkit.check import check
 from unitkit.commands import progress
-from unitkit.commands.show import activation_bytes
-from unitkit.runs.options import RunOptions
-from unitkit.trainer import Trainer
 
 RECIPE = TINY.read_text()
 
@@ -380,31 +374,6 @@ def test_show_marks_what_is_shared() -> None:
     assert [number for _, number, _ in shared] == ["3", "3", "0", "0"]  # encoders' last stage, generators' first
     assert [counted == "counted above" for _, _, counted in shared] == [False, True, False, True]
     assert all(row[4] in ("", "by a, b") for row in rows)
-
-
-@pytest.mark.parametrize("words", [(), ("batch=4", "size=32", "shared=0")])
-def test_the_estimate_of_activations_is_what_autograd_keeps(tmp_path: Path, words: tuple[str, ...]) -> None:
-    recipe = load_recipe(TINY, **dict(word.split("=") for word in words))
-    trainer = Trainer(recipe, RunOptions(tmp_path / "run", device="cpu"))
-    weights = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
-    alive: weakref.WeakSet[Saved] = weakref.WeakSet()
-    peak = 0
-
-    class Saved:
-        def __init__(self, tensor: torch.Tensor) -> None:
-            self.tensor = tensor
-
-    def pack(tensor: torch.Tensor) -> Saved:
-        nonlocal peak
-        saved = Saved(tensor)
-        alive.add(saved)
-        storages = {s.data_ptr(): s.nbytes() for s in (each.tensor.untyped_storage() for each in alive)}
-        peak = max(peak, sum(size for place, size in storages.items() if place not in weights))
-        return saved
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
-        trainer.step(0)
-    assert activation_bytes(check(recipe)) == pytest.approx(peak, rel=0.1)
 
 
 def test_the_bar_in_a_terminal_of_80_columns(tmp_path: Path) -> None:

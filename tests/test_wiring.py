@@ -66,6 +66,7 @@ OPTIONS: dict[str, Any] = {
     "seed": 5,
     "device": "cpu",
     "precision": "bf16",
+    "memory": "4T",  # where nothing has to change; what does, in test_memory.py
     "checkpoint_every": 2,
     "keep": 3,
     "sample_every": 3,
@@ -341,6 +342,7 @@ RUN: dict[str, Callable[[Wired], Pair]] = {
     "device": lambda w: ({p.device.type for p in w.trainer.model.parameters()}, {"cpu"}),
     "precision": lambda w: (w.trainer.run.record["precision"], "bf16"),  # its effect in test_effects.py
     "compile": lambda w: (w.trainer.run.record["compile"], False),  # of one that is in test_compile.py
+    "memory": lambda w: ([line for line in w.warned if "--memory 4T: nothing is changed" in line], w.warned[:1]),
     "resume": lambda w: (w.trainer.run.record.get("history", []), []),  # of one that goes on in test_training.py
     "init_from": lambda w: ("init_from" in w.trainer.run.record, False),  # of one in test_growth.py
     "checkpoint_every": lambda w: (sorted(w.checkpoints), ["step-00000002", "step-00000004"]),
@@ -420,7 +422,14 @@ def test_the_record_keeps_the_options_and_a_resumed_run_goes_by_them(wired: Wire
     assert {name: getattr(resumed, name) for name in KEPT} == {
         name: {"compile": False, **OPTIONS}[name] for name in KEPT
     }
-    anew = {"checkpoint_every": 7, "keep": 9, "sample_every": 8, "watch": "ssim(aa, a)", "watch_every": 6}
+    anew = {
+        "memory": "2T",
+        "checkpoint_every": 7,
+        "keep": 9,
+        "sample_every": 8,
+        "watch": "ssim(aa, a)",
+        "watch_every": 6,
+    }
     said = RunOptions(wired.trainer.run.path, resume=True, track=(), bad_images="stop", **anew).resolved(record, "fp32")
     assert {name: getattr(said, name) for name in anew} == anew and said.track == () and said.bad_images == "stop"
     for name, other in {"seed": 6, "precision": "fp32"}.items():

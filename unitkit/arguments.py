@@ -40,3 +40,4 @@ Compile = Annotated[
         show_default=False,
     ),
 ]
+Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Fit into so much, 8G, where need be more slowly.")]

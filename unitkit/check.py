@@ -18,6 +18,7 @@ from .models import ImagePaths
 from .recipe import Player, Recipe
 from .registry import Part
 from .system.errors import UserError, nearest
+from .system.live import Live
 from .training.plan import Plan, reads, trained
 
 
@@ -39,6 +40,7 @@ class Checked:
         model: the model on the meta device, in training mode.
         owners: by each player's name that of the player whose optimizer it moves by, mostly itself.
         readings: every reading of a step (image paths, codes, scores) by name, to its meta value.
+        written: bytes of all that a step's forward pass makes on its way to what terms read, in float32.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -61,7 +63,7 @@ class Checked:
         if recipe.data.channels != self.model.channels:
             raise UserError(f"the model's channels are {self.model.channels}, the data's {recipe.data.channels}")
         _check_soft_pairs(self.players, self.model)
-        _check_recompute(recipe, self.model)
+        check_recompute(recipe, self.model)
         for player in self.players:
             if not any(player.moves(step, recipe.steps) for step in range(recipe.steps)):
                 raise UserError(
@@ -90,6 +92,7 @@ class Checked:
                     )
             metric.check_size(recipe.data.size)
             metric.ready()
+        self.written = 0
         self.readings = self._rehearse()
         for name, value in self.readings.items():
             if name.startswith("class:") and value.actual is not None:
@@ -104,12 +107,13 @@ class Checked:
         batch = meta_batch(self.recipe)
         readings: dict[str, Any] = {}
         for phase in Plan(self.model, self.players, self.recipe.steps).phases.values():
-            with self._fitting(), torch.no_grad():
+            with self._fitting(), torch.no_grad(), Live() as live:
                 images = phase.images.run(phase.images.start(batch))
                 for turn in phase.turns:  # by itself, as in training: batch norms see what one player reads
                     values = turn.program.run(turn.start(images))
                     for term, slots in turn.terms:
                         readings |= {str(name): values[slot] for name, slot in zip(term.reads, slots, strict=True)}
+            self.written = max(self.written, live.made)
         with self._fitting(), torch.no_grad():
             ways = self.model.read(batch, self._ways())
         for path, image in ways.items():
@@ -256,7 +260,8 @@ def _check_soft_pairs(players: Sequence[Player], model: ImagePaths) -> None:
         )
 
 
-def _check_recompute(recipe: Recipe, model: ImagePaths) -> None:
+def check_recompute(recipe: Recipe, model: ImagePaths) -> None:
+    """Raise `UserError` for a part that the recipe wants recomputed and that is not there, or cannot be."""
     for part in recipe.recompute:
         if part not in model.parts:
             raise UserError(f"recompute names '{part}'. {nearest(part, model.parts)}")

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Out, Precision, Weights
+from .arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Memory, Out, Precision, Weights
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -82,6 +82,7 @@ def train(
     device: Device = "auto",
     precision: Precision = None,
     compile: Compile = None,
+    memory: Memory = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]")
     ] = None,
@@ -114,6 +115,7 @@ def train(
         device=device,
         precision=precision,
         compile=compile,
+        memory=memory,
         resume=resume,
         init_from=init_from,
         checkpoint_every=checkpoint_every,
@@ -228,11 +230,15 @@ def ablate(
 
 
 @app.command()
-def show(recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")], knobs: Knobs = None) -> None:
+def show(
+    recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")],
+    knobs: Knobs = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Name the largest batch that fits, 8G.")] = None,
+) -> None:
     """Check a recipe and print its model. Shown are towers, sharing, parameters, shapes, terms and memory."""
     from .commands.show import show_recipe
 
-    show_recipe(recipe, knobs or [])
+    show_recipe(recipe, knobs or [], memory)
 
 
 @app.command("list")

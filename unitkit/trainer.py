@@ -20,6 +20,7 @@ from .data.batches import Batches
 from .data.files.check import Progress
 from .hooks import Checkpoints, Log, Samples, Watcher, due, numbers
 from .kernels.placement import best_precision, placement
+from .memory.fitting import fitted
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
 from .networks.average import Average
@@ -49,7 +50,7 @@ class Trainer:
         notes: more to keep in `run.json`, such as the knobs.
         files: the texts of the recipe file, `recipe.py`, and of those that it imports, kept in the run folder.
         hooks: called beside those of the recipe and the trainer's own (log, watch, samples, checkpoints).
-        warn: is told, in a line, what is skipped.
+        warn: is told, in a line, what is skipped, and what memory is short of.
         looked: called with the images decoded and to decode, while all are looked at before the first step.
 
     Raises:
@@ -68,8 +69,8 @@ class Trainer:
         warn: Callable[[str], None] = warnings.warn,
         looked: Progress | None = None,
     ) -> None:
-        self.checked: Checked = check(recipe)
-        self.recipe, self.device = recipe, choose_device(options.device)
+        checked = check(recipe)
+        self.device = choose_device(options.device)
         self.run = RunFolder(options.out)
         before = self.run.record if options.resume else {}
         self.options = options = options.resolved(before, best_precision(self.device))
@@ -77,9 +78,10 @@ class Trainer:
         self.warn, self.stopping = warn, 0
         self.saved: int | None = None  # the step whose checkpoint is of this training
         # A run keeps its layout: in another one sums round otherwise.
-        self.placement = placement(self.device, self.options.precision, before.get("layout"))
-        more = {"layout": self.placement.layout, **(notes or {})}
-        record = new_record(recipe, options, self.device, more)
+        self.placement = placement(self.device, options.precision, before.get("layout"))
+        self.checked: Checked = fitted(checked, options, self.placement, self.device, before, warn)
+        self.recipe = recipe = self.checked.recipe
+        record = new_record(recipe, options, self.device, {"layout": self.placement.layout, **(notes or {})})
         if dist.rank() == 0 and not options.resume and not self.run.locked_before:
             self.run.refuse_what_is_there(files or {})  # with nothing of ours in it yet
         unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
@@ -124,9 +126,8 @@ class Trainer:
             recipe, self.checked, self.model, options, self.device, self.placement, self.batches.names, self.warn
         )
         self.optimizers = self.training_step.optimizers
-        self.unmatched: list[str] = []
-        if options.init_from is not None:
-            self.unmatched = checkpoint.load_matching(self.model, options.init_from)
+        start = options.init_from
+        self.unmatched = checkpoint.load_matching(self.model, start) if start is not None else []
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.done = self._restore(record) if options.resume else 0
         if not options.resume and dist.rank() == 0:  # the last: the same command would not begin a run again

@@ -1,34 +1,46 @@
-"""`unitkit show`: the checked model as tables, and an estimate of the memory that training takes."""
+"""`unitkit show`: the checked model as tables, and the memory that training takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from ..check import Checked, check, meta_batch
+from ..kernels.placement import Placement, usual_layout
+from ..memory.fitting import MOST, Fitting, available
+from ..memory.predict import Unpredictable
 from ..networks.graph import Graph, Program
 from ..networks.tower import Tower
 from ..recipe import Player, Recipe
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
-from ..training.plan import Plan
+from ..system.devices import choose_device
+from ..system.sizes import parse_size, show_size
 
 
-def show_recipe(recipe: str, words: Sequence[str]) -> None:
-    """Check a recipe with these knobs, and print its description, its knobs and its model."""
+def show_recipe(recipe: str, words: Sequence[str], memory: str | None) -> None:
+    """Check a recipe with these knobs, and print its description, its knobs and its model.
+
+    Args:
+        memory: the largest batch that fits into it is named, "8G"; without it, into what is free here.
+
+    Raises:
+        UserError: what `check` refuses, or a `memory` that is no amount.
+    """
+    if memory is not None:
+        parse_size(memory)
     file, values = _read(recipe, words)
     built = file.build(values)
     checked = check(built)
     console = Console()
     console.print(file.doc, markup=False, highlight=False)
     console.print(knob_table(file, values, built))
-    console.print(describe(checked))
+    console.print(describe(checked, memory))
 
 
 def show_knobs(recipe: str, words: Sequence[str]) -> None:
@@ -44,9 +56,9 @@ def _read(recipe: str, words: Sequence[str]) -> tuple[RecipeFile, dict[str, Any]
     return file, file.values(*parse_knobs(words))
 
 
-def describe(checked: Checked) -> RenderableType:
+def describe(checked: Checked, memory: str | None = None) -> RenderableType:
     """Tables of the towers (stages, output shapes, parameters, what is shared), the players' terms, and memory."""
-    return Group(_towers(checked), _players(checked), _memory(checked))
+    return Group(_towers(checked), _players(checked), _memory(checked, memory))
 
 
 def knob_table(file: RecipeFile, values: Mapping[str, Any], built: Recipe | None = None) -> Table:
@@ -160,56 +172,36 @@ def _optimizer(checked: Checked, player: Player) -> str:
     return f"{type(player.optimizer).__name__}, lr {player.optimizer.lr:g}"
 
 
-def _memory(checked: Checked) -> Table:
-    weights = parameters(checked.model) * 4
-    activations = activation_bytes(checked)
-    table = Table(title="memory while training, fp32 (estimated; the framework comes on top)", title_justify="left")
+def _memory(checked: Checked, memory: str | None) -> Table:
+    """The predicted memory by what it is for, with what fits into `memory`, or else into what is free here."""
+    recipe, device = checked.recipe, choose_device("auto")
+    fitting = Fitting(checked, Placement(usual_layout(device, "fp32")), "fp32", device)
+    table = Table(title=f"memory while training, fp32 on {device.type} (predicted)", title_justify="left")
     table.add_column("what")
     table.add_column("MiB", justify="right")
-    # Adam keeps two moments a weight.
-    for what, size in (
-        ("weights", weights),
-        ("gradients", weights),
-        ("Adam's moments", 2 * weights),
-        (f"activations kept for backward, batch {checked.recipe.batch}", activations),
-        ("[bold]together", 4 * weights + activations),
-    ):
-        table.add_row(what, f"{size / 2**20:,.1f}")
+    try:
+        found = fitting.predict(recipe)
+    except Unpredictable as error:
+        table.add_row(escape(f"not predicted: {error}"), "")
+        return table
+    rows = [
+        ("weights", found.weights),
+        ("gradients", found.gradients),
+        ("the optimizers' state", found.optimizers),
+        ("the moving average of the weights", found.average),
+        (f"a batch of {recipe.batch * recipe.accumulate}", found.batch),
+        ("activations, and what backward makes, at the peak", found.activations),
+        ("the framework, and gaps in its heap", found.besides),
+        ("[bold]together", found.total),
+    ]
+    for what, size in rows:
+        if size:
+            table.add_row(what, f"{size / 2**20:,.1f}")
+    limit = parse_size(memory) if memory is not None else available(device)
+    where = memory if memory is not None else f"the {show_size(limit or 0)} that {device} has free"
+    if limit is not None:
+        largest = fitting.largest_batch(recipe, limit)
+        fits = f"batch={largest}{' or more' if largest == MOST else ''}" if largest else "no batch of this recipe"
+        table.caption = f"fits into {show_size(found.total)}; the largest into {where}: {fits}"
+        table.caption_justify = "left"
     return table
-
-
-def activation_bytes(checked: Checked) -> int:
-    """Bytes that autograd keeps in the step's largest turn: what it saves on the meta device, weights left out."""
-    model, recipe = checked.model, checked.recipe
-    batch, largest = meta_batch(recipe), 0
-    for phase in Plan(model, checked.players, recipe.steps, recipe.recompute).phases.values():
-        with _saved(model) as shared:
-            images = phase.images.run(phase.images.start(batch))
-        for turn in phase.turns:
-            with _saved(model) as own:
-                values = turn.program.run(turn.start(images))
-                _ = [
-                    term.value([values[slot] for slot in slots])
-                    for term, slots in turn.terms
-                    if "weights" not in term.loss.kinds
-                ]
-            largest = max(largest, sum(shared.values()) + sum(own.values()))
-    return largest
-
-
-@contextmanager
-def _saved(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Collect the size of every storage that autograd saves, each once; tensors are kept so that ids stay theirs."""
-    own = {p.untyped_storage()._cdata for p in model.parameters()}
-    sizes: dict[int, int] = {}
-    kept: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            sizes[storage._cdata] = storage.nbytes()
-            kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield sizes

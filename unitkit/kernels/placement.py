@@ -55,12 +55,16 @@ class Placement:
 
     def place(self, model: M, device: torch.device) -> M:
         """The model on the device, in this layout, its norms as this says."""
+        return self.with_norms(model).to(device).to(memory_format=self.memory_format)
+
+    def with_norms(self, model: M) -> M:
+        """The model where it is, its norms as this says."""
         for module in model.modules():
             if isinstance(module, InstanceNorm | LayerNorm | BatchNorm):
                 module.reference = self.reference
             elif isinstance(module, Residual):
                 module.fused = self.kernels
-        return model.to(device).to(memory_format=self.memory_format)
+        return model
 
 
 def best_precision(device: torch.device) -> str:

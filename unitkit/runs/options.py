@@ -8,21 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..system.errors import UserError, nearest
+from ..system.sizes import parse_size
 from .image_check import check_policy
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 # What a run goes on with when it is resumed, unless it is said anew; of the first two it keeps what it began with.
 KEPT = (
-    "seed",
-    "precision",
-    "compile",
-    "bad_images",
-    "checkpoint_every",
-    "sample_every",
-    "keep",
-    "watch",
-    "watch_every",
-    "track",
+    *("seed", "precision", "compile", "memory", "bad_images", "checkpoint_every", "sample_every", "keep"),
+    *("watch", "watch_every", "track"),
 )
 DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "compile": False, "checkpoint_every": 500, "keep": 2}
 
@@ -38,6 +31,8 @@ class RunOptions:
         precision: "fp32" (the default); "tf32", float32 whose products CUDA devices may round to 10 bits; "bf16",
             networks in bfloat16 with weights, norms and losses in float32; or "auto", bf16 where the device has
             instructions for it and computes rightly with them, and else fp32. A run keeps its precision.
+        memory: what the training may take, "8G": parts are recomputed and batches parted until it fits. A resumed run
+            keeps what was chosen, unless another amount is given.
         resume: continue the run in `out` instead of starting one.
         init_from: a run or a checkpoint whose weights a new run begins with, as far as names and shapes agree.
         checkpoint_every: steps between two checkpoints; 500 by default.
@@ -58,6 +53,7 @@ class RunOptions:
     seed: int | None = None
     device: str = "auto"
     precision: str | None = None
+    memory: str | None = None
     resume: bool = False
     init_from: str | Path | None = None
     checkpoint_every: int | None = None
@@ -73,6 +69,8 @@ class RunOptions:
         check_policy(self.bad_images)
         if self.precision is not None and self.precision not in PRECISIONS:
             raise UserError(f"unknown precision '{self.precision}'. {nearest(self.precision, PRECISIONS)}")
+        if self.memory is not None:
+            parse_size(self.memory)
         least = {"seed": 0, "keep": 2, "checkpoint_every": 1, "sample_every": 1, "watch_every": 1}
         for name, number in least.items():
             value = getattr(self, name)

@@ -18,7 +18,10 @@ from .options import Options
 
 SAME = ("model", "seed", "precision", "ema")  # which a run keeps for life
 # What a resumed training says anew.
-ANEW = ("data", "labels", "steps", "batch", "world", "bad_images", "checkpoint_every", "sample_every", "keep")
+ANEW = (
+    *("data", "labels", "steps", "batch", "accumulate", "recompute", "memory", "world"),
+    *("bad_images", "checkpoint_every", "sample_every", "keep"),
+)
 WATCHED = ("watch", "watch_metrics", "watch_every", "track")
 
 
@@ -31,6 +34,8 @@ def new_record(recipe: Recipe, options: Options, device: torch.device, more: Map
         "device": str(device),
         "world": dist.world(),
         "batch": recipe.batch * recipe.accumulate,
+        "accumulate": recipe.accumulate,
+        "recompute": list(recipe.recompute),
         "steps": recipe.steps,
         "ema": recipe.ema,
         **({"init_from": str(options.init_from)} if options.init_from is not None else {}),

@@ -35,9 +35,9 @@ class Profile(Hook):
     """
 
     def __init__(self, done: Callable[[Profile], object], steps: int = 5) -> None:
-        self.done, self.steps, self.rows = steps, dict[str, tuple[float, float]]()
+        self.done, self.steps, self.waited = done, steps, 0
+        self.rows: dict[str, tuple[float, float]] = {}
         self.path: Path | None = None
-        self.waited = 0
         self.labels = ExitStack()
         self.profiler: profile | None = None
 
@@ -49,7 +49,7 @@ class Profile(Hook):
             cuda = [ProfilerActivity.CUDA] if trainer.device.type == "cuda" else []
             self.profiler = profile(activities=[ProfilerActivity.CPU, *cuda])
             self.labels.enter_context(_labelled(trainer.training_step))
-            self.profiler.__enter__()
+            self.profiler.start()
         elif self.waited == SKIPPED + self.steps:
             self._end(trainer)
 
@@ -59,19 +59,19 @@ class Profile(Hook):
 
     def _end(self, trainer: Any) -> None:
         assert self.profiler is not None
-        self.profiler.__exit__(None, None, None)
+        self.profiler.stop()
         self.labels.close()
         steps = self.waited - SKIPPED
         if steps:
-            self.rows = by_label(self.profiler.events(), steps, trainer.device.type)  # type: ignore[no-untyped-call,arg-type]
+            self.rows = by_label(self.profiler.events(), steps, trainer.device.type)  # type: ignore[no-untyped-call]
             self.path = trainer.run.path / "trace.json"
             self.profiler.export_chrome_trace(str(self.path))
             self.done(self)
 
     def lines(self) -> list[tuple[str, str, str, str]]:
         """The table: name, ms a step forward, backward, and share of all; the largest first."""
-        whole = sum(sum(pair) for pair in self.rows.values()) or 1.0
-        ordered = sorted(self.rows.items(), key=lambda row: -sum(row[1]))
+        whole = sum(one + two for one, two in self.rows.values()) or 1.0
+        ordered = sorted(self.rows.items(), key=lambda row: -(row[1][0] + row[1][1]))
         return [(name, f"{f:.2f}", f"{b:.2f}", f"{(f + b) / whole:.1%}") for name, (f, b) in ordered]
 
 
@@ -126,14 +126,14 @@ def _labelled(step: Any) -> Iterator[None]:
         for letter, tower in getattr(step.computation.model, part).items():
             for stage in tower.stages:
                 names.setdefault(stage, []).append(f"{part[:-1]} {letter}")
-    open_labels: list[record_function] = []
+    entered: list[ExitStack] = []
 
     def enter(stage: nn.Module, _: Any) -> None:
-        open_labels.append(record_function(MARK + ", ".join(dict.fromkeys(names[stage]))))
-        open_labels[-1].__enter__()
+        entered.append(ExitStack())
+        entered[-1].enter_context(record_function(MARK + ", ".join(dict.fromkeys(names[stage]))))
 
     def leave(*_: Any) -> None:
-        open_labels.pop().__exit__(None, None, None)
+        entered.pop().close()
 
     hooks = [stage.register_forward_pre_hook(enter) for stage in names]
     hooks += [stage.register_forward_hook(leave) for stage in names]

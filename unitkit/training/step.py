@@ -21,7 +21,7 @@ from ..system.gradients import GradientMean
 from ..system.seeds import seed_step
 from .compiled import Compiled
 from .computation import Computation, Images
-from .plan import Plan, Turn, trained
+from .plan import Phase, Plan, Turn, trained
 
 
 class Unread(NamedTuple):
@@ -85,9 +85,12 @@ class TrainingStep:
                 device, which is not waited for, those of the next step have as well, in memory.
             UserError: a player whose terms do not depend on what it trains.
         """
+        return self.take(self.plan.at(step), batch, step)
+
+    def take(self, phase: Phase, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """The step, of a phase that is given."""
         before, self.unread = self.unread, []
         seed_step(self.seed, step, dist.rank())
-        phase = self.plan.at(step)
         parts = self._parts(batch)
         images: dict[int, Images] = {}
         losses: dict[str, Tensor] = {}
@@ -121,7 +124,7 @@ class TrainingStep:
     def _event(self) -> torch.cuda.Event | None:
         if self.computation.device.type != "cuda":
             return None
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         return event
 
