@@ -5,6 +5,7 @@ torch and rich are imported where they are used, so that `--help` and `list` ans
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -106,6 +107,8 @@ def train(
 ) -> None:
     """Train a recipe, keep its run folder, and evaluate the result."""
     threads.decide()
+    if profile:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # what torch's profiler says besides is for its authors
     from .commands.train import NO_FOLDER, train_recipe
     from .runs.options import RunOptions
 

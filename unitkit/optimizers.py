@@ -139,7 +139,12 @@ class SGD(Optimizer):
     def build(self, parameters: Sequence[Tensor], *, fused: bool) -> torch.optim.Optimizer:
         """As `Optimizer.build`."""
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
+            parameters,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            foreach=True,
         )
 
 
@@ -160,7 +165,12 @@ class RMSprop(Optimizer):
     def build(self, parameters: Sequence[Tensor], *, fused: bool) -> torch.optim.Optimizer:
         """As `Optimizer.build`."""
         return torch.optim.RMSprop(
-            parameters, lr=self.lr, alpha=self.alpha, momentum=self.momentum, weight_decay=self.weight_decay
+            parameters,
+            lr=self.lr,
+            alpha=self.alpha,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            foreach=True,
         )
 
 

@@ -1,0 +1,81 @@
+"""`--profile`: where the time of a step goes, by tower and term, forward and backward; and a trace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import recipe
+
+from unitkit import RunOptions, Trainer
+from unitkit.training import profile
+from unitkit.training.profile import BACKWARD, MARK, OTHER, SKIPPED, Profile, by_label
+
+
+@dataclass
+class Event:
+    """As much of an event of torch's profiler as is read."""
+
+    name: str
+    self_cpu_time_total: float
+    cpu_parent: Any = None
+    sequence_nr: int = -1
+    self_device_time_total: float = field(default=0.0)
+
+
+def test_an_operator_of_the_backward_pass_counts_where_that_of_the_forward_pass_does() -> None:
+    turn = Event(f"{MARK}turn", 100.0)
+    tower = Event(f"{MARK}tower", 10.0, turn)
+    conv = Event("conv", 1000.0, tower, sequence_nr=7)
+    term = Event(f"{MARK}term", 20.0, turn)
+    mean = Event("mean", 200.0, term, sequence_nr=8)
+    behind = Event(f"{BACKWARD}: ConvBackward", 1.0, turn, sequence_nr=7)
+    inside = Event("conv_backward", 3000.0, behind)
+    unknown = Event(f"{BACKWARD}: AccumulateGrad", 5.0, turn, sequence_nr=2**60)
+    adam = Event("adam", 400.0)
+    found = by_label([turn, tower, conv, term, mean, behind, inside, unknown, adam], 2, "cpu")
+    assert found == {
+        "turn": (0.05, 0.0025),
+        "tower": (0.505, 1.5005),
+        "term": (0.11, 0.0),
+        OTHER: (0.2, 0.0),
+    }
+    conv.self_device_time_total = 6.0
+    assert by_label([turn, tower, conv], 1, "cuda") == {"tower": (0.006, 0.0)}
+
+
+def test_a_training_is_recorded_and_goes_on_as_it_was(tmp_path: Path) -> None:
+    """Every tower and term has its row; behind the recorded steps nothing of it is left."""
+    weights = {}
+    shown: list[Profile] = []
+    for name in "plain", "profiled":
+        hooks = [Profile(shown.append, steps=2)] if name == "profiled" else []
+        trainer = Trainer(recipe(), RunOptions(tmp_path / name), hooks=hooks)
+        trainer.fit()
+        weights[name] = [p.detach().clone() for p in trainer.model.parameters()]
+    assert all(torch.equal(one, other) for one, other in zip(*weights.values(), strict=True))
+    (found,) = shown
+    terms = {term.name for player in trainer.recipe.players for term in player.terms}
+    towers = {"encoder a", "encoder b", "encoder a, encoder b", "generator a", "discriminator b"}
+    assert towers | terms <= found.rows.keys() and OTHER in found.rows
+    assert all(min(found.rows[tower]) > 0 for tower in towers)  # forward and backward
+    lines = found.lines()
+    assert [len(line) for line in lines] == [4] * len(found.rows)
+    assert sum(float(line[3].rstrip("%")) for line in lines) == pytest.approx(100, abs=0.1 * len(lines))
+    assert found.path and json.loads(found.path.read_text())["traceEvents"]
+    computation = trainer.training_step.computation
+    assert not {"images", "backward"} & vars(computation).keys()
+    assert not any(stage._forward_hooks or stage._forward_pre_hooks for stage in trainer.model.modules())
+
+
+def test_a_training_that_ends_before_it_is_recorded_shows_nothing(tmp_path: Path) -> None:
+    shown: list[Profile] = []
+    for steps in (SKIPPED - 1, SKIPPED):
+        Trainer(recipe(steps=steps), RunOptions(tmp_path / str(steps)), hooks=[Profile(shown.append)]).fit()
+    assert not shown and profile.SKIPPED == 3
+    Trainer(recipe(steps=SKIPPED + 1), RunOptions(tmp_path / "one"), hooks=[Profile(shown.append)]).fit()
+    assert len(shown) == 1
