@@ -23,6 +23,7 @@ from .predict import FRAMEWORK, SPLIT, Prediction, Unpredictable, predict
 
 CERTAIN = 1.15  # times the memory that there is, from which a prediction refuses; its error is below that
 NEAR = 0.85  # from which it warns
+FEW = 3  # parts of a batch, from which on each takes as much more as the last did
 MOST = 1024  # images of the largest batch that is looked for
 
 
@@ -68,7 +69,10 @@ class Fitting:
         self._known: dict[tuple[object, ...], Prediction] = {}
 
     def predict(self, recipe: Recipe) -> Prediction:
-        """`predict`, of the recipe that was checked or one like it; once for each."""
+        """`predict`, of the recipe that was checked or one like it; once for each, and for many parts from few."""
+        if recipe.accumulate > FEW:
+            one, other = (self.predict(replace(recipe, accumulate=count)) for count in (FEW - 1, FEW))
+            return other.beyond(one, recipe.accumulate - FEW)
         key = (recipe.batch, recipe.accumulate, frozenset(recipe.recompute), recipe.data.size)
         if key not in self._known:
             self._known[key] = predict(self.checked, recipe, self.placement, self.precision, self.device)

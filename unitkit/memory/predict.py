@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -77,6 +77,11 @@ class Prediction:
     def total(self) -> int:
         """What the device must have: of tensors on a GPU, by which the process grows on the CPU."""
         return self.peak + self.besides
+
+    def beyond(self, before: Prediction, count: int) -> Prediction:
+        """What comes after so many more steps that are like the one from `before` to this."""
+        numbers = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "device"}
+        return replace(self, **{name: n + count * (n - getattr(before, name)) for name, n in numbers.items()})
 
 
 class Unpredictable(Exception):
