@@ -24,9 +24,9 @@ from unitkit import Trainer
 from unitkit.losses.term import Term
 
 FORWARD, BY_INPUT, BY_WEIGHT = "convolution, forward", "convolution, by input", "convolution, by weight"
-NORMS, POINTWISE, COPIES = "norms", "activations and pointwise", "copies and casts"
+PRODUCTS, NORMS, POINTWISE, COPIES = "matrix products", "norms", "activations and pointwise", "copies and casts"
 LOSSES, OPTIMIZER, OTHER = "losses", "optimizer, gradient norm, average", "other"
-CLASSES = (FORWARD, BY_INPUT, BY_WEIGHT, NORMS, POINTWISE, COPIES, LOSSES, OPTIMIZER, OTHER)
+CLASSES = (FORWARD, BY_INPUT, BY_WEIGHT, PRODUCTS, NORMS, POINTWISE, COPIES, LOSSES, OPTIMIZER, OTHER)
 
 COPYING = {
     *("_to_copy", "copy_", "clone", "cat", "stack", "constant_pad_nd", "flip", "gather", "index", "index_select"),
@@ -139,6 +139,8 @@ def kind_of(func: Any) -> str:
     name = func.overloadpacket.__name__
     if name.startswith(("_foreach_", "_fused_")):
         return OPTIMIZER
+    if name in ("mm", "addmm", "bmm", "baddbmm"):  # as convolutions of few pixels are computed
+        return PRODUCTS
     if "_norm" in name and "vector_norm" not in name:
         return NORMS
     if name in COPYING:

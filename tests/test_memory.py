@@ -39,10 +39,10 @@ def predicted(recipe: Recipe, precision: str = "fp32") -> Prediction:
 def allocated(recipe: Recipe, precision: str = "fp32") -> int:
     """The peak of what torch's allocator gave to two steps and all that they need, by torch's profiler."""
     placement = Placement(usual_layout(CPU, precision))
-    checked, options = check(recipe), RunOptions("", precision=precision).resolved({})
+    checked, options = check(recipe), RunOptions("", precision=precision).resolved({}, precision)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         model = placement.place(recipe.model.build(), CPU).train()
-        step = TrainingStep(recipe, checked, model, options, CPU, lambda _: {}, fused=True)
+        step = TrainingStep(recipe, checked, model, options, CPU, placement, lambda _: {})
         average = Average(model, recipe.ema) if recipe.ema else None
         for number in range(2):
             images = {
@@ -211,7 +211,7 @@ def gradients(recipe: Recipe) -> dict[str, torch.Tensor]:
     """Of all parameters in a first step, in float64, whose learning rate is as good as none."""
     torch.manual_seed(0)
     model = recipe.model.build().double().train()
-    step = TrainingStep(recipe, check(recipe), model, Options("", seed=0), CPU, lambda _: {}, fused=True)
+    step = TrainingStep(recipe, check(recipe), model, Options("", seed=0), CPU, Placement("NCHW"), lambda _: {})
     generator = torch.Generator().manual_seed(1)
     step({letter: torch.rand(2, 3, 32, 32, generator=generator, dtype=torch.float64) for letter in "ab"}, 0)
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -8,14 +8,12 @@ process grows by more than its tensors: the libraries' code and kernels, and wha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import flop_registry
 
 from ..check import Checked, meta_batch
 from ..kernels.placement import Placement
@@ -101,7 +99,11 @@ def predict(checked: Checked, recipe: Recipe, placement: Placement, precision: s
     Raises:
         Unpredictable: for a recipe that cannot be run without values.
     """
-    work = _Work(reorders=device.type == "cpu" and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    # Here, as most trainings need no prediction, and these modules take time to load.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import flop_registry
+
+    work = _Work(flop_registry, reorders=device.type == "cpu" and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     live = Live(work)
     try:
         with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True), live:
@@ -172,6 +174,7 @@ class _Work:
     """What operators do besides their results.
 
     Args:
+        counts: the arithmetic of an operator, by which torch's counter knows it.
         reorders: whether convolutions are oneDNN's: in NCHW it computes on copies in blocks of channels, in
             channels-last on copies of the weights.
 
@@ -179,12 +182,12 @@ class _Work:
         flops: of convolutions and matrix products until now.
     """
 
-    def __init__(self, *, reorders: bool) -> None:
-        self.reorders, self.flops = reorders, 0
+    def __init__(self, counts: Mapping[Any, Callable[..., int]], *, reorders: bool) -> None:
+        self.counts, self.reorders, self.flops = counts, reorders, 0
 
     def __call__(self, func: Any, args: Sequence[Any], result: Any) -> int:
         """The most bytes that an operator holds while it runs, its results included where it is a convolution."""
-        if (count := flop_registry.get(func.overloadpacket)) is not None:
+        if (count := self.counts.get(func.overloadpacket)) is not None:
             self.flops += count(*args, out_val=result)
         if not self.reorders:
             return 0
