@@ -193,3 +193,12 @@ def test_parameters_that_have_a_gradient_now_and_then_or_here_and_there_are_refu
         now, here = json.loads((two / f"chain {rank}.json").read_text())["refused"]
         assert "the gradient of 0.weight comes and goes" in now
         assert "only some of 2 processes have a gradient of 0.weight" in here
+
+
+def test_a_turn_that_is_computed_twice_sends_its_gradients_once() -> None:
+    """As the first one that is compiled, which is compared with the plain one."""
+    layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    mean = GradientMean(dict(layers.named_parameters()))
+    for parameter in [*layers.parameters(), *layers.parameters()]:
+        mean._finish_one(parameter)
+    assert [len(bucket) for bucket in mean._arrange().parameters] == [4]

@@ -123,7 +123,7 @@ class GradientMean:
     def _arrange(self) -> Buckets:
         """The parameters whose gradients this turn has finished, in the order in which rank 0 has."""
         names = {p: name for name, p in self.parameters.items()}
-        orders = gather([[names[p] for p in self.finished]])
+        orders = gather([[names[p] for p in dict.fromkeys(self.finished)]])  # once, however often it was computed
         found = [set(order) for order in orders]
         if unlike := found[0].union(*found) - found[0].intersection(*found):
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ def check_compiler(device: torch.device) -> None:
     """Raise `UserError` where torch.compile has nothing to compile with."""
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--compile is for the CPU and CUDA devices, not {device}: leave it out")
+    # Which says on the way that there is no CUDA.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
     from torch.utils._triton import has_triton
