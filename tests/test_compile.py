@@ -185,7 +185,7 @@ def test_without_a_compiler_it_is_refused_at_once(tmp_path: Path, monkeypatch: p
         raise InvalidCxxCompiler
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
-    with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*install one, or leave --compile out"):
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*install one, or train with --no-compile"):
         Trainer(recipe(), RunOptions(tmp_path, compile=True))
     with pytest.raises(UserError, match="for the CPU and CUDA devices, not mps"):
         compiled.check_compiler(torch.device("mps"))

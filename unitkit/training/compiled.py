@@ -31,7 +31,7 @@ TOLERANCE, FLOOR = 0.05, 0.01
 def check_compiler(device: torch.device) -> None:
     """Raise `UserError` where torch.compile has nothing to compile with."""
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--compile is for the CPU and CUDA devices, not {device}: leave it out")
+        raise UserError(f"--compile is for the CPU and CUDA devices, not {device}: train with --no-compile")
     # Which says on the way that there is no CUDA.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch._inductor.cpp_builder import get_cpp_compiler
@@ -39,11 +39,11 @@ def check_compiler(device: torch.device) -> None:
     from torch.utils._triton import has_triton
 
     if device.type == "cuda" and not has_triton():
-        raise UserError("--compile on a CUDA device needs triton, and finds none: install it, or leave --compile out")
+        raise UserError("--compile on a GPU needs triton, and finds none: install it, or train with --no-compile")
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler:
-        line = "--compile needs a C++ compiler, g++ or clang++, and finds none: install one, or leave --compile out"
+        line = "--compile needs a C++ compiler, g++ or clang++, and finds none: install one, or train with --no-compile"
         raise UserError(line) from None
 
 
