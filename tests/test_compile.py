@@ -29,7 +29,7 @@ from unitkit.training.compiled import Compiled, difference
 
 REAL = torch.compile
 # Whose parts, each by itself, are those of others.
-ALIKE = ("digits_classifier", "digits_cogan", "digits_dann", "digits_unit", "unit_maps")
+ALIKE = ("digits_classifier", "digits_cogan", "digits_dann", "digits_dtn", "digits_unit", "unit_maps", "unit_three")
 
 
 @pytest.fixture(autouse=True)
