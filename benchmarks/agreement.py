@@ -93,7 +93,6 @@ def verify(variants: Mapping[str, Variant], package: str, precision: str) -> dic
     `precision` is that of all variants but those with bf16 in their names. Returns, by variant, the largest difference
     of a loss and of a gradient. Exits where one is too large.
     """
-    tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     reference = variants[package].model
     start, names = copy.deepcopy(reference), {p: name for name, p in reference.named_parameters()}
     losses, met = first_step(variants[package])
@@ -108,7 +107,6 @@ def verify(variants: Mapping[str, Variant], package: str, precision: str) -> dic
         losses, met = first_step(variants[name])
         found = {"loss": losses, "gradient": {own[p]: gradient for p, gradient in met.items()}}
         worst[name] = compare(name, found, expected, "bf16" if "bf16" in name else precision)
-    torch.backends.cudnn.allow_tf32 = tf32
     return worst
 
 

@@ -11,8 +11,7 @@ Before anything is timed, a step of each (noise off) must give the package's los
 float64 and in its own precision.
 The steps then run interleaved in one process, the order turned round every time; a ratio compares two steps of one
 round, and figures are medians with the 20 and 80 % quantiles. Memory is that of a fresh process that takes two steps of
-one variant: its peak resident size, on CUDA the allocator's peak. On CUDA, fp32 means torch's default, in which
-convolutions may use TF32; the comparison goes without it.
+one variant: its peak resident size, on CUDA the allocator's peak. No variant rounds to TF32.
 """
 
 from __future__ import annotations

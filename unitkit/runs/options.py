@@ -93,7 +93,7 @@ class RunOptions:
                 )
         unsaid = [name for name in KEPT if getattr(self, name) in (None, "auto")]
         found = {name: record.get(_key(name), DEFAULTS.get(name)) for name in unsaid}
-        if found.get("precision") == "auto":
+        if self.precision == "auto" and not record:
             found["precision"] = best
         whole = replace(self, **{**found, "track": tuple(found.get("track") or self.track or ())})
         return Options(**{each.name: getattr(whole, each.name) for each in fields(self)})
