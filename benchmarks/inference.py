@@ -5,17 +5,16 @@
 
 "one": an image of 640x480 through the 2017 networks of `unit_faces @paper` (width 64 unless said otherwise), from and
 to a tensor, by unitkit in both memory formats, and in bf16 where the device has it, beside the same networks as a plain
-eager fp32 module (that of `step.py`, with the same weights; the results must agree). "folder": `unitkit translate` of a
+eager fp32 module (of `textbook.py`, with the same weights; the results must agree). "folder": `unitkit translate` of a
 folder of PNG files end to end, decoding and encoding included, in batches as it goes and one by one. "tiles": a large
 image in one pass and in tiles, each in a fresh process whose peak memory is its own.
 
-Rounds are interleaved, their order turned round every time. Low and high are the 20 and 80 % quantiles.
+Rounds are interleaved, their order turned round every time. Figures are medians with the 20 and 80 % quantiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import sys
 import tempfile
@@ -23,10 +22,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+from measuring import Row, add_machine_options, clock, introduce, print_table, spread, write_csv
 from PIL import Image
 from textbook import TextbookUnit
 from torch import Tensor
@@ -34,22 +34,11 @@ from torch import Tensor
 import unitkit
 from unitkit.commands.translate import ahead, save_image, workers
 from unitkit.models.inference import Inference
-from unitkit.system.devices import device_name, emulates_bf16, peak_memory
+from unitkit.system.devices import emulates_bf16, peak_memory
 from unitkit.translate import Translator
 
 PARTS = ("one", "folder", "tiles")
 TOLERANCE = 1e-3  # of the networks' results in fp32, in [-1, 1]
-
-
-class Row(NamedTuple):
-    """A figure: the median with the 20 and 80 % quantiles of so many rounds."""
-
-    variant: str
-    value: float
-    unit: str
-    low: float
-    high: float
-    rounds: int
 
 
 def networks(width: int, blocks: int) -> Any:
@@ -76,22 +65,16 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 def rounds(variants: Mapping[str, Callable[[], Any]], count: int, device: str) -> dict[str, Tensor]:
     """Seconds of each variant in every round, (count,), after one that warms up."""
-    sync: Callable[[], Any] = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(count + 1):
         for name in list(variants)[:: 1 if number % 2 else -1]:
-            sync()
-            started = time.perf_counter()
-            variants[name]()
-            sync()
-            times[name].append(time.perf_counter() - started)
+            times[name].append(clock(variants[name], device))
     return {name: torch.tensor(found[1:]) for name, found in times.items()}
 
 
 def row(variant: str, values: Tensor, unit: str) -> Row:
     """The quantiles of a variant's rounds."""
-    low, middle, high = torch.quantile(values.double(), torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)).tolist()
-    return Row(variant, middle, unit, low, high, len(values))
+    return {"variant": variant, "value": spread(values), "unit": unit, "rounds": len(values)}
 
 
 @torch.no_grad()
@@ -207,24 +190,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--large", type=size, default=(2000, 3000), help="HEIGHTxWIDTH")
     parser.add_argument("--large-rounds", type=int, default=3)
     parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--csv", type=Path)
+    add_machine_options(parser)
     o = parser.parse_args(words)
     torch.set_num_threads(o.threads)
     parts: dict[str, Callable[[argparse.Namespace], list[Row]]] = {"one": one, "folder": folder, "tiles": tiles}
     found = [each for part in o.parts for each in parts[part](o)]
-    print(f"\nwidth {o.width}, {o.blocks} blocks; {o.device}, {o.threads} threads; median (20 % - 80 %)")
-    for each in found:
-        print(
-            f"{each.variant:40}{each.value:>12.4g} ({each.low:.4g} - {each.high:.4g}) {each.unit}, {each.rounds} rounds"
-        )
+    introduce(f"width {o.width}, {o.blocks} blocks; medians with 20 and 80 % quantiles", o.device)
+    print_table(found)
     if o.csv:
-        where = (device_name(torch.device(o.device)), torch.__version__, o.threads)
-        with o.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*Row._fields, "machine", "torch version", "threads"])
-            writer.writerows([*each, *where] for each in found)
+        write_csv(o.csv, found, o.device)
 
 
 if __name__ == "__main__":

@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import itertools
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from measuring import add_machine_options, clock, introduce, spread, write_csv
 from torch import Tensor
 
 from unitkit import losses
@@ -34,7 +32,6 @@ from unitkit.kernels.fused import fusible, norm_act
 from unitkit.losses import Posterior
 from unitkit.models.paths import ImagePaths
 from unitkit.networks.layers import Residual
-from unitkit.system.devices import device_name
 
 SHAPES = ("1x256x32x32", "8x256x32x32", "1x256x64x64", "8x256x64x64", "1x64x256x256", "8x64x256x256")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -123,22 +120,17 @@ def error(run: Run, case: Case, inputs: Sequence[Tensor]) -> float:
 
 def microseconds(run: Run, inputs: Sequence[Tensor], what: str) -> float:
     """The time of one pass."""
-    cuda = inputs[0].is_cuda
     y = run(*inputs) if what == "backward" else None
     slope = torch.ones_like(y) if y is not None else None
-    if cuda:
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    if what == "forward":
-        run(*inputs)
-    elif y is not None:
-        torch.autograd.grad(y, inputs, slope)
-    else:
-        y = run(*inputs)
-        torch.autograd.grad(y, inputs, torch.ones_like(y))
-    if cuda:
-        torch.cuda.synchronize()
-    return 1e6 * (time.perf_counter() - began)
+
+    def work() -> None:
+        if what == "forward":
+            run(*inputs)
+            return
+        result = run(*inputs) if y is None else y
+        torch.autograd.grad(result, inputs, torch.ones_like(result) if slope is None else slope)
+
+    return 1e6 * clock(work, inputs[0].device)
 
 
 def measure(case: Case, inputs: Sequence[Tensor], precision: str, rounds: int) -> Iterator[dict[str, object]]:
@@ -154,10 +146,7 @@ def measure(case: Case, inputs: Sequence[Tensor], precision: str, rounds: int) -
             if number >= 2:  # the first two warm up
                 times[way.name, what].append(taken)
     for (name, what), taken_all in times.items():
-        points = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
-        low, middle, high = torch.quantile(torch.tensor(taken_all, dtype=torch.float64), points).tolist()
-        row: dict[str, object] = {"variant": name, "pass": what, "us": middle, "us 20 %": low, "us 80 %": high}
-        yield row | {"error": errors[name]}
+        yield {"variant": name, "pass": what, "us": spread(taken_all), "error": errors[name]}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -168,15 +157,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
     parser.add_argument("--cases", nargs="+", metavar="WORD", help="only those whose names begin with one of these")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="all figures, with the machine")
+    add_machine_options(parser)
     o = parser.parse_args(words)
     torch.set_num_threads(o.threads)
     torch.backends.cudnn.allow_tf32 = False  # of both, or neither
     device = torch.device(o.device)
-    machine = {"device": device_name(device), "threads": o.threads, "torch": torch.__version__, "rounds": o.rounds}
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    introduce(f"medians of {o.rounds} rounds with 20 and 80 % quantiles, microseconds", device)
     if not fusible(torch.empty(0, device=device)):
         print("The kernel is left out: it needs a GPU and Triton.")
     rows: list[dict[str, object]] = []
@@ -198,17 +184,10 @@ def main(words: Sequence[str] | None = None) -> None:
             print(f"{'variant':18}" + "".join(f"{what:>28}" for what in PASSES) + f"{'error':>10}")
             for name in dict.fromkeys(row["variant"] for row in found):
                 mine = [row for row in found if row["variant"] == name]
-                cells = "".join(f"{_cell(row):>28}" for row in mine)
+                cells = "".join(f"{row['us'].text(0):>28}" for row in mine)  # type: ignore[attr-defined]
                 print(f"{name!s:18}{cells}{mine[0]['error']:10.1e}", flush=True)
     if o.csv and rows:
-        with o.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*rows[0], *machine])
-            writer.writeheader()
-            writer.writerows(row | machine for row in rows)
-
-
-def _cell(row: dict[str, object]) -> str:
-    return f"{row['us']:.0f} ({row['us 20 %']:.0f} - {row['us 80 %']:.0f})"
+        write_csv(o.csv, rows, device)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ the allocator's peak serves for both). Batches are random images, so that no dec
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import re
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import write_csv
 from torch.profiler import ProfilerActivity, profile
 
 from unitkit.check import Checked, check
@@ -46,7 +46,16 @@ CASES = (
     "fp32 munit",
     "fp32 unit_v2",
 )
-COLUMNS = ("case", "predicted tensors", "counted", "ratio", "predicted process", "measured", "ratio", "seconds")
+COLUMNS = (
+    "case",
+    "predicted tensors",
+    "counted",
+    "ratio",
+    "predicted process",
+    "measured",
+    "ratio, process",
+    "seconds",
+)
 
 
 def checked_recipe(case: str) -> tuple[str, Checked]:
@@ -148,8 +157,7 @@ def main(words: Sequence[str] | None = None) -> None:
         rows.append(row(case, torch.device(o.device)))
         print("| " + " | ".join(rows[-1]) + " |", flush=True)
         if o.csv:
-            with o.csv.open("w", newline="") as file:
-                csv.writer(file).writerows([COLUMNS, *rows])
+            write_csv(o.csv, [dict(zip(COLUMNS, each, strict=True)) for each in rows], o.device)
 
 
 if __name__ == "__main__":

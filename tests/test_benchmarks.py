@@ -159,3 +159,18 @@ def test_kernels_are_compared_before_they_are_timed(
     monkeypatch.setattr(torch, "compile", lambda function, **_: lambda *inputs: 1.1 * function(*inputs))
     with pytest.raises(SystemExit, match="is not what plain PyTorch computes"):
         kernels.main(tiny)
+
+
+def test_networks_that_translate_are_the_textbook_s_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inference = benchmark("inference")
+    tiny = ["--parts", "one", "--width", "2", "--blocks", "1", "--rounds", "1", "--threads", "1"]
+    inference.main([*tiny, f"--csv={tmp_path / 'inference.csv'}"])
+    assert "unitkit, fp32, NCHW: largest difference from the textbook" in capsys.readouterr().out
+    found = list(csv.DictReader((tmp_path / "inference.csv").open(encoding="utf-8")))
+    assert {row["unit"] for row in found} == {"ms", "x textbook"} and found[0]["variant"] == "640x480, textbook"
+    decode = inference.TextbookUnit.decode
+    monkeypatch.setattr(inference.TextbookUnit, "decode", lambda self, *given: 0.9 * decode(self, *given))
+    with pytest.raises(SystemExit, match="translates otherwise than the textbook"):
+        inference.main(tiny)
