@@ -20,7 +20,7 @@ from unitkit.metrics.distances import Gaussians, Kernels, frechet_distance, kern
 from unitkit.metrics.features import Features
 from unitkit.metrics.published import BACKBONES, INCEPTION, torch_home
 
-SETS = {"ab": pictures(12, 0), "b": pictures(10, 1)}
+SETS = {"ab": pictures(8, 0), "b": pictures(7, 1)}
 
 
 def frechet(one: np.ndarray, two: np.ndarray) -> float:
@@ -73,7 +73,7 @@ def reference(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         input2=str(folders[1]),
         fid=True,
         kid=True,
-        kid_subset_size=10,
+        kid_subset_size=7,
         feature_extractor_weights_path=str(inception),
         cuda=False,
         verbose=False,
@@ -108,7 +108,7 @@ def test_fid_carries_its_protocol(ours: metrics.evaluation.Results, inception: P
     import hashlib
 
     fid, kid = ours["fid"], ours["kid"]
-    assert fid["n"] == kid["n"] == {"ab": 12, "b": 10} and fid["higher"] == {"fid": False}
+    assert fid["n"] == kid["n"] == {"ab": 8, "b": 7} and fid["higher"] == {"fid": False}
     digest = hashlib.sha256(inception.read_bytes()).hexdigest()
     for each in fid, kid:
         protocol = each["protocol"]
@@ -117,7 +117,7 @@ def test_fid_carries_its_protocol(ours: metrics.evaluation.Results, inception: P
         assert protocol["published"] is False and any("not the published" in text for text in each["warnings"])
     assert any("2048" in text and "kid(ab, b)" in text for text in fid["warnings"])
     assert not any("2048" in text for text in kid["warnings"])
-    assert kid["protocol"]["subsets"] == "100 of 10"
+    assert kid["protocol"]["subsets"] == "100 of 7"
 
 
 def test_a_set_is_at_no_distance_from_itself(inception: Path) -> None:
@@ -244,13 +244,13 @@ def test_distances_in_a_timm_models_features_are_those_of_plain_numpy(resnet: Pa
     config = timm.data.resolve_data_config(model=network)
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     vectors = []
-    for array in SETS["ab"][:10], SETS["b"]:
+    for array in SETS["ab"][:7], SETS["b"]:
         wide = nn.functional.interpolate(
             torch.from_numpy(array).float(), config["input_size"][1:], mode="bicubic", antialias=True
         )
         with torch.no_grad():
             vectors.append(network((wide.clamp(0, 255) / 255 - mean) / std).double().numpy())
-    sets = {"ab": SETS["ab"][:10], "b": SETS["b"]}
+    sets = {"ab": SETS["ab"][:7], "b": SETS["b"]}
     options: Any = {"model": "test_resnet", "weights": str(resnet)}
     found = figures(metrics.frechet("ab", "b", **options), **sets)["frechet"]
     assert found == pytest.approx(frechet(*vectors), rel=1e-3) and found > 1e-3

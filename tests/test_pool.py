@@ -94,6 +94,26 @@ def test_images_of_one_batch_come_one_after_another() -> None:
     assert seen == {(1, 2, 3, 1), (1, 1, 3, 2), (1, 2, 1, 3), (1, 1, 2, 3)}
 
 
+@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize("batch", [2, 5, 9])
+def test_a_batch_is_exchanged_as_by_a_loop_over_its_images(count: int, batch: int) -> None:
+    pool, held, number = ImagePool(count, SHAPE).train(), [], 0.0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        places, swaps = torch.randint(count, (batch,)).tolist(), (torch.rand(batch) < 0.5).tolist()
+        images, expected = [number + i for i in range(batch)], []
+        number += batch
+        for image, place, swap in zip(images, places, swaps, strict=True):
+            if len(held) < count:
+                held.append(image)
+            elif swap:
+                image, held[place] = held[place], image
+            expected.append(image)
+        torch.manual_seed(seed)
+        assert pool.exchange(numbered(*images))[:, 0, 0, 0].tolist() == expected
+        assert pool.images[:, 0, 0, 0].tolist()[: len(held)] == held and int(pool.filled) == len(held)
+
+
 def test_what_it_gives_is_its_own_and_has_no_gradient() -> None:
     torch.manual_seed(0)
     pool, image = ImagePool(1, SHAPE).train(), numbered(1).requires_grad_()

@@ -35,14 +35,17 @@ class ImagePool(nn.Module):
         if not self.training:
             return images.detach()
         count = len(self.images)
-        places = torch.randint(count, (len(images), 1), device=images.device)
+        places = torch.randint(count, (len(images),), device=images.device)
         swaps = torch.rand(len(images), device=images.device) < 0.5
-        given = []
-        for image, drawn, swap in zip(images, places, swaps, strict=True):
-            filling = self.filled < count  # a tensor: the device is not waited for
-            place = torch.where(filling, self.filled, drawn)
-            kept = self.images[place][0]
-            given.append(torch.where(swap & ~filling, kept, image))
-            self.images[place] = torch.where(swap | filling, image, kept).to(kept.dtype)[None]
-            self.filled += filling
-        return torch.stack(given).to(images.dtype)
+        order = torch.arange(len(images), device=images.device)
+        filling = self.filled + order < count  # a tensor: the device is not waited for
+        places = torch.where(filling, self.filled + order, places)
+        # Images of a batch come one after the other: which of them took a place last, before each and after all.
+        took = (places[:, None] == places) & (swaps | filling)
+        before, after = (torch.where(mask, order, -1).amax(1) for mask in (took.tril(-1), took))
+        kept, left = (
+            torch.where((last >= 0)[:, None, None, None], images[last], self.images[places]) for last in (before, after)
+        )
+        self.images[places] = left.to(self.images.dtype)  # of one place all are alike
+        self.filled += filling.sum()
+        return torch.where((swaps & ~filling)[:, None, None, None], kept, images).to(images.dtype)
