@@ -32,7 +32,9 @@ from textbook import TextbookUnit
 from torch import Tensor
 
 import unitkit
-from unitkit.commands.translate import ahead, save_image, workers
+from unitkit.commands.translate import ahead, workers
+from unitkit.data.files.encode import write_image
+from unitkit.data.values import BYTES
 from unitkit.models.inference import Inference
 from unitkit.system.devices import emulates_bf16, peak_memory
 from unitkit.translate import Translator
@@ -129,7 +131,7 @@ def folder(o: argparse.Namespace) -> list[Row]:
                     decode = [lambda file=file: translator.pixels(file, "a") for file in files]
                     images = translator.stream(ahead(pool, decode, sizes), "ab", [None] * len(files))
                     save = (
-                        lambda image=image, file=file: save_image(image, file.with_suffix(".out.png"))
+                        lambda image=image, file=file: write_image([image], file.with_suffix(".out.png"))
                         for image, file in zip(images, files, strict=True)
                     )
                     for _ in ahead(pool, save, sizes):
@@ -137,7 +139,8 @@ def folder(o: argparse.Namespace) -> list[Row]:
 
             def single(files: Sequence[Path] = files, translator: Translator = translator) -> None:
                 for file in files:
-                    save_image(translator.translate(file, "ab"), file.with_suffix(".out.png"))
+                    image = translator.stream([translator.pixels(file, "a")], "ab", [None])
+                    write_image(list(image), file.with_suffix(".out.png"))
 
             times = rounds({"in batches": batched, "one by one": single}, o.rounds, o.device)
         found += [row(f"folder of {side}x{side}, {n}", count / each, "images/s") for n, each in times.items()]
@@ -151,7 +154,7 @@ def large(o: argparse.Namespace, tiled: bool) -> tuple[float, float, np.ndarray]
     pixels = photograph(*o.large)[None]
     inference.translate(pixels[:, :, :256, :256], "ab", {})
     started = time.perf_counter()
-    found = inference.translate(pixels, "ab", {}) if tiled else inference._at_once(pixels, "ab", {})
+    found = inference.translate(pixels, "ab", {}) if tiled else inference._at_once(pixels, "ab", {}, BYTES, BYTES)
     return time.perf_counter() - started, peak_memory(inference.device) / 2**20, found
 
 

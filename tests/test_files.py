@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from unitkit import UserError
-from unitkit.commands.translate import save_image
+from unitkit.data.files.decode import to_array
+from unitkit.data.files.encode import write_image
 from unitkit.system.files import TEMPORARY, _sweep, refuse_unwritable, replacing, temporary, temporary_name
 
 
@@ -35,7 +36,7 @@ def test_a_link_that_waits_at_a_temporary_name_is_not_written_through(tmp_path: 
     (tmp_path / "theirs").write_text("theirs")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).symlink_to("../theirs")
-    save_image(Image.new("RGB", (4, 4)), tmp_path / "out/x.png")
+    write_image([to_array(Image.new("RGB", (4, 4)))], tmp_path / "out/x.png")
     assert (tmp_path / "theirs").read_text() == "theirs"
     assert Image.open(tmp_path / "out/x.png").size == (4, 4) and not (tmp_path / "out/x.png").is_symlink()
     assert (tmp_path / "out" / name).is_symlink() == (name != "x.png")
@@ -54,7 +55,7 @@ def test_a_name_that_is_taken_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".webp"])
 def test_names_of_any_length_are_written(tmp_path: Path, length: int, suffix: str) -> None:
     path = tmp_path / ("é" + "n" * (length - len(suffix) - 2) + suffix)
-    save_image(Image.new("RGB", (4, 4)), path)
+    write_image([to_array(Image.new("RGB", (4, 4)))], path)
     assert Image.open(path).size == (4, 4) and len(os.fsencode(path.name)) == length
     write(tmp_path / ("n." + "s" * 253))  # all suffix
     with pytest.raises(UserError, match=r"cannot write .*File name too long"):

@@ -29,7 +29,7 @@ from .runs import checkpoint
 from .runs.folder import RunFolder
 from .runs.image_check import ImageCheck
 from .runs.options import RunOptions
-from .runs.record import check_resumed, new_record, resumed_record
+from .runs.record import check_resumed, description, new_record, resumed_record, with_kept_values
 from .runs.steps import latest, step_name, whole
 from .system import dist
 from .system.devices import choose_device, enough_memory, set_precision
@@ -69,10 +69,10 @@ class Trainer:
         warn: Callable[[str], None] = warnings.warn,
         looked: Progress | None = None,
     ) -> None:
-        checked = check(recipe)
         self.device = choose_device(options.device)
         self.run = RunFolder(options.out)
         before = self.run.record if options.resume else {}
+        checked = check(with_kept_values(recipe, before))
         self.options = options = options.resolved(before, best_precision(self.device))
         set_precision(options.precision, self.device)
         self.warn, self.stopping = warn, 0
@@ -223,11 +223,7 @@ class Trainer:
             folder or own,
             self.done,
             model=self.model,
-            description={
-                "model": self.recipe.model.to_json(),
-                "size": list(self.recipe.data.size),
-                "labels": self.recipe.data.labels,
-            },
+            description=description(self.recipe),
             optimizers=self.optimizers,
             average=self.average.tensors if self.average else None,
             keep=keep or self.options.keep,

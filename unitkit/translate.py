@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .data.files.decode import decode, probe, to_array, to_image, upright
+from .data.files.decode import decode, pixels_of, probe, resized, to_image
+from .data.formats.npy import channels_first
 from .data.tensors import at_once
+from .data.values import Values, in_channels, supported
 from .kernels.operators import LAYOUTS
 from .kernels.placement import best_precision, usual_layout
 from .models import ImagePaths
@@ -49,7 +51,8 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
     layout = usual_layout(place, precision)
-    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"], precision)
+    values = {letter: Values.from_json(each) for letter, each in description.get("values", {}).items()}
+    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"], precision, values)
 
 
 class Translator:
@@ -58,15 +61,23 @@ class Translator:
     Attributes:
         model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
         labels: what the domains are, by letter.
+        values: what the values of their images are, by letter.
         inference: how images go through it: in which precision, with which limits of memory for large ones, and
             `notes` on what a user should know of the results.
         short: JPEG files that lacked their last bytes and were translated as viewers show them.
     """
 
-    def __init__(self, model: ImagePaths, labels: dict[str, str], precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: ImagePaths,
+        labels: dict[str, str],
+        precision: str = "fp32",
+        values: Mapping[str, Values] | None = None,
+    ) -> None:
         if (bad := not_finite(model.state_dict())) is not None:
             raise UserError(f"the model's '{bad}' is not finite, so it translates nothing: use an earlier checkpoint")
         self.model, self.labels = model.eval(), labels
+        self.values = {letter: (values or {}).get(letter, Values()) for letter in labels}
         self.styles: dict[str, int] = model.styles
         self.inference = Inference(self.model, precision)
         self.short: list[Path] = []
@@ -94,12 +105,12 @@ class Translator:
     @overload
     def translate(
         self, image: list[Picture], path: str, *, style: Picture | Tensor | None = None, seed: int | None = None
-    ) -> list[Image.Image]: ...
+    ) -> list[Image.Image | np.ndarray]: ...
 
     @overload
     def translate(
         self, image: Picture, path: str, *, style: Picture | Tensor | None = None, seed: int | None = None
-    ) -> Image.Image: ...
+    ) -> Image.Image | np.ndarray: ...
 
     def translate(
         self,
@@ -108,8 +119,11 @@ class Translator:
         *,
         style: Picture | Tensor | None = None,
         seed: int | None = None,
-    ) -> Image.Image | list[Image.Image]:
+    ) -> Image.Image | np.ndarray | list[Image.Image | np.ndarray]:
         """An image of domain `path[0]`, or a list of them, translated along `path`: with its height and width.
+
+        What comes out is a PIL image, or an array (H, W, C) where it has more than 8 bits or other channels than grey
+        and RGB.
 
         Images whose sides the strides do not divide are padded by their edge and cropped back. Neighbours of one size
         in a list go through the network together. Images larger than 512x512 are translated in tiles, to what one pass
@@ -117,7 +131,8 @@ class Translator:
         image at that size, and the result is brought back.
 
         Args:
-            image: a file, a PIL image, or uint8 (H, W) or (H, W, C), C being 1, 3 or 4.
+            image: a file of one image, a PIL image, or an array (H, W) or (H, W, C). Values of the type that the
+                domain's images had in training mean the same; those of another are told by `Values.of_type`.
             style: of models that have styles, an image of domain `path[-1]` whose style the result has, or what
                 `style` makes of one. Without it that is the prior's mean, or the image's own where path[-1] is path[0].
             seed: of models that have styles: draw the style from N(0, I) by this seed.
@@ -137,10 +152,12 @@ class Translator:
             style = self.style(style, path[-1])
         images = image if isinstance(image, list) else [image]
         found = list(self.stream((self.pixels(each, path[0]) for each in images), path, repeat(style)))
-        return found if isinstance(image, list) else found[0]
+        shown = [picture(each) for each in found]
+        return shown if isinstance(image, list) else shown[0]
 
-    def stream(self, images: Iterable[np.ndarray], path: str, styles: Iterable[Tensor | None]) -> Iterator[Image.Image]:
-        """Translations of many images, in their order.
+    def stream(self, images: Iterable[np.ndarray], path: str, styles: Iterable[Tensor | None]) -> Iterator[np.ndarray]:
+        """Translations (C, H, W) of many images, in their order: of the type of an image, or of that of the path's
+        last domain where the image has that of its first.
 
         Args:
             images: what `pixels` makes of them. Where that raises, those before it are translated first.
@@ -152,9 +169,29 @@ class Translator:
             like = {f"style:{path[-1]}": torch.cat(given)} if given else {}
             yield from self._translated([pixels for pixels, _ in batch], path, like)
 
-    def pixels(self, image: Picture, letter: str) -> np.ndarray:
-        """An image as networks of a domain take it, uint8 (C, H, W). Raises `UserError` for one that is none."""
-        return _pixels(image, self.model.channels[letter], self.short)
+    def pixels(self, image: Picture, letter: str, frame: int | None = None) -> np.ndarray:
+        """An image as it is stored, with the channels of a domain (C, H, W).
+
+        Args:
+            frame: which image of the file it is.
+
+        Raises:
+            UserError: none that is understood; a file of several without `frame`; values that a domain has not.
+        """
+        name = str(image) if isinstance(image, str | Path) else "given"
+        array = _pixels(image, self.model.channels[letter], self.short, frame)
+        values = self.values[letter]
+        if values.whole and array.dtype.kind == "f" and not (array.min() >= 0 and array.max() <= 1):
+            raise UserError(
+                f"the image '{name}' holds {array.dtype} values {array.min():.4g}..{array.max():.4g}, and this model "
+                f"was trained on {values.dtype}: give that, or floats in [0, 1]"
+            )
+        return values.of_type(str(array.dtype)).stored(array, name)
+
+    def meanings(self, path: str, dtype: str) -> tuple[Values, Values]:
+        """What the values of images of a type mean, and those of their translations."""
+        first, last = self.values[path[0]], self.values[path[-1]]
+        return first.of_type(dtype), last if dtype == first.dtype else last.of_type(dtype)
 
     def style(self, image: Picture, letter: str) -> Tensor:
         """The style (1, C, 1, 1) of an image of a domain, for `translate`.
@@ -163,7 +200,8 @@ class Translator:
         """
         self.check_styles()
         self.model.check(f"style:{letter}")
-        return self.inference.style(self.pixels(image, letter)[None], letter)
+        pixels = self.pixels(image, letter)
+        return self.inference.style(pixels[None], letter, self.values[letter].of_type(str(pixels.dtype)))
 
     def drawn_style(self, letter: str, seed: int) -> Tensor:
         """A style (1, C, 1, 1) of a domain, drawn from N(0, I) by a seed, for `translate`."""
@@ -174,23 +212,14 @@ class Translator:
     def _together(self, pixels: np.ndarray) -> tuple[Any, int]:
         """What images of a batch have in common with this one, and how many of them go through at once."""
         height, width = self.model.size or pixels.shape[1:]
-        return self.model.size or pixels.shape, at_once((height, width))
+        return (self.model.size or pixels.shape, pixels.dtype), at_once((height, width))
 
-    def _translated(self, batch: list[np.ndarray], path: str, styles: dict[str, Tensor]) -> list[Image.Image]:
-        if self.model.size:
-            return self._at_fixed_size(batch, path, styles)
-        return [to_image(each) for each in self.inference.translate(np.stack(batch), path, styles)]
-
-    def _at_fixed_size(self, batch: list[np.ndarray], path: str, styles: dict[str, Tensor]) -> list[Image.Image]:
-        images = [to_image(each) for each in batch]
-        assert self.model.size, "asked for such a model alone"
-        height, width = self.model.size
-        small = [to_array(image.resize((width, height), Image.Resampling.BICUBIC)) for image in images]
-        found = self.inference.translate(np.stack(small), path, styles)
-        return [
-            to_image(each).resize(image.size, Image.Resampling.BICUBIC)
-            for each, image in zip(found, images, strict=True)
-        ]
+    def _translated(self, batch: list[np.ndarray], path: str, styles: dict[str, Tensor]) -> list[np.ndarray]:
+        source, target = self.meanings(path, str(batch[0].dtype))
+        size = self.model.size
+        images = [resized(image, size) for image in batch] if size else batch
+        found = list(self.inference.translate(np.stack(images), path, styles, source, target))
+        return [resized(one, image.shape[1:]) for one, image in zip(found, batch, strict=True)] if size else found
 
 
 def _batches(
@@ -213,17 +242,26 @@ def _batches(
         yield batch
 
 
-def _pixels(image: Picture, channels: int, short: list[Path]) -> np.ndarray:
-    """uint8 (channels, H, W) from a file, a PIL image or an array."""
+def picture(array: np.ndarray) -> Image.Image | np.ndarray:
+    """A stored image (C, H, W) as a PIL image, or (H, W, C) where that holds it not."""
+    if array.dtype == np.uint8 and len(array) in (1, 3):
+        return to_image(array)
+    return np.ascontiguousarray(array.transpose(1, 2, 0))
+
+
+def _pixels(image: Picture, channels: int, short: list[Path], frame: int | None) -> np.ndarray:
+    """An array (channels, H, W) from a file, a PIL image or an array."""
     if isinstance(image, str | Path):
-        probe(Path(image))
-        return decode(Path(image), channels, None, short)
-    if isinstance(image, np.ndarray):
-        shape = image.shape if image.ndim == 3 else (*image.shape, 1)
-        if image.dtype != np.uint8 or not image.size or len(shape) != 3 or shape[2] not in (1, 3, 4):
-            raise UserError(
-                f"an array of {image.dtype} {list(image.shape)} is no image: give uint8 (H, W) or (H, W, C), "
-                f"C being 1, 3 or 4"
-            )
-        image = Image.fromarray(image.reshape(shape[:2]) if shape[2] == 1 else image)
-    return to_array(upright(image, channels, "given"))
+        if frame is None and (count := probe(Path(image)).frames) > 1:
+            raise UserError(f"'{image}' holds {count} images: translate it by `unitkit translate`, or give its arrays")
+        return decode(Path(image), channels, None, short, frame or 0)
+    if isinstance(image, Image.Image):
+        return in_channels(pixels_of(image, min(channels, 3), "given"), channels, "given")
+    if not image.size or image.ndim not in (2, 3) or image.dtype.kind not in "biuf":
+        raise UserError(f"an array of {image.dtype} {list(image.shape)} is no image: give numbers, (H, W) or (H, W, C)")
+    array = supported(image, "given").reshape(*image.shape[:2], -1)
+    if array.dtype == np.uint8 and array.shape[2] == 4 and channels in (1, 3):
+        return pixels_of(Image.fromarray(array), channels, "given")
+    if array.shape[2] not in (channels, 1, 3) and array.shape[0] == channels and channels_first(array.shape):
+        raise UserError(f"an array {list(image.shape)} has its channels first: give (H, W, C), by transpose(1, 2, 0)")
+    return in_channels(np.ascontiguousarray(array.transpose(2, 0, 1)), channels, "given")

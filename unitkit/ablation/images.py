@@ -14,7 +14,8 @@ import torch
 
 from ..data.files.bad import BadImages
 from ..data.files.decode import to_image
-from ..data.tensors import to_tensor, to_uint8
+from ..data.tensors import to_tensor
+from ..data.values import shown
 from ..runs.checkpoint import load_model
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe
@@ -29,7 +30,7 @@ PATH = "ab"
 
 @dataclass(frozen=True)
 class Translated:
-    """Held-out images of one cell, each uint8 (C, H, W): the inputs, their counterparts if known, translations."""
+    """Held-out images of one cell, each uint8 (1 or 3, H, W): the inputs, their counterparts if known, translations."""
 
     data: str
     inputs: list[np.ndarray]
@@ -92,12 +93,14 @@ def _translated(checkpoint: Path) -> Translated:
     model, _ = load_model(checkpoint)
     data = BadImages(file.build(file.values(None, run.record["knobs"])).data, run.bad_images()).without()
     domain = data.domains[PATH[0]]
+    values = [data.values[letter] for letter in PATH]
     indices = range(min(ROWS, len(domain.test)))
     inputs = [domain.test.load(i) for i in indices]
     with torch.no_grad():
-        outputs = to_uint8(model(to_tensor(np.stack(inputs)), PATH))
+        outputs = values[1].restored(model(to_tensor(np.stack(inputs), values=values[0]), PATH))
     truths = [data.truth(PATH, i) for i in indices] if data.truth else []
-    return Translated(data.name, inputs, truths, list(outputs))
+    sets = ((inputs, values[0]), (truths, values[1]), (outputs, values[1]))
+    return Translated(data.name, *([shown(each, meant, data.bands) for each in images] for images, meant in sets))
 
 
 def strip_html(shown: Strip, width: int = 128) -> str:

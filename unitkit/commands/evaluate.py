@@ -23,6 +23,7 @@ from ..registry import Spec
 from ..runs.checkpoint import averages, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
+from ..runs.record import with_kept_values
 from ..runs.report import print_metrics, write_report
 from ..runs.steps import all_steps
 from ..system.devices import choose_device, enough_memory
@@ -71,7 +72,8 @@ def evaluate_run(
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
     for metric in chosen:
         metric.check_held_out(recipe.data.held_out(max_images))
-    recipe = replace(recipe, model=Spec.from_json(description["model"]), data=in_channels(recipe.data, model.channels))
+    seen = with_kept_values(replace(recipe, data=in_channels(recipe.data, model.channels)), description)
+    recipe = replace(seen, model=Spec.from_json(description["model"]))
     check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):

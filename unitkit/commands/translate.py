@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
 from rich.console import Console
 
 from ..data.files.decode import SUFFIXES, probe
+from ..data.files.encode import refuse_unwritable_format, write_image
 from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
 from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
-from ..system.files import replacing
 from ..system.output import print_notes
 from ..translate import load
 from .progress import counting
@@ -59,12 +58,26 @@ def translate_images(
     like = None if style is None else translator.style(style, path[-1])
     drawn = [translator.drawn_style(path[-1], (seed or 0) + number) for number in numbers]
     headers = [probe(before) for before, _ in work]  # every one, before the first image takes its time
+    channels = translator.model.channels[path[-1]]
+    meant = [translator.meanings(path, header.dtype)[1] for header in headers]
+    for (_, after), header, values in zip(work, headers, meant, strict=True):
+        notes += refuse_unwritable_format(after, header.frames, channels, values)
+    frames = [header.frames for header in headers]
     pixels = [header.width * header.height for header in headers]
     with counting(f"{path}: {translator.route(path)}", len(work)) as done, workers() as pool:
-        decode = [partial(translator.pixels, before, path[0]) for before, _ in work]
-        translated = translator.stream(ahead(pool, decode, pixels), path, cycle(drawn or [like]))
-        save = (partial(save_image, image, after) for image, (_, after) in zip(translated, work, strict=True))
-        for _ in ahead(pool, save, pixels):
+        decode = [
+            partial(translator.pixels, before, path[0], frame)
+            for (before, _), count in zip(work, frames, strict=True)
+            for frame in range(count)
+        ]
+        each = [size for size, count in zip(pixels, frames, strict=True) for _ in range(count)]
+        styles = chain.from_iterable(repeat(style, count) for style, count in zip(cycle(drawn or [like]), frames))
+        translated = translator.stream(ahead(pool, decode, each), path, styles)
+        save = (
+            partial(write_image, list(islice(translated, count)), after, before, values)
+            for (before, after), count, values in zip(work, frames, meant, strict=True)
+        )
+        for _ in ahead(pool, save, (size * count for size, count in zip(pixels, frames, strict=True))):
             done()
     if translator.short:
         notes.append(short_note(translator.short))
@@ -164,12 +177,3 @@ def jobs(
             raise UserError(f"{outputs[place]} and {before} would both become {after}; choose another place for them")
         outputs[place] = before
     return found
-
-
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image by its suffix, whole or not at all. Raises `UserError` where the disk refuses."""
-    try:
-        with replacing(path) as file:
-            image.save(file, quality=95)
-    except ValueError as error:  # a format that holds no image of this size
-        raise UserError(f"cannot write {path}: {error}") from error

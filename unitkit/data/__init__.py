@@ -3,9 +3,10 @@
 from .affine import Affine
 from .digits import Digits, digits
 from .domain import Domain
-from .domains import Data, Open, open_data
+from .domains import Data
 from .domains import datasets as registry
 from .drawn import rendered  # noqa: F401 (registers its data sources)
+from .opening import Open, open_data
 
 register, spec = registry.register, registry.spec
 

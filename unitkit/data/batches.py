@@ -15,6 +15,7 @@ from .domains import Data
 from .files.bad import BadImage, BadImages
 from .sampler import indices
 from .tensors import to_tensor
+from .values import Values, values_of
 
 AHEAD = 4
 
@@ -68,7 +69,7 @@ class Batches:
         # Drawn on the CPU, so that a seed means the same augmentation on every device.
         generator = torch.Generator().manual_seed(int(draws[0] >> 1))
         images = {
-            letter: self._augmented(self._on_device(decoded.fetch(chosen)), generator)
+            letter: self._augmented(self._on_device(decoded.fetch(chosen)), values_of(decoded.images), generator)
             for letter, (decoded, chosen) in zip(self.train, now, strict=True)
         }
         for (letter, domain), (_, chosen) in zip(self.data.domains.items(), now, strict=True):
@@ -116,7 +117,7 @@ class Batches:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, images: Tensor, values: Values, generator: torch.Generator) -> Tensor:
         """Shift and mirror each image by reading its window through one gather of its pixels."""
         count, (height, width) = len(images), self.data.size
         top, left = torch.randint(self.crop + 1, (2, count, 1), generator=generator)
@@ -128,5 +129,6 @@ class Batches:
             pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)
         if not self.affine:
-            return to_tensor(images, self.device, self.memory_format)
-        return self.affine(to_tensor(images, self.device), generator).contiguous(memory_format=self.memory_format)
+            return to_tensor(images, self.device, self.memory_format, values)
+        shown = self.affine(to_tensor(images, self.device, values=values), generator)
+        return shown.contiguous(memory_format=self.memory_format)

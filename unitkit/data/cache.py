@@ -17,6 +17,7 @@ import numpy as np
 
 from ..system.errors import UserError
 from .sources import Images
+from .values import values_of
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MEMINFO = Path("/proc/meminfo")
@@ -53,7 +54,7 @@ def _available() -> int:
 
 
 class Decoded:
-    """The images of a source, decoded when first needed and kept as uint8 (n, C, H, W).
+    """The images of a source, decoded when first needed and kept as they are stored, (n, C, H, W).
 
     They lie in memory if they take no more than `limit_bytes`, else in a temporary file that goes when the process
     ends, however it ends. Raises `UserError` where the disk has no room for that. Safe to use from several threads.
@@ -62,9 +63,9 @@ class Decoded:
     def __init__(self, images: Images, limit_bytes: int) -> None:
         self.images = images
         shape = (len(images), images.channels, *images.size)
-        size = int(np.prod(shape, dtype=np.int64))
+        dtype = np.dtype(values_of(images).dtype)
         self.mapped = not fits(images, limit_bytes)
-        self.buffer = _mapped(shape, size) if self.mapped else np.empty(shape, np.uint8)
+        self.buffer = _mapped(shape, dtype) if self.mapped else np.empty(shape, dtype)
         self.ready = np.zeros(len(images), bool)
         self.pending: dict[int, Future[None]] = {}
         self.lock = threading.Lock()
@@ -87,7 +88,7 @@ class Decoded:
             return {i: self.pending[i] for i in missing if i in self.pending}
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The images, uint8 (k, C, H, W), a copy. Raises the `UserError` of the first that cannot be decoded."""
+        """The images, (k, C, H, W), a copy. Raises the `UserError` of the first that cannot be decoded."""
         for future in self.prefetch(indices).values():
             future.result()
         return np.asarray(self.buffer[np.asarray(indices)])
@@ -115,7 +116,12 @@ class Decoded:
 
 def fits(images: Images, limit_bytes: int) -> bool:
     """Whether all images, decoded, take no more than so many bytes."""
-    return len(images) * images.channels * images.size[0] * images.size[1] <= limit_bytes
+    return stored_bytes(images) <= limit_bytes
+
+
+def stored_bytes(images: Images) -> int:
+    """What all images take, decoded."""
+    return len(images) * images.channels * images.size[0] * images.size[1] * values_of(images).itemsize
 
 
 def broken(images: Images, indices: Sequence[int]) -> dict[int, UserError]:
@@ -138,14 +144,15 @@ def _errors(futures: Mapping[int, Future[Any]]) -> dict[int, UserError]:
     return errors
 
 
-def _mapped(shape: tuple[int, ...], size: int) -> np.ndarray:
+def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     folder = tempfile.gettempdir()
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     try:
         with tempfile.TemporaryFile(prefix="unitkit-", dir=folder) as file:
             # Claimed now: a disk that fills up later would end the process with SIGBUS.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
-            return np.memmap(file, np.uint8, "w+", shape=shape)
+            return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise UserError(
             f"decoded images need {size / 2**30:.1f} GiB in '{folder}': {error.strerror}; "

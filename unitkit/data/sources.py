@@ -13,16 +13,20 @@ from typing import Protocol
 import numpy as np
 
 from ..system.errors import UserError
-from .files.decode import decode, fit, to_array, to_image
+from .files.decode import decode, fit, fit_array, to_array, to_image
 from .folders.listing import key_of
+from .values import BYTES, CHANNELS, Values, in_channels, supported
 
 
 class Images(Protocol):
-    """The images of one split of one domain, by index; any object with these members is a source of training data."""
+    """The images of one split of one domain, by index; any object with these members is a source of training data.
+
+    One whose images are no bytes has `values` besides, which says what they are.
+    """
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """Of every image."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -34,7 +38,8 @@ class Images(Protocol):
         """What an error or a report calls image `i`: its path, say."""
 
     def load(self, i: int) -> np.ndarray:
-        """Image `i`, uint8 (channels, H, W). Called from several threads. Raises `UserError` naming a broken file."""
+        """Image `i`, (channels, H, W), uint8 or the type of `values`. Called from several threads. Raises `UserError`
+        naming a broken file."""
 
     def fingerprint(self) -> str:
         """A short hash that changes when the images do."""
@@ -58,6 +63,8 @@ class ImageFiles:
     Attributes:
         keys: what the files of one scene have in common in several domains or sets: the path below the domain's folder
             without its suffix. Where none are given, below the deepest folder that holds all files.
+        values: the type that images are brought to, and what it means.
+        frames: which image of its file each is; none where every file holds one.
         broken: the images, by index, whose headers cannot be read, and why.
         short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
     """
@@ -66,6 +73,8 @@ class ImageFiles:
     channels: int
     size: tuple[int, int]
     keys: Sequence[str] = ()
+    values: Values = BYTES
+    frames: Sequence[int] = ()
     broken: Mapping[int, UserError] = field(default_factory=dict)
     short: list[Path] = field(default_factory=list, compare=False)
 
@@ -78,14 +87,15 @@ class ImageFiles:
         return len(self.paths)
 
     def name(self, i: int) -> str:
-        return str(self.paths[i])
+        return f"{self.paths[i]}[{self.frames[i]}]" if self.frames else str(self.paths[i])
 
     def load(self, i: int) -> np.ndarray:
-        return decode(self.paths[i], self.channels, self.size, self.short)
+        array = decode(self.paths[i], self.channels, self.size, self.short, self.frames[i] if self.frames else 0)
+        return self.values.stored(array, self.name(i))
 
     def fingerprint(self) -> str:
         """Over the files' names, sizes and times of change, not their folder: a folder may move."""
-        return digest(*(_trace(path) for path in self.paths))
+        return digest(*(_trace(path) for path in self.paths), *self.frames, *_meaning(self.values))
 
     def at(self, size: tuple[int, int]) -> ImageFiles:
         return replace(self, size=size)
@@ -94,7 +104,8 @@ class ImageFiles:
         """Only these of its images."""
         keys = [self.keys[i] for i in rows]
         broken = {new: self.broken[old] for new, old in enumerate(rows) if old in self.broken}
-        return replace(self, paths=[self.paths[i] for i in rows], keys=keys, broken=broken)
+        frames = [self.frames[i] for i in rows] if self.frames else ()
+        return replace(self, paths=[self.paths[i] for i in rows], keys=keys, frames=frames, broken=broken)
 
 
 def _trace(path: Path) -> tuple[object, ...]:
@@ -105,11 +116,16 @@ def _trace(path: Path) -> tuple[object, ...]:
     return path.name, status.st_size, status.st_mtime_ns
 
 
-class ImageArray:
-    """Images of one array: (N, H, W), (N, H, W, C) or (N, C, H, W), C 1 or 3.
+def _meaning(values: Values) -> tuple[object, ...]:
+    """What of the values a fingerprint is made of: nothing of bytes, whose data have older ones."""
+    return () if values == BYTES else (values,)
 
-    Integers of 8 or 16 bits are spread over 0..255 from their type's whole range, floats from [0, 1]; other values
-    raise `UserError`. `label` names the array in messages; `size` and `channels` default to the array's own.
+
+class ImageArray:
+    """Images of one array: (N, H, W), (N, H, W, C) or (N, C, H, W), of numbers.
+
+    `label` names the array in messages; `size` and `channels` default to the array's own, as do `values`, of which the
+    range has yet to be told where the array holds no bytes.
     """
 
     def __init__(
@@ -119,11 +135,12 @@ class ImageArray:
         size: tuple[int, int] | None = None,
         channels: int | None = None,
     ) -> None:
-        self.array = _to_bytes(_channels_first(array, label), label)
+        self.array = supported(_channels_first(array, label), label)
         self.label = label
         self.size = size or (self.array.shape[2], self.array.shape[3])
         self.channels = channels or self.array.shape[1]
         self.rows = np.arange(len(self.array))
+        self.values = BYTES if self.array.dtype == np.uint8 else Values(str(self.array.dtype))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -132,17 +149,33 @@ class ImageArray:
         return f"{self.label}[{self.rows[i]}]"
 
     def load(self, i: int) -> np.ndarray:
-        image = to_image(self.array[self.rows[i]]).convert("L" if self.channels == 1 else "RGB")
-        return to_array(fit(image, self.size))
+        array = self.array[self.rows[i]]
+        if array.dtype == np.uint8 and len(array) in (1, 3) and self.values == BYTES:
+            return to_array(fit(to_image(in_channels(array, self.channels, self.name(i))), self.size))
+        return self.values.stored(fit_array(in_channels(array, self.channels, self.name(i)), self.size), self.name(i))
 
     def fingerprint(self) -> str:
-        return digest(self.array.shape, self.array[self.rows])
+        return digest(self.array.shape, self.array[self.rows], *_meaning(self.values))
 
-    def at(self, size: tuple[int, int], channels: int | None = None) -> ImageArray:
-        """The same images at another size (H, W), and in grey (1) or RGB (3) where `channels` says so."""
+    def at(self, size: tuple[int, int], channels: int | None = None, values: Values | None = None) -> ImageArray:
+        """The same images at another size (H, W), in grey (1) or RGB (3) where `channels` says so, or as `values`."""
         other = copy.copy(self)
-        other.size, other.channels = size, channels or self.channels
+        other.size, other.channels, other.values = size, channels or self.channels, values or self.values
         return other
+
+    def in_bytes(self) -> ImageArray:
+        """The same images in 8 bits, from floats in [0, 1] or from all of 16 bits.
+
+        Raises `UserError` for other values.
+        """
+        if self.array.dtype == np.uint8:
+            return self
+        low, high = self.array.min(), self.array.max()
+        top = 65535 if self.array.dtype == np.uint16 else 1
+        if not (low >= 0 and high <= top):  # a NaN fails this too
+            found = f"{self.array.dtype} values {low:.4g}..{high:.4g}"
+            raise UserError(f"'{self.label}' holds {found}: expected [0, 1], or uint8")
+        return ImageArray(np.rint(self.array * np.float32(255 / top)).astype(np.uint8), self.label).pick(self.rows)
 
     def pick(self, rows: np.ndarray) -> ImageArray:
         """Only these of its images."""
@@ -154,23 +187,12 @@ class ImageArray:
 def _channels_first(array: np.ndarray, label: str) -> np.ndarray:
     if array.size and array.ndim == 3:
         return array[:, None]
-    if array.size and array.ndim == 4 and array.shape[3] in (1, 3):
-        return array.transpose(0, 3, 1, 2)
-    if array.size and array.ndim == 4 and array.shape[1] in (1, 3):
-        return array
-    raise UserError(f"'{label}' has shape {array.shape}: expected images (N,H,W), (N,H,W,C) or (N,C,H,W), C 1 or 3")
-
-
-def _to_bytes(array: np.ndarray, label: str) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    low, high = array.min(), array.max()
-    if array.dtype.kind == "f":
-        if not (low >= 0 and high <= 1):  # a NaN fails this too
-            raise UserError(f"'{label}' holds {array.dtype} values {low:.4g}..{high:.4g}: expected [0, 1], or uint8")
-        return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 2:
-        if low < 0:
-            raise UserError(f"'{label}' holds negative values (from {low}): shift them to 0 or above, or save as uint8")
-        return np.rint(array * np.float32(255 / np.iinfo(array.dtype).max)).astype(np.uint8)
-    raise UserError(f"'{label}' holds {array.dtype}: expected uint8, 16-bit integers, or floats in [0, 1]")
+    if array.size and array.ndim == 4:
+        first, last = array.shape[1], array.shape[3]
+        # Grey and RGB before all other numbers of channels; of those the shorter axis.
+        last_is = last in (1, 3) or (first not in (1, 3) and last <= first)
+        if (last if last_is else first) <= CHANNELS:
+            return array.transpose(0, 3, 1, 2) if last_is else array
+    raise UserError(
+        f"'{label}' has shape {array.shape}: expected images (N,H,W), (N,H,W,C) or (N,C,H,W), C at most {CHANNELS}"
+    )

@@ -1,4 +1,4 @@
-"""Between images as stored, uint8 (N, C, H, W), and images as networks see them, float32 in [-1, 1]."""
+"""Between images as stored, (N, C, H, W), and images as networks see them, float32 in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .values import BYTES, Values
+
 
 def to_tensor(
     pixels: np.ndarray | Tensor,
     device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
+    values: Values = BYTES,
 ) -> Tensor:
-    """uint8 (N, C, H, W) to float32 in [-1, 1] on the device, in a memory format."""
+    """Stored images (N, C, H, W) to float32 in [-1, 1] on the device, in a memory format."""
     tensor = torch.as_tensor(pixels).to(device, non_blocking=True)
-    # Rearranged while still bytes: a quarter of the memory to move.
-    return tensor.contiguous(memory_format=memory_format).float().div_(127.5).sub_(1)
+    # Rearranged as they are stored: of bytes a quarter of the memory to move.
+    return values.normalised(tensor.contiguous(memory_format=memory_format))
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
     """float (N, C, H, W) in [-1, 1], clipped, to uint8 (N, C, H, W), rounded."""
-    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().contiguous().numpy()
+    return BYTES.restored(images)
 
 
 def at_once(size: tuple[int, int]) -> int:

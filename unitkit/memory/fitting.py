@@ -13,7 +13,7 @@ import torch
 
 from ..check import Checked, check, check_recompute
 from ..data import Data
-from ..data.cache import available_memory
+from ..data.cache import available_memory, stored_bytes
 from ..kernels.placement import Placement
 from ..recipe import Recipe
 from ..runs.options import Options
@@ -212,7 +212,7 @@ def available(device: torch.device) -> int | None:
 def _decoded(recipe: Recipe) -> int:
     """The bytes of RAM that the decoded images may take, which go to a file where there are too many."""
     height, width = (edge + recipe.crop for edge in recipe.data.size)
-    size = sum(len(each.train) * each.train.channels * height * width for each in recipe.data.domains.values())
+    size = sum(stored_bytes(each.train.at((height, width))) for each in recipe.data.domains.values())
     return min(size, available_memory() // 4)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..annotations import Positive
 from ..data import Data, Domain
 from ..data.tensors import at_once, to_tensor
+from ..data.values import values_of
 from ..kernels.norms import BatchNorm
 from ..system.errors import UserError
 from ..system.seeds import derive
@@ -59,7 +60,11 @@ class Classified:
         domain = self.data.domains[self.path[-1]]
         size = at_once(self.data.size)
         right = sum(
-            self._count(np.stack([domain.test.load(i) for i in range(start, min(start + size, len(domain.test)))]))
+            self._count(
+                values_of(domain.test).compared(
+                    np.stack([domain.test.load(i) for i in range(start, min(start + size, len(domain.test)))])
+                )
+            )
             for start in range(0, len(domain.test), size)
         )
         own = right / len(domain.test)
@@ -124,7 +129,7 @@ def _rgb_batch(domains: list[Domain], labels: np.ndarray, draw: np.random.Genera
     images = []
     for label in labels:
         split = domains[label].train
-        image = to_tensor(split.load(int(draw.integers(len(split))))[None])
+        image = to_tensor(split.load(int(draw.integers(len(split))))[None], values=values_of(split))
         images.append(_seen(image.flip(3) if draw.random() < 0.5 else image))
     return torch.cat(images)
 

@@ -17,8 +17,9 @@ import torch
 
 from ..data import Data
 from ..data.sources import ImageFiles, Images
-from ..data.tensors import at_once, to_tensor, to_uint8
+from ..data.tensors import at_once, to_tensor
 from ..data.truth import refuse_ambiguous
+from ..data.values import values_of
 from ..system.errors import UserError
 from ..system.seeds import derive
 from .metric import Accumulator, Context, Metric, Result, path_of, source
@@ -101,7 +102,10 @@ def evaluate_images(
         for group in groups:
             first = next(iter(group.values()))
             for indices in _batches(len(first), at_once(first.size), 0):
-                loaded = {reading: np.stack([each.load(i) for i in indices]) for reading, each in group.items()}
+                loaded = {
+                    reading: values_of(each).compared(np.stack([each.load(i) for i in indices]))
+                    for reading, each in group.items()
+                }
                 measured.update(_of_one_depth(loaded))
     return {each.metric.name: each.result() for each in begun}
 
@@ -237,13 +241,13 @@ def _read(
     device: torch.device | str,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    real = np.stack([data.domains[letter].test.load(i) for i in indices])
-    batch = {letter: to_tensor(real, device)}
-    found = {letter: real}
+    real, values = np.stack([data.domains[letter].test.load(i) for i in indices]), data.values
+    batch = {letter: to_tensor(real, device, values=values[letter])}
+    found = {letter: values[letter].compared(real)}
     plain = [reading for reading in readings if ":" not in reading]
     predicted = [reading for reading in readings if reading.startswith("class:")]
     images = model.read(batch, [*plain, *predicted])
-    found |= {path: to_uint8(images[path]) for path in plain if path != letter}
+    found |= {path: values[path[-1]].compared_tensor(images[path]) for path in plain if path != letter}
     if predicted:
         found |= {reading: images[reading].logits.argmax(1).cpu().numpy() for reading in predicted}
         known = data.domains[letter].test_classes
@@ -252,7 +256,8 @@ def _read(
     for reading in readings:
         if reading.startswith("truth:"):
             assert data.truth, "checked before training"
-            found[reading] = np.stack([data.truth(path_of(reading), i) for i in indices])
+            end = path_of(reading)[-1]
+            found[reading] = values[end].compared(np.stack([data.truth(path_of(reading), i) for i in indices]))
     for number in sorted({int(n) for reading in readings for n in re.findall(r"^sample(\d+):", reading)}):
         prefix = f"sample{number}:"
         paths = [path_of(reading) for reading in readings if reading.startswith(prefix)]
@@ -264,7 +269,7 @@ def _read(
             sampled = model.read(batch, paths)
         finally:
             setattr(model, SAMPLING, False)
-        found |= {prefix + path: to_uint8(sampled[path]) for path in paths}
+        found |= {prefix + path: values[path[-1]].compared_tensor(sampled[path]) for path in paths}
     return found
 
 
@@ -279,7 +284,7 @@ def _generate(
     """Images of paths that begin with the noise `z`, always the same ones for a seed."""
     torch.manual_seed(derive(seed, indices[0]))
     images = model.read({"z": model.draw(len(indices), data.size, device)}, readings)
-    return {path: to_uint8(images[path]) for path in readings}
+    return {path: data.values[path[-1]].compared_tensor(images[path]) for path in readings}
 
 
 def _batches(n: int, size: int, max_images: int) -> Iterator[list[int]]:

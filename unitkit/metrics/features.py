@@ -31,8 +31,16 @@ class Features:
     protocol: dict[str, Any]
 
     def __call__(self, images: np.ndarray, device: torch.device | str) -> Tensor:
-        """The vectors of uint8 (N, C, H, W); grey images become RGB. Float64 on the CPU."""
-        pixels = torch.from_numpy(images).to(device)
+        """The vectors of images (N, C, H, W) from 0 to 255; grey ones become RGB. Float64 on the CPU.
+
+        Raises `UserError` for images of other channels, of which these networks know nothing.
+        """
+        if images.shape[1] not in (1, 3):
+            raise UserError(
+                f"{self.protocol['features']} takes images in grey or RGB, and these have {images.shape[1]} channels: "
+                f"choose another metric, such as psnr or ssim"
+            )
+        pixels = torch.from_numpy(np.rint(images).astype(np.uint8)).to(device)
         with torch.no_grad():
             vectors = self.of(pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels)
         return vectors.double().cpu()

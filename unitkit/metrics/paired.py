@@ -116,7 +116,7 @@ def pixel_accuracy(path: str, to: str, *, tolerance: Annotated[int, AtLeast(0)] 
     """
 
     def sums(image: np.ndarray, reference: np.ndarray) -> Sums:
-        error = np.abs(image.astype(np.int64) - reference)
+        error = np.abs(image.astype(np.float64) - reference)
         largest, square = error.max(axis=1), (error**2).sum(axis=1)
         return {
             "pixels": float(largest.size),

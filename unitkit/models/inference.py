@@ -1,4 +1,4 @@
-"""A trained model on uint8 images of any size: padding, precision, and tiles for large ones."""
+"""A trained model on stored images of any size: padding, precision, and tiles for large ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..data.tensors import to_tensor, to_uint8
+from ..data.tensors import to_tensor
+from ..data.values import BYTES, Values
 from ..networks import tiling
 from ..networks.blending import TILE, blended, corners
 from ..networks.graph import Program
@@ -47,49 +48,53 @@ class Inference:
         self.least = 0 if model.size else max(2 * model.stride, model.least)
         self._whole_by_tiles: dict[str, bool] = {}  # by reading
 
-    def translate(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
-        """uint8 images (N, C, H, W), translated along a path, to uint8 of the same height and width.
+    def translate(
+        self, pixels: np.ndarray, path: str, styles: Styles, source: Values = BYTES, target: Values = BYTES
+    ) -> np.ndarray:
+        """Stored images (N, C, H, W), translated along a path, of the same height and width.
 
         Args:
+            source: what the values of the images mean.
+            target: those of the translations.
             styles: what the model is given besides, `style:b` (N, C, 1, 1); `style:a` stands for the images' own.
         """
         if not _large(pixels):
-            return self._at_once(pixels, path, styles)
+            return self._at_once(pixels, path, styles, source, target)
         if self._tiles_are_whole(path):
-            return self._in_tiles(pixels, path, styles)
+            return self._in_tiles(pixels, path, styles, source, target)
         if self.model.styles and path[0] in path[1:]:  # that of the whole image, in all of its tiles
-            styles = {f"style:{path[0]}": self.style(pixels, path[0]), **styles}
-        return blended(pixels, lambda tile: self._at_once(tile, path, styles), self.model.stride)
+            styles = {f"style:{path[0]}": self.style(pixels, path[0], source), **styles}
+        return blended(pixels, lambda tile: self._at_once(tile, path, styles, source, target), self.model.stride)
 
-    def style(self, pixels: np.ndarray, letter: str) -> Tensor:
-        """The styles (N, C, 1, 1) of uint8 images (N, C, H, W) of a domain."""
+    def style(self, pixels: np.ndarray, letter: str, values: Values = BYTES) -> Tensor:
+        """The styles (N, C, 1, 1) of stored images (N, C, H, W) of a domain."""
         reading = f"style:{letter}"
         with self._computing():
             if not _large(pixels):
-                found = self._read(letter, self._padded(pixels), reading)
+                found = self._read(letter, self._padded(pixels, values), reading)
             elif self._tiles_are_whole(reading):
-                found = self._read(letter, self._map(pixels, self.limits), reading, run=tiling.run)
+                found = self._read(letter, self._map(pixels, self.limits, values), reading, run=tiling.run)
             else:  # a mean over pixels is about the mean of those of its tiles
                 places = corners(pixels.shape[2], pixels.shape[3], self.model.stride)
-                tiles = (self._padded(pixels[:, :, y : y + TILE, x : x + TILE]) for y, x in places)
+                tiles = (self._padded(pixels[:, :, y : y + TILE, x : x + TILE], values) for y, x in places)
                 found = torch.stack([self._read(letter, tile, reading) for tile in tiles]).mean(0)
         assert isinstance(found, Tensor)
         return found
 
-    def _at_once(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
+    def _at_once(self, pixels: np.ndarray, path: str, styles: Styles, source: Values, target: Values) -> np.ndarray:
         height, width = pixels.shape[2:]
         with self._computing():
-            images = self._padded(pixels)
+            images = self._padded(pixels, source)
             found = self._read(path[0], images, path, styles) if styles else self.model(images, path)
-            return to_uint8(found)[:, :, :height, :width]
+            return target.restored(found)[:, :, :height, :width]
 
-    def _in_tiles(self, pixels: np.ndarray, path: str, styles: Styles) -> np.ndarray:
+    def _in_tiles(self, pixels: np.ndarray, path: str, styles: Styles, source: Values, target: Values) -> np.ndarray:
         height, width = pixels.shape[2:]
         with self._computing():
-            found = self._read(path[0], self._map(pixels, self.limits), path, styles, tiling.run)
-            whole = np.empty(found.shape, np.uint8)
+            found = self._read(path[0], self._map(pixels, self.limits, source), path, styles, tiling.run)
+            whole = np.empty(found.shape, target.dtype)
             for rows, columns in found.tiles():
-                tile = to_uint8(found.read(rows, columns))
+                tile = target.restored(found.read(rows, columns))
                 whole[:, :, rows.start : rows.stop, columns.start : columns.stop] = tile
         return whole[:, :, :height, :width]
 
@@ -133,22 +138,17 @@ class Inference:
         below, right = (max(-edge % self.model.stride, self.least - edge) for edge in pixels.shape[2:])
         return below, right
 
-    def _padded(self, pixels: np.ndarray) -> Tensor:
-        """uint8 (N, C, H, W) as images of a size that the network takes, their edges repeated."""
+    def _padded(self, pixels: np.ndarray, values: Values = BYTES) -> Tensor:
+        """Stored images (N, C, H, W) as those of a size that the network takes, their edges repeated."""
         below, right = self._margins(pixels)
-        return pad(to_tensor(pixels, self.device), (0, right, 0, below), mode="replicate")
+        return pad(to_tensor(pixels, self.device, values=values), (0, right, 0, below), mode="replicate")
 
-    def _map(self, pixels: np.ndarray, limits: Limits) -> Map:
+    def _map(self, pixels: np.ndarray, limits: Limits, values: Values = BYTES) -> Map:
         """The same, as a map."""
         below, right = self._margins(pixels)
         padded = np.pad(pixels, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
-        return Layered(_to_float, Stored(torch.from_numpy(padded), self.device, limits))
+        return Layered(values.normalised, Stored(torch.from_numpy(padded), self.device, limits))
 
 
 def _large(pixels: np.ndarray) -> bool:
     return bool(max(pixels.shape[2:]) > TILE)
-
-
-def _to_float(window: Tensor) -> Tensor:
-    """uint8 to [-1, 1]."""
-    return window.float().div_(127.5).sub_(1)

@@ -16,7 +16,7 @@ OVERLAP = 64
 
 
 def blended(pixels: np.ndarray, network: Callable[[np.ndarray], np.ndarray], stride: int) -> np.ndarray:
-    """What a network makes of uint8 images (N, C, H, W), as uint8. It takes about 32 bytes a pixel of an image.
+    """What a network makes of stored images (N, C, H, W). It takes about 32 bytes a pixel of an image.
 
     Args:
         network: from such images of at most 512x512 to others of the same height and width.
@@ -26,13 +26,14 @@ def blended(pixels: np.ndarray, network: Callable[[np.ndarray], np.ndarray], str
     total, weight = np.zeros((), np.float32), np.zeros((height, width), np.float32)
     for top, left in corners(height, width, stride):
         found = network(pixels[:, :, top : top + TILE, left : left + TILE])
+        dtype = found.dtype
         if not total.ndim:
             total = np.zeros((*found.shape[:2], height, width), np.float32)
         ramp = _ramp(found.shape[2])[:, None] * _ramp(found.shape[3])
         total[:, :, top : top + TILE, left : left + TILE] += found * ramp
         weight[top : top + TILE, left : left + TILE] += ramp
     total /= weight
-    return np.rint(total, out=total).astype(np.uint8)
+    return (np.rint(total, out=total) if dtype.kind == "u" else total).astype(dtype)
 
 
 def corners(height: int, width: int, stride: int) -> Iterator[tuple[int, int]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..data.domains import with_values
+from ..data.values import BYTES, Values
 from ..recipe import Recipe
 from ..system import dist
 from ..system.environment import environment
@@ -44,10 +47,34 @@ def new_record(recipe: Recipe, options: Options, device: torch.device, more: Map
             metric.name: {"title": metric.title or metric.name, "higher": metric.higher, "units": {**metric.units}}
             for metric in watched
         },
+        **_values(recipe),
         "data": {"name": recipe.data.name, "fingerprint": recipe.data.fingerprint(), **recipe.data.facts},
         **more,
         **environment(),
     }
+
+
+def description(recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint's `model.json` says: what a model needs to be used."""
+    return {
+        "model": recipe.model.to_json(),
+        "size": list(recipe.data.size),
+        "labels": recipe.data.labels,
+        **_values(recipe),
+    }
+
+
+def with_kept_values(recipe: Recipe, record: Mapping[str, Any]) -> Recipe:
+    """The recipe, whose images' values mean what they did when the run began: images may have come since."""
+    kept = {letter: Values.from_json(each) for letter, each in record.get("values", {}).items()}
+    return replace(recipe, data=with_values(recipe.data, kept)) if kept else recipe
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    """What the values of the images are, by letter, where some are no plain bytes."""
+    values = recipe.data.values
+    plain = all(each == BYTES for each in values.values())
+    return {} if plain else {"values": {letter: each.to_json() for letter, each in values.items()}}
 
 
 def check_resumed(run: RunFolder, record: Mapping[str, Any], checkpoint: Path | None) -> None:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data import Data
-from ..data.tensors import at_once, to_tensor, to_uint8
+from ..data.tensors import at_once, to_tensor
+from ..data.values import shown as seen
 from ..models import ImagePaths
 from ..system.files import replacing
 
@@ -58,17 +59,22 @@ def _rows(model: ImagePaths, data: Data, rows: Sequence[str], columns: int) -> d
         shown = range(min(columns, len(domain.test)))
         for start in shown[:: at_once(data.size)]:
             pixels = np.stack([domain.test.load(i) for i in shown[start : start + at_once(data.size)]])
-            found = model.read({letter: to_tensor(pixels, device)}, ours)
+            found = model.read({letter: to_tensor(pixels, device, values=data.values[letter])}, ours)
             for row in ours:
-                images[row] += list(to_uint8(found[row]))
+                images[row] += _seen(found[row], data, row)
     drawn = [row for row in rows if row[0] == "z"]
     if drawn:
         with torch.random.fork_rng():
             torch.manual_seed(0)  # the same noise in every grid of a run
             found = model.read({"z": model.draw(columns, data.size, device)}, drawn)
         for row in drawn:
-            images[row] = list(to_uint8(found[row]))
+            images[row] = _seen(found[row], data, row)
     return images
+
+
+def _seen(images: torch.Tensor, data: Data, row: str) -> list[np.ndarray]:
+    values = data.values[row[-1]]
+    return [seen(each, values, data.bands) for each in values.restored(images)]
 
 
 def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: int, at_least: int) -> Image.Image:

@@ -226,6 +226,7 @@ def _from_files(look: str, labelled: bool, folder: str | None, sample: int | Non
         "files": list(dict.fromkeys(path.name for path in (*train.files, *test.files))),
         "padding": padding,
     }
+    train, test = (replace(split, images=split.images.in_bytes()) for split in (train, test))
     if padding:
         train, test = (replace(split, images=_with_margin(split.images)) for split in (train, test))
     assert test.classes is not None

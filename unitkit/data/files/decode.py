@@ -1,4 +1,4 @@
-"""Image files as uint8 arrays: a look at the header, the full decode, and the way back to an image."""
+"""Image files as arrays: a look at the header, the full decode, and the way back to an image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...system.errors import UserError
+from .. import formats
+from ..formats import Header, format_of
+from ..values import in_channels
 from .short_jpeg import completed
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (*PICTURES, *formats.SUFFIXES)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+KINDS = "jpg, png, webp, bmp or tiff"
 MAX_PIXELS = 100_000_000
 ORIENTATION = 0x0112
 BITS, PHOTOMETRIC = 258, 262
@@ -37,35 +41,42 @@ TURNS = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class Header(NamedTuple):
-    """What a file's header tells: width and height as the image is seen (EXIF-turned), and 1 or 3 channels."""
-
-    width: int
-    height: int
-    channels: int
-
-
 def probe(path: str | Path) -> Header:
     """The header of an image file, without decoding its pixels.
 
     Raises `UserError`, naming the path, for what is no image, is empty, or has more than `MAX_PIXELS` pixels.
     """
+    _refuse_special(path)
+    if (reader := format_of(Path(path))) is not None:
+        header: Header = reader.probe(Path(path))
+        return header
     with _opened(path) as image:
         width, height = _upright(image)
-        grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+        grey = image.mode in ("1", "L", "LA", "La")
+        if image.mode.startswith("I"):
+            twelve = getattr(image, "tag_v2", {}).get(BITS) == (12,)
+            return Header(width, height, 1, "uint16", window=(0, 4095) if twelve else None)
         return Header(width, height, 1 if grey else 3)
 
 
 def decode(
-    path: str | Path, channels: int, size: tuple[int, int] | None = None, short: list[Path] | None = None
+    path: str | Path,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    short: list[Path] | None = None,
+    frame: int = 0,
 ) -> np.ndarray:
-    """The image as a uint8 array (channels, H, W), upright and over white where it is transparent.
+    """The image as an array (channels, H, W) of the type that `probe` tells, upright and over white where transparent.
 
-    With `size` (H, W) it is scaled, antialiased, until it covers the size and cut to its centre. One 16-bit channel is
-    scaled by 1/257 and rounded; three keep their high bytes, which is all that PIL reads of them. A JPEG that lacks no
+    With `size` (H, W) it is scaled, antialiased, until it covers the size and cut to its centre. A JPEG that lacks no
     more than its last bytes is decoded as viewers do, grey where they are missing, and its path appended to `short`.
-    Raises `UserError`, naming the path, for a file that is damaged or no image.
+    `frame` says which image of the file it is. Raises `UserError`, naming the path, for a file that is damaged or no
+    image.
     """
+    _refuse_special(path)
+    if (reader := format_of(Path(path))) is not None:
+        array = in_channels(reader.read(Path(path), frame), channels, str(path))
+        return array if size is None else fit_array(array, size)
     with _opened(path) as image:
         orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
         reduced = None if size is None else _reduced(image, size)
@@ -80,16 +91,22 @@ def decode(
                 short.append(Path(path))
         else:
             whole = image
-        image = _turned(_eight_bit(whole, path), orientation, channels)
+        if whole.mode.startswith("I"):
+            deep = in_channels(_sixteen_bit(whole, orientation, path), channels, str(path))
+            return deep if size is None else fit_array(deep, size)
+        image = _turned(_opaque(whole), orientation, channels)
         return to_array(image if size is None else fit(image, size))
 
 
-def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
-    """An image of any mode in 8-bit grey (`channels` 1) or RGB (3): EXIF-turned, over white where transparent.
+def pixels_of(image: Image.Image, channels: int, name: str) -> np.ndarray:
+    """An image of any mode as an array (channels, H, W), channels 1 or 3: EXIF-turned, over white where transparent.
 
-    Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits.
+    Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits, and for other channels.
     """
-    return _turned(_eight_bit(image, name), _orientation(image), channels)
+    orientation = _orientation(image)
+    if image.mode.startswith("I"):
+        return in_channels(_sixteen_bit(image, orientation, name), channels, name)
+    return to_array(_turned(_opaque(image), orientation, channels))
 
 
 def _turned(image: Image.Image, orientation: int, channels: int) -> Image.Image:
@@ -110,6 +127,26 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
+def fit_array(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An array (C, H, W) of any type scaled and cut as `fit` does, each channel by itself. NaN spreads."""
+    if array.shape[1:] == size:
+        return array
+    planes = (fit(Image.fromarray(plane.astype(np.float32)), size) for plane in array)
+    found = np.stack([np.asarray(plane) for plane in planes])
+    whole = array.dtype.kind == "u"
+    found = np.rint(found).clip(0, np.iinfo(array.dtype).max) if whole else found
+    return found.astype(array.dtype)
+
+
+def resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An array (C, H, W) of any type at another size (H, W), whatever its proportions."""
+    wide = array.dtype != np.uint8
+    planes = (Image.fromarray(plane.astype(np.float32) if wide else plane) for plane in array)
+    found = np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes])
+    found = np.rint(found).clip(0, 65535) if array.dtype == np.uint16 else found
+    return found.astype(array.dtype)
+
+
 def to_array(image: Image.Image) -> np.ndarray:
     """An 8-bit grey or RGB image as a uint8 array (1 or 3, H, W)."""
     array = np.asarray(image)
@@ -123,17 +160,23 @@ def to_image(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)))
 
 
+def _refuse_special(path: str | Path) -> None:
+    """Raise `UserError` for what is no ordinary file, or has nothing in it."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UserError(f"cannot read the image '{path}': {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
+        raise UserError(f"'{path}' is {kind}, not an image file ({KINDS})")
+    if status.st_size == 0:
+        raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """The file, its header checked. Whatever goes wrong in the block becomes a `UserError` that names the path."""
-    kinds = "jpg, png, webp, bmp or tiff"
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-            raise UserError(f"'{path}' is {kind}, not an image file ({kinds})")
-        if status.st_size == 0:
-            raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
@@ -148,7 +191,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         limit = MAX_PIXELS // 1_000_000
         raise UserError(f"the image '{path}' has more than {limit} million pixels: scale it down first") from None
     except UnidentifiedImageError:
-        raise UserError(f"'{path}' is not an image that can be read ({kinds}), or its header is damaged") from None
+        raise UserError(f"'{path}' is not an image that can be read ({KINDS}), or its header is damaged") from None
     except Exception as error:  # a decoder raises nearly anything on a damaged file
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"cannot read the image '{path}': {error.strerror}") from None
@@ -183,20 +226,24 @@ def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | 
     return completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
 
 
-def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
-    """The image with 8 bits a channel, over white where it is transparent."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            found = f"{values.min()}..{values.max()}"
-            raise UserError(f"the image '{path}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
-        tags = getattr(image, "tag_v2", {})  # of a TIFF
-        top = 4095 if tags.get(BITS) == (12,) else 65535
-        if tags.get(PHOTOMETRIC) == 0:
-            values = top - values  # "white is zero", which PIL leaves as it is at 16 bits
-        if isinstance(clear := image.info.get("transparency"), int):
-            values = np.where(values == clear, top, values)
-        return Image.fromarray(((values * 255 + top // 2) // top).astype(np.uint8))
+def _sixteen_bit(image: Image.Image, orientation: int, path: str | Path) -> np.ndarray:
+    """An image of integers as uint16 (1, H, W), white where it is transparent."""
+    values = np.asarray(image).astype(np.int32)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        found = f"{values.min()}..{values.max()}"
+        raise UserError(f"the image '{path}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    top = 4095 if tags.get(BITS) == (12,) else 65535
+    if tags.get(PHOTOMETRIC) == 0:
+        values = top - values  # "white is zero", which PIL leaves as it is at 16 bits
+    if isinstance(clear := image.info.get("transparency"), int):
+        values = np.where(values == clear, top, values)
+    turned = Image.fromarray(values.astype(np.uint16))
+    return np.array(turned.transpose(TURNS[orientation]) if orientation in TURNS else turned)[None]
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image over white where it is transparent."""
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image

@@ -37,7 +37,8 @@ def split_files(files: FileSet, source: object) -> Splits:
     held = _held_out(files.keys, str(source))
 
     def part(rows: np.ndarray) -> FileSet:
-        return FileSet([files.paths[i] for i in rows], [files.keys[i] for i in rows])
+        frames = [files.frames[i] for i in rows] if files.frames else ()
+        return FileSet([files.paths[i] for i in rows], [files.keys[i] for i in rows], frames=frames)
 
     train, test = part(np.flatnonzero(~held)), part(np.flatnonzero(held))
     train.passed.update(files.passed)

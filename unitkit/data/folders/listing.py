@@ -19,12 +19,14 @@ SHOWN = 8  # kinds of files in a note
 class FileSet:
     """Image files, each with its key, by which the images of one scene are told in several domains or sets.
 
-    `passed` counts what was passed over on the way, by suffix or by what it is.
+    `passed` counts what was passed over on the way, by suffix or by what it is. `frames` says which image of its file
+    each is, where a file holds several.
     """
 
     paths: Sequence[Path]
     keys: Sequence[str]
     passed: Counter[str] = field(default_factory=Counter)
+    frames: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -36,6 +38,7 @@ def key_of(place: PurePath) -> str:
     File systems differ in how they spell an accented letter, so the key is in Unicode's composed form.
     """
     bare = place.with_suffix("") if place.suffix.lower() in SUFFIXES else place
+    bare = bare.with_suffix("") if place.suffix.lower() == ".gz" and bare.suffix.lower() == ".nii" else bare
     return unicodedata.normalize("NFC", bare.as_posix())
 
 

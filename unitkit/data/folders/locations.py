@@ -14,7 +14,9 @@ from pathlib import Path, PurePath
 
 from ...system.errors import UserError
 from ..digits.arrays import idx_splits, is_idx, npz_domains
-from ..files.decode import SUFFIXES
+from ..files.decode import SUFFIXES, probe
+from ..formats.npy import array_of
+from ..sources import ImageArray
 from .held_out import Raw, Readers, Splits, split_arrays, split_files
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
 from .listing import FileSet, key_of
@@ -118,10 +120,18 @@ def _file_domains(path: Path) -> Readers:
         return {label: partial(split_arrays, read) for label, read in npz_domains(path).items()}
     if path.suffix.lower() == ".txt":
         return _list_file(path)
+    if path.suffix.lower() == ".npy":
+        return {path.stem: partial(split_arrays, lambda: (ImageArray(array_of(path), str(path)), None))}
     if is_idx(path):
         return {path.name.split(".")[0]: partial(split_arrays, partial(idx_splits, path, None))}
+    if path.suffix.lower() in SUFFIXES and (count := probe(path).frames) > 1:
+        keys = [f"{key_of(PurePath(path.name))}/{i:06}" for i in range(count)]
+        files = FileSet([path] * count, keys, frames=range(count))
+        return {name_of(path.with_name(keys[0].partition("/")[0])): partial(split_files, files, path)}
     one = " (it is one image; give the folder of images)" if path.suffix.lower() in SUFFIXES else ""
-    raise UserError(f"data '{path}' is no folder and no .npz, .txt (list of images) or idx file{one}")
+    raise UserError(
+        f"data '{path}' is no folder and no .npz, .npy, .txt (list of images), idx file or stack of images{one}"
+    )
 
 
 def _list_file(path: Path) -> Readers:

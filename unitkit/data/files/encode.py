@@ -1,0 +1,69 @@
+"""Images written by the suffix of their file: bytes as pictures, other types where a format holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...system.errors import UserError
+from ...system.files import replacing
+from ..formats import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
+from ..values import BYTES, Values, shown
+from .decode import to_image
+
+DEEP = "name a .tif, .npy or .nii.gz"
+
+
+def refuse_unwritable_format(path: Path, frames: int, channels: int, values: Values) -> list[str]:
+    """Raise `UserError` now for a file that cannot hold these images; a note where it holds less than they are."""
+    suffix = suffix_of(path)
+    if suffix in DICOM:
+        raise UserError(f"cannot write {path}: DICOM is read alone; {DEEP}")
+    if suffix in (*ARRAYS, *TIFF, *VOLUMES):
+        return []
+    if suffix == ".gz":
+        raise UserError(f"cannot write {path}: {DEEP}")
+    if frames > 1:
+        raise UserError(f"the input holds {frames} images, of which {path} holds one: {DEEP}")
+    if channels not in (1, 3):
+        raise UserError(f"the translations have {channels} channels, which {path} does not hold: {DEEP}")
+    if values.dtype == "uint8" or (values.dtype == "uint16" and suffix == ".png"):
+        return []
+    return [f"{path.name} holds 8 bits of {values}; to keep all, {DEEP}"]
+
+
+def write_image(frames: Sequence[np.ndarray], path: Path, like: Path | None = None, values: Values = BYTES) -> None:
+    """Write the images (C, H, W) of a file by its suffix, whole or not at all.
+
+    Args:
+        like: the file that they were made of, whose resolution and place in space a TIFF or a volume keeps.
+        values: what they mean, by which a picture of 8 bits is made.
+
+    Raises:
+        UserError: the disk refuses, or the format does not hold them.
+    """
+    suffix = suffix_of(path)
+    try:
+        with replacing(path) as file:
+            if suffix in ARRAYS:
+                from ..formats import npy
+
+                npy.write(file, frames, like)
+            elif suffix in TIFF and not (len(frames) == 1 and frames[0].dtype == np.uint8 and len(frames[0]) in (1, 3)):
+                from ..formats import tiff
+
+                tiff.write(file, frames, like)
+            elif suffix in VOLUMES:
+                from ..formats import nifti
+
+                nifti.write(file, frames, like)
+            elif suffix == ".png" and frames[0].dtype == np.uint16:
+                from ..formats import png
+
+                png.write(file, frames, like)
+            else:
+                to_image(shown(frames[0], values)).save(file, quality=95)
+    except ValueError as error:  # a format that holds no image of this size
+        raise UserError(f"cannot write {path}: {error}") from error

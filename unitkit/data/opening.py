@@ -1,0 +1,285 @@
+"""A recipe's data opened: every header read, what the values mean found out, no pixel decoded but for that."""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from ..annotations import AtLeast
+from ..system.errors import UserError, nearest
+from .domain import Domain
+from .domains import MOST, Data, datasets, make_domains, with_values
+from .files.decode import probe
+from .folders.held_out import Raw, Readers
+from .folders.listing import FileSet, passed_over, total
+from .folders.locations import read_location, several
+from .formats import Header
+from .sources import ImageArray, ImageFiles, Images
+from .truth import Aligned
+from .values import BYTES, Values, common_type, parse_range, robust_values
+
+SAMPLED, PIXELS = 64, 4096  # images, and pixels of each, by which a range is chosen
+
+
+@dataclass(frozen=True)
+class Open:
+    """Where a recipe's images come from: a value whose fields are knobs, opened by `open()`.
+
+    Args:
+        data: a data source such as portraits, a folder with a folder of images for each domain, a list (.txt), an .npz,
+            or one location for each domain with commas between.
+        domains: how many there must be.
+        size: side of the images, or height and width as 48x64.
+        labels: the domains in order, such as neutral,smiling; needed where the data hold more.
+        channels: 1 makes all images grey, 3 all of them RGB; without it a domain of grey images has 1.
+        range: the values that mean black and white to the networks: LOW,HIGH, or for each channel LOW,HIGH with ;
+            between; auto takes all of 8 bits, and of other images what the training images hold.
+        nan: what stands for values that are not a number, which are refused without it.
+        bands: the channels that grids show, such as 4,3,2; without it the first three.
+    """
+
+    data: str
+    domains: Annotated[int, AtLeast(2)] = 2
+    size: int | tuple[int, int] = 64
+    labels: str | None = None
+    channels: Literal[1, 3] | None = None
+    range: str = "auto"
+    nan: float | None = None
+    bands: str | None = None
+
+    def open(self, *, aligned: bool = False) -> Data:
+        """`open_data` of these."""
+        return open_data(
+            self.data,
+            size=self.size,
+            domains=self.domains,
+            labels=self.labels,
+            channels=self.channels,
+            range=self.range,
+            nan=self.nan,
+            bands=self.bands,
+            aligned=aligned,
+        )
+
+
+def open_data(
+    data: str,
+    *,
+    size: int | tuple[int, int],
+    domains: int | None = None,
+    labels: str | None = None,
+    channels: int | None = None,
+    range: str = "auto",
+    nan: float | None = None,
+    bands: str | None = None,
+    aligned: bool = False,
+    seed: int = 0,
+) -> Data:
+    """The data of that name or at that location, every header read, no pixel decoded yet.
+
+    `data` is a registered data source ("portraits"), or a folder root/train/LABEL and root/test/LABEL or root/LABEL, a
+    list of images (.txt), an .npz, or one location per domain with commas between. Images that cannot be read are kept
+    in their places: a training or an evaluation decides about them. `size` is the side or (H, W) that
+    images are brought to; `labels` ("neutral,smiling") chooses domains and their order, or names the locations where
+    they are several; `domains` is the number that is needed; `channels` (1 or 3) overrides what the files are; `range`,
+    `nan` and `bands` are those of `Open`; `seed` is that of data made at random. With `aligned`, held-out images of
+    equal paths below their domain's folder are one scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics
+    that compare with the truth; training stays unpaired.
+    Raises `UserError` for what is missing, damaged, or does not fit.
+    """
+    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if min(shape) < 1:
+        raise UserError(f"size={size} is not possible: expected a number of pixels from 1 up, or a height and a width")
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels={channels} is not possible: expected 1 (grey) or 3 (RGB)")
+    if domains is not None and domains < 2:
+        raise UserError(f"domains={domains} is not possible: translation needs two or more")
+    stated = parse_range(range)
+    if data in datasets.parts:
+        if stated or nan is not None or bands:
+            raise UserError(f"the data source '{data}' is of bytes: leave range, nan and bands out")
+        given: dict[str, Any] = {"domains": domains, "labels": labels, "channels": channels}
+        given = {key: value for key, value in given.items() if value is not None}
+        opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
+        if aligned and opened.truth is None:
+            raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
+        return opened
+    if not set(data) & set("/\\.,") and not Path(data).exists():
+        folders = (path.name for path in Path().iterdir() if path.is_dir())
+        near = nearest(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
+        raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}). {near}")
+    readers, notes = read_location(data)
+    found = {label: read() for label, read in _choose(readers, labels, domains, data).items()}
+    sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]
+    headers = _headers([path for each in sets for path in each.paths])
+
+    def images(raw: Raw, label: str) -> Images:
+        depth = channels or _channels(found[label], headers, label)
+        if isinstance(raw, ImageArray):
+            return raw.at(shape, depth)
+        raw = _all_frames(raw, headers)
+        broken = {i: header for i, path in enumerate(raw.paths) if isinstance(header := headers[path], UserError)}
+        return ImageFiles(raw.paths, depth, shape, raw.keys, BYTES, raw.frames, broken)
+
+    splits = ((label, images(train, label), images(test, label)) for label, (train, test) in found.items())
+    made = make_domains(splits)
+    notes += passed_over(total(sets), data)
+    opened = Data(data, shape, made, notes=tuple(notes), bands=_bands(bands, made))
+    meant = {}
+    for letter, (label, raws) in zip(made, found.items(), strict=False):
+        dtype, window = _type(raws, headers)
+        meant[letter] = _values(made[letter], dtype, window, stated, nan)
+        if meant[letter] != BYTES and not stated:
+            notes.append(f"values of '{label}': {meant[letter]} mean -1 and 1 (give others by range=LOW,HIGH)")
+    opened = replace(with_values(opened, meant), notes=tuple(notes))
+    return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
+
+
+def _all_frames(raw: FileSet, headers: Mapping[Path, Header | UserError]) -> FileSet:
+    """The files, those with several images once for each of them."""
+    counts = [header.frames if isinstance(header := headers[path], Header) else 1 for path in raw.paths]
+    if raw.frames or max(counts, default=1) == 1:
+        return raw
+    rows = [(i, frame) for i, count in enumerate(counts) for frame in range(count)]
+    keys = [f"{raw.keys[i]}/{frame:06}" if counts[i] > 1 else raw.keys[i] for i, frame in rows]
+    return FileSet([raw.paths[i] for i, _ in rows], keys, raw.passed, [frame for _, frame in rows])
+
+
+def _type(raws: Iterable[Raw], headers: Mapping[Path, Header | UserError]) -> tuple[str, tuple[float, float] | None]:
+    """The type that holds all images of a domain, and the range that their files state."""
+    types: dict[str, str] = {}
+    windows = []
+    for raw in raws:
+        if isinstance(raw, ImageArray):
+            types.setdefault(raw.values.dtype, raw.label)
+            continue
+        for path in raw.paths:
+            if isinstance(header := headers[path], Header):
+                types.setdefault(header.dtype, str(path))
+                windows += [header.window] if header.window else []
+    window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else None
+    return common_type(types), window
+
+
+def _values(
+    domain: Domain,
+    dtype: str,
+    window: tuple[float, float] | None,
+    stated: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    nan: float | None,
+) -> Values:
+    """What the values of a domain mean: what is stated, or else what its training images hold."""
+    channels = domain.train.channels
+    if stated is not None:
+        if len(stated[0]) not in (1, channels):
+            raise UserError(
+                f"range= has {len(stated[0])} pairs, and the images of '{domain.label}' {channels} channels: give one "
+                f"for all, or one for each"
+            )
+        return Values(dtype, *stated, nan)
+    if dtype == "uint8":
+        return BYTES
+    found = robust_values(dtype, _samples(domain.train, dtype), each=channels not in (1, 3), window=window)
+    return replace(found, nan=nan)
+
+
+def _samples(images: Images, dtype: str) -> Iterable[np.ndarray]:
+    """Values (C, n) of some training images, evenly spread; what is not a number stays so."""
+    raw = Values(dtype, nan=math.nan)
+    plain = replace(images, values=raw) if isinstance(images, ImageFiles) else images
+    if isinstance(plain, ImageArray):
+        plain = plain.at(plain.size, values=raw)
+    count = min(SAMPLED, len(plain))
+    for i in (place * len(plain) // count for place in builtins.range(count)):
+        with suppress(UserError):  # of a damaged file, which is told of later
+            values = plain.load(i).reshape(plain.channels, -1)
+            yield values[:, :: max(1, values.shape[1] // PIXELS)]
+
+
+def _bands(text: str | None, domains: Mapping[str, Domain]) -> tuple[int, ...]:
+    """The channels of `bands=`. Raises `UserError` for a text that is none, or names a channel that is not there."""
+    if not text:
+        return ()
+    most = max(domain.train.channels for domain in domains.values())
+    words = text.split(",")
+    if len(words) not in (1, 3) or not all(re.fullmatch(r"[0-9]{1,3}", w) and 1 <= int(w) <= most for w in words):
+        raise UserError(
+            f"bands='{text}' is not possible: expected one channel, or three for red, green and blue, each from 1 to "
+            f"{most}, such as 3,2,1"
+        )
+    return tuple(int(word) for word in words)
+
+
+def _choose(readers: Readers, labels: str | None, domains: int | None, data: str) -> Readers:
+    """The domains that `labels` asks for, in its order, or all of them."""
+    count = domains or len(readers)
+    if labels is None:
+        if len(readers) < count:
+            raise UserError(
+                f"data '{data}' holds {len(readers)} domains ({', '.join(readers)}), and {count} are needed"
+            )
+        if len(readers) > min(count, MOST):
+            some = ",".join(list(readers)[: min(count, MOST)])
+            need = f"{count} are needed" if domains else f"{MOST} are the most"
+            raise UserError(f"data '{data}' holds {len(readers)} domains, and {need}: choose, such as labels={some}")
+        return readers
+    wanted = [label.strip() for label in labels.split(",")]
+    if len(set(wanted)) < len(wanted) or "" in wanted or not 2 <= len(wanted) <= MOST:
+        raise UserError(f"labels='{labels}' is not possible: expected two or more different labels with commas between")
+    if domains is not None and len(wanted) != domains:
+        raise UserError(f"labels='{labels}' chooses {len(wanted)} domains, and {domains} are needed")
+    unknown = [label for label in wanted if label not in readers]
+    # Several locations come in the user's own order, so new labels name them, place by place.
+    in_place = all(new == old or new not in readers for new, old in zip(wanted, readers, strict=False))
+    if unknown and several(data) and in_place and len(wanted) == len(readers):
+        return dict(zip(wanted, readers.values(), strict=True))
+    if unknown:
+        raise UserError(f"data '{data}' has no domain '{unknown[0]}'. {nearest(unknown[0], readers)}")
+    return {label: readers[label] for label in wanted}
+
+
+def _headers(paths: list[Path]) -> dict[Path, Header | UserError]:
+    """The headers of all files, or why they cannot be read."""
+
+    def look(path: Path) -> Header | UserError:
+        try:
+            return probe(path)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as pool:
+        different = list(dict.fromkeys(paths))
+        return dict(zip(different, pool.map(look, different), strict=True))
+
+
+def _channels(raws: Iterable[Raw], headers: Mapping[Path, Header | UserError], label: str) -> int:
+    """Those of all images of a domain: the same, or 3 where some are grey and others RGB."""
+    counts: dict[int, str] = {}
+    for raw in raws:
+        if isinstance(raw, ImageArray):
+            counts.setdefault(raw.channels, raw.label)
+            continue
+        found = [headers[path] for path in raw.paths]
+        known = {
+            header.channels: str(p) for p, header in zip(raw.paths, found, strict=True) if isinstance(header, Header)
+        }
+        if not known:
+            raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {found[0]}")
+        counts |= known
+    if len(counts) > 1 and not counts.keys() <= {1, 3}:
+        (one, first), (two, second), *_ = counts.items()
+        raise UserError(
+            f"the images of '{label}' differ in their channels: '{first}' has {one} and '{second}' {two}; give a "
+            f"domain images of one kind"
+        )
+    return max(counts)
