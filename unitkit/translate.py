@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .data.files.decode import decode, pixels_of, probe, resized, to_image
 from .data.formats.npy import channels_first
+from .data.formats.windows import windows_of, write_windows
 from .data.tensors import at_once
 from .data.values import Values, in_channels, supported
 from .kernels.operators import LAYOUTS
@@ -188,6 +190,23 @@ class Translator:
             )
         return values.of_type(str(array.dtype)).stored(array, name)
 
+    def translate_file(self, source: Path, target: Path, path: str, style: Tensor | None = None) -> None:
+        """Translate a picture larger than memory, a `.tif` in tiles or an `.npy`, window by window.
+
+        Raises `UserError` for other formats, and for models of which `Inference` knows no tiles.
+        """
+        self.check(path)
+        picture = windows_of(source, self.model.channels[path[0]])
+        if picture.shape[0] != self.model.channels[path[0]]:
+            raise UserError(
+                f"'{source}' has {picture.shape[0]} channels, and {self.model.channels[path[0]]} are expected"
+            )
+        before, after = self.meanings(path, picture.dtype)
+        styles = {} if style is None else {f"style:{path[-1]}": style}
+        shape = (self.model.channels[path[-1]], *picture.shape[1:])
+        work = partial(self.inference.translate_windows, picture, path, styles, before, after)
+        write_windows(target, shape, after.dtype, work, source)
+
     def meanings(self, path: str, dtype: str) -> tuple[Values, Values]:
         """What the values of images of a type mean, and those of their translations."""
         first, last = self.values[path[0]], self.values[path[-1]]
@@ -252,7 +271,7 @@ def picture(array: np.ndarray) -> Image.Image | np.ndarray:
 def _pixels(image: Picture, channels: int, short: list[Path], frame: int | None) -> np.ndarray:
     """An array (channels, H, W) from a file, a PIL image or an array."""
     if isinstance(image, str | Path):
-        if frame is None and (count := probe(Path(image)).frames) > 1:
+        if frame is None and (count := probe(Path(image), channels).frames) > 1:
             raise UserError(f"'{image}' holds {count} images: translate it by `unitkit translate`, or give its arrays")
         return decode(Path(image), channels, None, short, frame or 0)
     if isinstance(image, Image.Image):

@@ -8,24 +8,43 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, cycle, islice, repeat
+from itertools import cycle, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rich.console import Console
+from torch import Tensor
 
 from ..data.files.decode import SUFFIXES, probe
 from ..data.files.encode import refuse_unwritable_format, write_image
 from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
+from ..data.formats.header import Header
+from ..data.values import Values
 from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
 from ..system.output import print_notes
-from ..translate import load
+from ..translate import Translator, load
 from .progress import counting
 
 T = TypeVar("T")
+LARGE = 2**26  # pixels of an image that is translated window by window
 AHEAD = 2**22  # pixels that are decoded before, or encoded behind, those that the network has
+
+
+class Task(NamedTuple):
+    """A file to translate: its header, what the values of its translation are, and the style that is given."""
+
+    source: Path
+    target: Path
+    header: Header
+    values: Values
+    style: Tensor | None
+
+    @property
+    def pixels(self) -> int:
+        """Of an image."""
+        return self.header.width * self.header.height
 
 
 def translate_images(
@@ -57,27 +76,19 @@ def translate_images(
         translator.check_styles()
     like = None if style is None else translator.style(style, path[-1])
     drawn = [translator.drawn_style(path[-1], (seed or 0) + number) for number in numbers]
-    headers = [probe(before) for before, _ in work]  # every one, before the first image takes its time
+    # Every one, before the first image takes its time.
+    headers = [probe(before, translator.model.channels[path[0]]) for before, _ in work]
     channels = translator.model.channels[path[-1]]
-    meant = [translator.meanings(path, header.dtype)[1] for header in headers]
-    for (_, after), header, values in zip(work, headers, meant, strict=True):
+    tasks = []
+    for (before, after), header, style_of in zip(work, headers, cycle(drawn or [like])):
+        values = translator.meanings(path, header.dtype)[1]
         notes += refuse_unwritable_format(after, header.frames, channels, values)
-    frames = [header.frames for header in headers]
-    pixels = [header.width * header.height for header in headers]
-    with counting(f"{path}: {translator.route(path)}", len(work)) as done, workers() as pool:
-        decode = [
-            partial(translator.pixels, before, path[0], frame)
-            for (before, _), count in zip(work, frames, strict=True)
-            for frame in range(count)
-        ]
-        each = [size for size, count in zip(pixels, frames, strict=True) for _ in range(count)]
-        styles = chain.from_iterable(repeat(style, count) for style, count in zip(cycle(drawn or [like]), frames))
-        translated = translator.stream(ahead(pool, decode, each), path, styles)
-        save = (
-            partial(write_image, list(islice(translated, count)), after, before, values)
-            for (before, after), count, values in zip(work, frames, meant, strict=True)
-        )
-        for _ in ahead(pool, save, (size * count for size, count in zip(pixels, frames, strict=True))):
+        tasks.append(Task(before, after, header, values, style_of))
+    with counting(f"{path}: {translator.route(path)}", len(work)) as done:
+        for task in (each for each in tasks if each.pixels > LARGE):
+            translator.translate_file(task.source, task.target, path, task.style)
+            done()
+        for _ in _translated(translator, [each for each in tasks if each.pixels <= LARGE], path):
             done()
     if translator.short:
         notes.append(short_note(translator.short))
@@ -85,7 +96,23 @@ def translate_images(
     console = Console(soft_wrap=True, emoji=False, highlight=False)
     print_notes(console, notes)
     place = target if source.is_dir() or len(work) == 1 else work[0][1].parent
-    console.print(f"{len(work)} {'image' if len(work) == 1 else 'images'} in {place}", markup=False)
+    count = sum(header.frames for header in headers)
+    console.print(f"{count} {'image' if count == 1 else 'images'} in {place}", markup=False)
+
+
+def _translated(translator: Translator, tasks: Sequence[Task], path: str) -> Iterator[None]:
+    """Do tasks whose images are read whole, decoded ahead and written behind; yields when one is done."""
+    with workers() as pool:
+        frames = [(each, frame) for each in tasks for frame in range(each.header.frames)]
+        decode = [partial(translator.pixels, each.source, path[0], frame) for each, frame in frames]
+        found = translator.stream(
+            ahead(pool, decode, [each.pixels for each, _ in frames]), path, (each.style for each, _ in frames)
+        )
+        save = (
+            partial(write_image, list(islice(found, each.header.frames)), each.target, each.source, each.values)
+            for each in tasks
+        )
+        yield from ahead(pool, save, [each.pixels * each.header.frames for each in tasks])
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from .files.decode import probe
 from .folders.held_out import Raw, Readers
 from .folders.listing import FileSet, passed_over, total
 from .folders.locations import read_location, several
-from .formats import Header
+from .formats.header import Header
 from .sources import ImageArray, ImageFiles, Images
 from .truth import Aligned
 from .values import BYTES, Values, common_type, parse_range, robust_values

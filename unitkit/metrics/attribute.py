@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..annotations import Positive
-from ..data import Data, Domain
+from ..data import Data
+from ..data.cache import Decoded, memory_limit
 from ..data.tensors import at_once, to_tensor
 from ..data.values import values_of
 from ..kernels.norms import BatchNorm
@@ -103,16 +104,22 @@ def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Module:
 def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3) -> nn.Module:
     """A small convolutional network that tells the domains of `data` apart, from the training split alone.
 
-    Images are mirrored with probability 1/2. The network takes (N, 3, H, W) in [-1, 1] and gives a logit per domain,
-    in the domains' order. The same arguments give the same weights on one machine.
+    Images are mirrored with probability 1/2. The network takes (N, C, H, W) in [-1, 1], C being 3 where images are grey
+    or RGB, and gives a logit per domain, in the domains' order. The same arguments give the same weights on one
+    machine. Raises `UserError` where the domains differ in other channels than these.
     """
+    channels = set(data.channels.values())
+    if len(channels) > 1 and not channels <= {1, 3}:
+        counts = " and ".join(map(str, sorted(channels)))
+        raise UserError(f"a classifier of the domains needs images of equal channels, and these have {counts}")
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(derive(seed))
         draw = np.random.default_rng([seed, 1])
-        network = _network(len(data.domains)).train()
+        network = _network(len(data.domains), 3 if channels <= {1, 3} else max(channels)).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=lr)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1)
-        domains = list(data.domains.values())
+        limit = memory_limit() // len(data.domains)
+        domains = [Decoded(domain.train, limit) for domain in data.domains.values()]
         for _ in range(steps):
             labels = draw.integers(len(domains), size=batch)
             loss = nn.functional.cross_entropy(
@@ -125,24 +132,25 @@ def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int 
     return network.eval().requires_grad_(False)
 
 
-def _rgb_batch(domains: list[Domain], labels: np.ndarray, draw: np.random.Generator) -> Tensor:
+def _rgb_batch(domains: list[Decoded], labels: np.ndarray, draw: np.random.Generator) -> Tensor:
     images = []
     for label in labels:
-        split = domains[label].train
-        image = to_tensor(split.load(int(draw.integers(len(split))))[None], values=values_of(split))
+        split = domains[label].images
+        pixels = domains[label].fetch([int(draw.integers(len(split)))])
+        image = to_tensor(pixels, values=values_of(split))
         images.append(_seen(image.flip(3) if draw.random() < 0.5 else image))
     return torch.cat(images)
 
 
-def _network(classes: int) -> nn.Module:
+def _network(classes: int, channels: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for before, after in (3, 24), (24, 48), (48, 64), (64, 96):
+    for before, after in (channels, 24), (24, 48), (48, 64), (64, 96):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), BatchNorm(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, classes))
 
 
 def _seen(images: Tensor) -> Tensor:
-    """Images as the classifier takes them: in RGB, larger ones brought to `SIDE` with antialiasing."""
+    """Images as the classifier takes them: grey ones in RGB, larger ones brought to `SIDE` with antialiasing."""
     images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
     if (longer := max(images.shape[2:])) <= SIDE:
         return images

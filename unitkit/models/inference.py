@@ -17,6 +17,8 @@ from ..networks import tiling
 from ..networks.blending import TILE, blended, corners
 from ..networks.graph import Program
 from ..networks.maps import Layered, Limits, Map, Stored
+from ..networks.windowed import Picture, Windowed
+from ..system.errors import UserError
 from .paths import ImagePaths
 
 Styles: TypeAlias = Mapping[str, Tensor]  # of a model's batch: `style:b`
@@ -88,15 +90,50 @@ class Inference:
             found = self._read(path[0], images, path, styles) if styles else self.model(images, path)
             return target.restored(found)[:, :, :height, :width]
 
+    def translate_windows(
+        self,
+        picture: Picture,
+        path: str,
+        styles: Styles,
+        source: Values,
+        target: Values,
+        write: Callable[[range, range, np.ndarray], None],
+    ) -> None:
+        """As `translate`, of one picture larger than memory: windows of it are read, and those of its translation given
+        to `write`, which takes rows, columns and the window (C, h, w).
+
+        Raises:
+            UserError: a model with layers that `tiling` does not know.
+        """
+        if self.model.size or not self._tiles_are_whole(path):
+            why = self.notes[0] if self.notes else "its networks take images of one size"
+            raise UserError(f"this model translates no picture that is larger than memory: {why}")
+        below, right = self._margins(picture.shape[1:])
+        with self._computing():
+            images = Layered(source.normalised, Windowed(picture, below, right, self.device, self.limits))
+            self._write(self._read(path[0], images, path, styles, tiling.run), target, picture.shape[1:], write)
+
     def _in_tiles(self, pixels: np.ndarray, path: str, styles: Styles, source: Values, target: Values) -> np.ndarray:
-        height, width = pixels.shape[2:]
+        whole = np.empty((len(pixels), self.model.channels[path[-1]], *pixels.shape[2:]), target.dtype)
+
+        def write(rows: range, columns: range, window: np.ndarray) -> None:
+            whole[..., rows.start : rows.stop, columns.start : columns.stop] = window
+
         with self._computing():
             found = self._read(path[0], self._map(pixels, self.limits, source), path, styles, tiling.run)
-            whole = np.empty(found.shape, target.dtype)
-            for rows, columns in found.tiles():
-                tile = target.restored(found.read(rows, columns))
-                whole[:, :, rows.start : rows.stop, columns.start : columns.stop] = tile
-        return whole[:, :, :height, :width]
+            self._write(found, target, pixels.shape[2:], write)
+        return whole
+
+    def _write(
+        self, found: Map, values: Values, size: tuple[int, ...], write: Callable[[range, range, np.ndarray], None]
+    ) -> None:
+        """Give the windows of a map, as far as they are within a size (H, W), one after another."""
+        height, width = size
+        for rows, columns in found.tiles():
+            rows, columns = range(rows.start, min(rows.stop, height)), range(columns.start, min(columns.stop, width))
+            if rows and columns:
+                window = values.restored(found.read(rows, columns))
+                write(rows, columns, window if len(found) > 1 else window[0])
 
     def _tiles_are_whole(self, reading: str) -> bool:
         """Whether a reading of an image in tiles is that of the whole. A small image is tried in both ways, once."""
@@ -133,19 +170,19 @@ class Inference:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             yield
 
-    def _margins(self, pixels: np.ndarray) -> tuple[int, int]:
-        """By how much images are padded below and on their right, to a size that the network takes."""
-        below, right = (max(-edge % self.model.stride, self.least - edge) for edge in pixels.shape[2:])
+    def _margins(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """By how much images (H, W) are padded below and on their right, to a size that the network takes."""
+        below, right = (max(-edge % self.model.stride, self.least - edge) for edge in size)
         return below, right
 
     def _padded(self, pixels: np.ndarray, values: Values = BYTES) -> Tensor:
         """Stored images (N, C, H, W) as those of a size that the network takes, their edges repeated."""
-        below, right = self._margins(pixels)
+        below, right = self._margins(pixels.shape[2:])
         return pad(to_tensor(pixels, self.device, values=values), (0, right, 0, below), mode="replicate")
 
     def _map(self, pixels: np.ndarray, limits: Limits, values: Values = BYTES) -> Map:
         """The same, as a map."""
-        below, right = self._margins(pixels)
+        below, right = self._margins(pixels.shape[2:])
         padded = np.pad(pixels, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
         return Layered(values.normalised, Stored(torch.from_numpy(padded), self.device, limits))
 

@@ -9,11 +9,16 @@ is cut off again. Whatever the windows, the values are those of one pass over th
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +28,7 @@ from torch.func import functional_call
 from ..system.errors import TrainingError
 
 DEEPEST = 48  # layers that wait on one another; more would read ever wider windows
+SHALLOW = 12  # layers that are soon computed again
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,12 @@ class Limits:
         tile: what the widest layer reads and writes of one tile, about.
         stored: a map that takes more lies in a temporary file (in the folder of `tempfile`) instead of on the device.
             Up to three are needed at a time.
+        kept: a map that takes more, and is soon computed from what is kept, is computed each time that it is read.
     """
 
     tile: int = 32 * 2**20
     stored: int = 2**30
+    kept: int = 2**33
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,16 @@ class Map(ABC):
         for top in range(0, self.shape[2], height):
             for left in range(0, self.shape[3], width):
                 yield range(top, min(top + height, self.shape[2])), range(left, min(left + width, self.shape[3]))
+                release()
+
+    def seen(self, see: Callable[[Tensor], None]) -> Map:
+        """The same map, of which `see` was shown every tile; kept, unless it is large and soon computed again."""
+        size = self.shape.numel() * self.dtype.itemsize
+        if size <= self.limits.kept or self.depth > SHALLOW:
+            return self.stored(see)
+        for rows, columns in self.tiles():
+            see(self.read(rows, columns))
+        return self
 
     def stored(self, see: Callable[[Tensor], None] | None = None) -> Stored:
         """All of it computed, tile by tile, and kept; `see` is shown each tile."""
@@ -226,7 +244,34 @@ def _file(size: int) -> Tensor:
                 f"{tempfile.gettempdir()} has no room for {size / 2**30:.1f} GiB of an image's maps "
                 f"({error.strerror}): let TMPDIR name a folder on a larger disk"
             ) from None
-        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(size,)))
+        return torch.from_numpy(tracked(np.memmap(file, np.uint8, "r+", shape=(size,))))
+
+
+def mapped(path: Path, shape: tuple[int, ...], dtype: str, header: bool) -> np.ndarray:
+    """A new array in a file, with the header of an `.npy` or without. Raises `OSError`."""
+    if header:
+        return tracked(np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape))
+    return tracked(np.memmap(path, dtype, "w+", shape=shape))
+
+
+def release() -> None:
+    """Let go of the memory in which parts of mapped files are; what is in them stays."""
+    for each in list(_MAPPED):
+        with suppress(ValueError, OSError):  # closed meanwhile
+            each.madvise(mmap.MADV_DONTNEED)
+
+
+def tracked(array: np.ndarray) -> np.ndarray:
+    """An array that `release` knows of, if it lies in a file."""
+    base: Any = array
+    while isinstance(base, np.ndarray) and not isinstance(getattr(base, "_mmap", None), mmap.mmap):
+        base = base.base
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        _MAPPED.add(base._mmap)
+    return array
+
+
+_MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def _like(layer: Callable[[Tensor], Tensor], source: Map) -> Tensor:

@@ -120,7 +120,7 @@ def normal(x: Map, groups: int, eps: float = EPS, scale: Tensor | None = None, s
         shift: likewise.
     """
     moments = Moments()
-    kept = x.stored(moments.add)
+    kept = x.seen(moments.add)
     means, variances = (rearrange(each, "n (g c) -> n g c", g=groups) for each in (moments.mean, moments.variance))
     mean = means.mean(2, keepdim=True)
     variance = (variances + (means - mean).square()).mean(2, keepdim=True)

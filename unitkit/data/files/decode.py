@@ -6,7 +6,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...system.errors import UserError
-from .. import formats
-from ..formats import Header, format_of
+from ..formats import format_of, header
+from ..formats.header import Header
 from ..values import in_channels
 from .short_jpeg import completed
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
-SUFFIXES = (*PICTURES, *formats.SUFFIXES)
+SUFFIXES = (*PICTURES, *header.SUFFIXES)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 KINDS = "jpg, png, webp, bmp or tiff"
 MAX_PIXELS = 100_000_000
@@ -41,15 +41,16 @@ TURNS = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def probe(path: str | Path) -> Header:
+def probe(path: str | Path, channels: int | None = None) -> Header:
     """The header of an image file, without decoding its pixels.
 
-    Raises `UserError`, naming the path, for what is no image, is empty, or has more than `MAX_PIXELS` pixels.
+    `channels` are those that are wanted, if it is known, by which the axes of an array are told. Raises `UserError`,
+    naming the path, for what is no image, is empty, or has more than `MAX_PIXELS` pixels.
     """
     _refuse_special(path)
     if (reader := format_of(Path(path))) is not None:
-        header: Header = reader.probe(Path(path))
-        return header
+        found: Header = reader.probe(Path(path), channels)
+        return found
     with _opened(path) as image:
         width, height = _upright(image)
         grey = image.mode in ("1", "L", "LA", "La")
@@ -75,7 +76,7 @@ def decode(
     """
     _refuse_special(path)
     if (reader := format_of(Path(path))) is not None:
-        array = in_channels(reader.read(Path(path), frame), channels, str(path))
+        array = in_channels(reader.read(Path(path), frame, channels), channels, str(path))
         return array if size is None else fit_array(array, size)
     with _opened(path) as image:
         orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
@@ -128,23 +129,27 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def fit_array(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An array (C, H, W) of any type scaled and cut as `fit` does, each channel by itself. NaN spreads."""
+    """An array (C, H, W) of any type scaled and cut as `fit` does, each channel by itself, with no value that was not
+    within those of its channel. What is not a number spreads."""
     if array.shape[1:] == size:
         return array
-    planes = (fit(Image.fromarray(plane.astype(np.float32)), size) for plane in array)
-    found = np.stack([np.asarray(plane) for plane in planes])
-    whole = array.dtype.kind == "u"
-    found = np.rint(found).clip(0, np.iinfo(array.dtype).max) if whole else found
-    return found.astype(array.dtype)
+    return _scaled(array, lambda plane: fit(plane, size))
 
 
 def resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An array (C, H, W) of any type at another size (H, W), whatever its proportions."""
-    wide = array.dtype != np.uint8
-    planes = (Image.fromarray(plane.astype(np.float32) if wide else plane) for plane in array)
-    found = np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes])
-    found = np.rint(found).clip(0, 65535) if array.dtype == np.uint16 else found
-    return found.astype(array.dtype)
+    return _scaled(array, lambda plane: plane.resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def _scaled(array: np.ndarray, scale: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """What becomes of the planes of an array: of bytes as Pillow has it, of others in float32."""
+    if array.dtype == np.uint8:
+        return np.stack([np.asarray(scale(Image.fromarray(plane))) for plane in array])
+    planes = []
+    for plane in array.astype(np.float32):
+        found = np.asarray(scale(Image.fromarray(plane))).clip(plane.min(), plane.max())
+        planes.append(np.rint(found) if array.dtype.kind == "u" else found)
+    return np.stack(planes).astype(array.dtype)
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...system.errors import UserError
 from ...system.files import replacing
-from ..formats import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
+from ..formats.header import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
 from ..values import BYTES, Values, shown
 from .decode import to_image
 
@@ -45,6 +45,7 @@ def write_image(frames: Sequence[np.ndarray], path: Path, like: Path | None = No
         UserError: the disk refuses, or the format does not hold them.
     """
     suffix = suffix_of(path)
+    refuse_unwritable_format(path, len(frames), len(frames[0]), values)
     try:
         with replacing(path) as file:
             if suffix in ARRAYS:

@@ -3,51 +3,19 @@
 A format is a module with these functions. An image file may hold several images, its frames: the pages of a TIFF, the
 slices of a volume.
 
-    probe(path) -> Header                       from the file's head
-    read(path, frame) -> array (C, H, W)        in one of the types of `data.values`
-    write(path, frames, like)                   arrays (C, H, W), with what `like` says of its geometry
+    probe(path, channels) -> Header                 from the file's head
+    read(path, frame, channels) -> array (C, H, W)  in one of the types of `data.values`
+    write(path, frames, like)                       arrays (C, H, W), with what `like` says of its geometry
+
+`channels` are those that are wanted, where that is known: they may say what an array's axes are.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
-from ...system.errors import UserError
-
-TIFF = (".tif", ".tiff")
-ARRAYS = (".npy",)
-VOLUMES = (".nii", ".nii.gz")
-DICOM = (".dcm", ".ima")
-SUFFIXES = (*ARRAYS, ".nii", ".gz", *DICOM)  # besides those of pictures; .gz is that of .nii.gz
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-
-
-class Header(NamedTuple):
-    """What a file's header tells.
-
-    Attributes:
-        width: as the image is seen (EXIF-turned).
-        height: likewise.
-        channels: how many.
-        dtype: of the values, as in `data.values`.
-        frames: images in the file.
-        window: the values that are the darkest and the brightest, where the file states them.
-    """
-
-    width: int
-    height: int
-    channels: int
-    dtype: str = "uint8"
-    frames: int = 1
-    window: tuple[float, float] | None = None
-
-
-def suffix_of(path: Path) -> str:
-    """A file's suffix in lower case, where `.nii.gz` is one."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+from .header import ARRAYS, DICOM, PNG_HEAD, TIFF, VOLUMES, suffix_of
 
 
 def format_of(path: Path) -> ModuleType | None:
@@ -77,11 +45,6 @@ def format_of(path: Path) -> ModuleType | None:
 
         return png
     return None
-
-
-def missing(package: str, what: str) -> UserError:
-    """The error for a format whose package is not there."""
-    return UserError(f"{what} is read with {package}, which is not installed: pip install 'unitkit[medical]'")
 
 
 def _deep_colours(path: Path) -> bool:

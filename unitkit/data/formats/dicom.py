@@ -11,7 +11,7 @@ import numpy as np
 
 from ...system.errors import UserError
 from ..values import CHANNELS, supported
-from . import Header, missing
+from .header import Header, missing
 
 try:
     import pydicom
@@ -21,7 +21,7 @@ except ImportError:
 MAX_VALUES = 400_000_000
 
 
-def probe(path: Path) -> Header:
+def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a damaged file, or one without an image."""
     found = _open(path, pixels=False)
     try:
@@ -37,7 +37,7 @@ def probe(path: Path) -> Header:
     return Header(width, height, channels, f"uint{bits}" if plain else "float32", frames, window)
 
 
-def read(path: Path, frame: int = 0) -> np.ndarray:
+def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A frame (C, H, W), in the units that slope and intercept make. Raises `UserError`, as `probe`."""
     header = probe(path)
     found = _open(path, pixels=True)

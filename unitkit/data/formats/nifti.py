@@ -17,7 +17,7 @@ import numpy as np
 
 from ...system.errors import UserError
 from ..values import CHANNELS, described, supported
-from . import Header, missing
+from .header import Header, missing
 
 try:
     import nibabel
@@ -28,7 +28,7 @@ LOCK = threading.Lock()
 MAX_VALUES = 1_000_000_000
 
 
-def probe(path: Path) -> Header:
+def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a damaged file, or one that holds no volume of numbers."""
     image = _open(path)
     width, height, frames, *more = (*image.shape, 1, 1)[: max(3, len(image.shape))]
@@ -48,7 +48,7 @@ def probe(path: Path) -> Header:
     return Header(width, height, channels, kind, frames, window)
 
 
-def read(path: Path, frame: int = 0) -> np.ndarray:
+def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A slice (C, H, W). Raises `UserError`, as `probe`."""
     with LOCK:  # once, whoever asks first
         volume = _volume(path, path.stat().st_mtime_ns)

@@ -1,4 +1,7 @@
-"""`.npy`: an image (H, W), (H, W, C) or (C, H, W), or several, (N, H, W, C) or (N, C, H, W)."""
+"""`.npy`: an image (H, W), (H, W, C) or (C, H, W), or several, (N, H, W, C) or (N, C, H, W).
+
+Three axes are several grey images, (N, H, W), where one channel is asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,19 @@ import numpy as np
 
 from ...system.errors import UserError
 from ..values import CHANNELS, described, supported
-from . import Header
+from .header import Header
 
 
-def probe(path: Path) -> Header:
+def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a file that is damaged, or whose shape is of no images."""
-    images = _images(path)
+    images = images_of(path, channels)
     frames, channels, height, width = images.shape
     return Header(width, height, channels, str(supported(images[:0], str(path)).dtype), frames)
 
 
-def read(path: Path, frame: int = 0) -> np.ndarray:
+def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A frame (C, H, W). Raises `UserError`, as `probe`."""
-    return supported(np.array(_images(path)[frame], order="C"), str(path))
+    return supported(np.array(images_of(path, channels)[frame], order="C"), str(path))
 
 
 def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) -> None:
@@ -58,14 +61,16 @@ def array_of(path: Path) -> np.ndarray:
     return array
 
 
-def _images(path: Path) -> np.ndarray:
-    """All of them, (N, C, H, W), as they lie in the file."""
+def images_of(path: Path, channels: int | None = None) -> np.ndarray:
+    """All of them, (N, C, H, W), as they lie in the file. Raises `UserError`, as `probe`."""
     array = array_of(path)
     expected = "expected (H, W), (H, W, C), (C, H, W), (N, H, W, C) or (N, C, H, W)"
     if not array.size or not 2 <= array.ndim <= 4:
         raise UserError(f"'{path}' holds an array {list(array.shape)}, which is no image: {expected}")
     if array.ndim == 2:
         return array[None, None]
+    if array.ndim == 3 and channels == 1 and 1 not in (array.shape[0], array.shape[2]):
+        return array[:, None]
     array = array if array.ndim == 4 else array[None]
     array = array if channels_first(array.shape[1:]) else array.transpose(0, 3, 1, 2)
     if array.shape[1] > CHANNELS:

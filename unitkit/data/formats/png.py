@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ...system.errors import UserError
-from . import PNG_HEAD, Header
+from .header import PNG_HEAD, Header
 
 CHANNELS = {2: 3, 4: 2, 6: 4}  # by the kind of colours in the header
 TOP = 65535
 
 
-def probe(path: Path) -> Header:
+def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a damaged one."""
     with open(path, "rb") as file:
         head = file.read(26)
@@ -25,7 +25,7 @@ def probe(path: Path) -> Header:
     return Header(width, height, 1 if head[25] == 4 else 3, "uint16")
 
 
-def read(path: Path, frame: int = 0) -> np.ndarray:
+def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """The image (1 or 3, H, W). Raises `UserError` for a damaged file."""
     import imagecodecs
 

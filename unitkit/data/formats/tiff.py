@@ -6,6 +6,7 @@ to it.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,12 +18,15 @@ import tifffile
 
 from ...system.errors import UserError
 from ..values import CHANNELS, described, supported
-from . import Header
+from .header import Header
 from .png import over_white
 
-MAX_VALUES = 400_000_000  # of one image
-# What a copy keeps: resolution and its unit, colour profile, and what places an image on the earth.
-KEPT = (282, 283, 296, 34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it becomes an error here
+
+MAX_VALUES = 400_000_000  # of an image that is read whole
+MAX_PIXELS = 100_000_000  # of what Pillow is given
+# What a copy keeps besides its resolution: colour profile, and what places an image on the earth.
+KEPT = (34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 WHITE_IS_ZERO = 0
 ALPHA = (1, 2)
 
@@ -54,19 +58,24 @@ def claims(path: Path) -> bool:
             )
             small = bits <= 8 and (page.dtype is None or page.dtype.kind in "ub")
             several = len(file.pages) > 1 and _frames(file.series[0]) * _pages_of_a_frame(file.series[0]) > 1
-            return several or not ((small and plain) or grey16)
+            large = page.imagewidth * page.imagelength > MAX_PIXELS
+            return several or large or not ((small and plain) or grey16)
     except Exception:  # of a damaged file, of which Pillow says what is wrong
         return False
 
 
-def probe(path: Path) -> Header:
+def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a file that is damaged, or whose axes are not those of images."""
-    return _layout(path, path.stat().st_mtime_ns).header
+    return layout_of(path, path.stat().st_mtime_ns).header
 
 
-def read(path: Path, frame: int = 0) -> np.ndarray:
+def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A frame (C, H, W), over white where it is transparent. Raises `UserError`, as `probe`."""
-    layout = _layout(path, path.stat().st_mtime_ns)
+    layout = layout_of(path, path.stat().st_mtime_ns)
+    if layout.header.width * layout.header.height * layout.header.channels > MAX_VALUES:
+        raise UserError(
+            f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
+        )
     try:
         with tifffile.TiffFile(path) as file:
             found = [_channels(file.series[0].pages[int(n)], layout.axes) for n in layout.pages[frame]]
@@ -80,7 +89,7 @@ def read(path: Path, frame: int = 0) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) -> None:
@@ -101,23 +110,29 @@ def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) ->
         predictor=True,
         bigtiff=whole.nbytes > 2**31,
         metadata=None,
-        extratags=_kept(like),
+        **kept_tags(like),
         **more,
     )
 
 
-def _kept(like: Path | None) -> list[tuple[Any, ...]]:
-    """The tags of a file that its copy keeps."""
+def kept_tags(like: Path | None) -> dict[str, Any]:
+    """The tags of a file that its copy keeps, as `imwrite` takes them."""
     try:
         with tifffile.TiffFile(like) as file:  # type: ignore[arg-type]
-            tags = file.pages.first.tags
-            return [(tag.code, tag.dtype, tag.count, tag.value, True) for code in KEPT if (tag := tags.get(code))]
+            page = file.pages.first
+            found: dict[str, Any] = {
+                "extratags": [(t.code, t.dtype, t.count, t.value, True) for code in KEPT if (t := page.tags.get(code))]
+            }
+            if "XResolution" in page.tags:
+                found |= {"resolution": page.resolution, "resolutionunit": page.resolutionunit}
+            return found
     except Exception:  # no TIFF
-        return []
+        return {}
 
 
 @lru_cache(maxsize=256)  # a stack is read frame by frame
-def _layout(path: Path, changed: int) -> Layout:
+def layout_of(path: Path, changed: int) -> Layout:
+    """How the images of a file lie, which was last changed at that time. Raises `UserError`, as `probe`."""
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
@@ -147,17 +162,13 @@ def _layout(path: Path, changed: int) -> Layout:
             channels = ours * samples - (1 if alpha and samples in (2, 4) else 0)
             if channels > CHANNELS:
                 raise UserError(f"'{path}' has images of {channels} channels: expected at most {CHANNELS}")
-            if sizes["X"] * sizes["Y"] * ours * samples > MAX_VALUES:
-                raise UserError(
-                    f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
-                )
             kind = str(supported(np.empty(0, dtype), str(path)).dtype)
             header = Header(sizes["X"], sizes["Y"], channels, kind, len(pages))
             return Layout(header, pages, within)
     except UserError:
         raise
     except Exception as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def _frames(series: Any) -> int:
@@ -176,7 +187,8 @@ def _channels(page: Any, axes: str) -> np.ndarray:
     return array.reshape(-1, *array.shape[-2:])
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def damaged(path: Path, error: Exception) -> UserError:
+    """The error for a file whose codec or parser raised another."""
     if isinstance(error, OSError) and error.errno is not None:
         return UserError(f"cannot read the image '{path}': {error.strerror}")
     reason = " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,46 @@
+"""What is known of an image file before it is read: its format, and its header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ...system.errors import UserError
+
+TIFF = (".tif", ".tiff")
+ARRAYS = (".npy",)
+VOLUMES = (".nii", ".nii.gz")
+DICOM = (".dcm", ".ima")
+SUFFIXES = (*ARRAYS, ".nii", ".gz", *DICOM)  # besides those of pictures; .gz is that of .nii.gz
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+
+
+class Header(NamedTuple):
+    """What a file's header tells.
+
+    Attributes:
+        width: as the image is seen (EXIF-turned).
+        height: likewise.
+        channels: how many.
+        dtype: of the values, as in `data.values`.
+        frames: images in the file.
+        window: the values that are the darkest and the brightest, where the file states them.
+    """
+
+    width: int
+    height: int
+    channels: int
+    dtype: str = "uint8"
+    frames: int = 1
+    window: tuple[float, float] | None = None
+
+
+def suffix_of(path: Path) -> str:
+    """A file's suffix in lower case, where `.nii.gz` is one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def missing(package: str, what: str) -> UserError:
+    """The error for a format whose package is not there."""
+    return UserError(f"{what} is read with {package}, which is not installed: pip install 'unitkit[medical]'")

@@ -1,0 +1,188 @@
+"""Pictures read window by window, so that one larger than memory can be translated, and written likewise."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+
+from ...networks.maps import mapped, release, tracked
+from ...system.errors import UserError
+from ...system.files import replacing, temporary
+from ..values import supported
+from .header import ARRAYS, TIFF, suffix_of
+from .npy import images_of
+from .png import over_white
+from .tiff import ALPHA, WHITE_IS_ZERO, damaged, kept_tags, layout_of
+
+CACHED = 2**27  # bytes of decoded tiles of a file
+TILE = 512  # of what is written
+
+
+class Windows(Protocol):
+    """A picture of which windows are read.
+
+    Attributes:
+        shape: (C, H, W).
+        dtype: as in `data.values`.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+
+    def read(self, rows: range, columns: range) -> np.ndarray:
+        """A window (C, len(rows), len(columns))."""
+
+
+class ArrayWindows:
+    """Those of one image of an `.npy`."""
+
+    def __init__(self, path: Path, channels: int | None = None) -> None:
+        self.path, self.image = path, tracked(images_of(path, channels)[0])
+        self.shape = self.image.shape
+        self.dtype = str(supported(self.image[:0], str(path)).dtype)
+
+    def read(self, rows: range, columns: range) -> np.ndarray:
+        window = self.image[:, rows.start : rows.stop, columns.start : columns.stop]
+        return supported(np.array(window, order="C"), str(self.path))
+
+
+class TiffWindows:
+    """Those of a TIFF of one image, in tiles or in strips. Only what a window needs is decoded.
+
+    Raises `UserError` for a file that is damaged, or holds several images.
+    """
+
+    def __init__(self, path: Path) -> None:
+        header, pages, _ = layout_of(path, path.stat().st_mtime_ns)
+        if pages.size != 1:
+            raise UserError(
+                f"'{path}' holds {header.frames} images in {pages.size} pages: expected one, to read windows"
+            )
+        self.path, self.lock = path, threading.Lock()
+        self.shape, self.dtype = (header.channels, header.height, header.width), header.dtype
+        self.file = tifffile.TiffFile(path)
+        page: Any = self.file.series[0].pages[int(pages.flat[0])]
+        self.page: Any = page.aspage()
+        tiled = self.page.is_tiled
+        self.tall = self.page.tilelength if tiled else min(self.page.rowsperstrip, header.height)
+        self.wide = self.page.tilewidth if tiled else header.width
+        self.across, self.down = math.ceil(header.width / self.wide), math.ceil(header.height / self.tall)
+        self.alpha = any(int(kind) in ALPHA for kind in self.page.extrasamples) and self.page.dtype.kind == "u"
+        self.planes = self.page.samplesperpixel if self.page.planarconfig == 2 else 1
+        self.decoded: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.room = CACHED
+
+    def read(self, rows: range, columns: range) -> np.ndarray:
+        found = np.zeros((self.page.samplesperpixel, len(rows), len(columns)), self.page.dtype)
+        for down in range(rows.start // self.tall, (rows.stop - 1) // self.tall + 1):
+            for across in range(columns.start // self.wide, (columns.stop - 1) // self.wide + 1):
+                for plane in range(self.planes):
+                    tile = self._tile((plane * self.down + down) * self.across + across)
+                    top, left = down * self.tall, across * self.wide
+                    ys = range(max(rows.start, top), min(rows.stop, top + tile.shape[1]))
+                    xs = range(max(columns.start, left), min(columns.stop, left + tile.shape[2]))
+                    samples = slice(plane, plane + 1) if self.planes > 1 else slice(None)
+                    found[
+                        samples,
+                        ys.start - rows.start : ys.stop - rows.start,
+                        xs.start - columns.start : xs.stop - columns.start,
+                    ] = tile[:, ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
+        if self.page.photometric == WHITE_IS_ZERO and found.dtype.kind == "u":
+            found = np.iinfo(found.dtype).max - found
+        array = supported(found, str(self.path))
+        return over_white(array, np.iinfo(array.dtype).max) if self.alpha else array
+
+    def _tile(self, index: int) -> np.ndarray:
+        """A decoded tile, or strip, (samples, h, w)."""
+        with self.lock:
+            if index in self.decoded:
+                self.decoded.move_to_end(index)
+                return self.decoded[index]
+            try:
+                handle = self.file.filehandle
+                handle.seek(self.page.dataoffsets[index])
+                data = handle.read(self.page.databytecounts[index])
+                array, _, shape = self.page.decode(data, index, jpegtables=self.page.jpegtables)
+            except Exception as error:  # of a codec
+                raise damaged(self.path, error) from None
+            _, high, wide, samples = shape
+            tile = np.zeros((samples, high, wide), self.page.dtype) if array is None else array[0].transpose(2, 0, 1)
+            self.decoded[index] = tile
+            self.room -= tile.nbytes
+            while self.room < 0 and len(self.decoded) > 1:
+                self.room += self.decoded.popitem(last=False)[1].nbytes
+            return tile
+
+
+def windows_of(path: Path, channels: int | None = None) -> Windows:
+    """The windows of a picture. Raises `UserError` for a format of which none can be read."""
+    if suffix_of(path) in TIFF:
+        return TiffWindows(path)
+    if suffix_of(path) in ARRAYS:
+        found: Windows = ArrayWindows(path, channels)
+        return found
+    raise UserError(f"'{path}' is too large to be read whole: save it as a .tif in tiles, or as .npy")
+
+
+Write = Callable[[range, range, np.ndarray], None]
+
+
+def write_windows(
+    path: Path, shape: tuple[int, int, int], dtype: str, work: Callable[[Write], None], like: Path | None = None
+) -> None:
+    """Write a picture (C, H, W) that is made window by window, whole or not at all, as `.tif` in tiles or `.npy`.
+
+    Args:
+        work: is given a function that takes rows, columns and a window (C, h, w), in any order.
+        like: the file whose resolution and place on the earth a TIFF keeps.
+
+    Raises:
+        UserError: another format; a disk that refuses.
+    """
+    channels, height, width = shape
+    if suffix_of(path) not in (*TIFF, *ARRAYS):
+        raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
+    with replacing(path) as file, temporary(path.parent) as place:
+        sink = mapped(
+            file if suffix_of(path) in ARRAYS else place, (height, width, channels), dtype, suffix_of(path) in ARRAYS
+        )
+
+        def write(rows: range, columns: range, window: np.ndarray) -> None:
+            sink[rows.start : rows.stop, columns.start : columns.stop] = window.transpose(1, 2, 0)
+            release()
+
+        work(write)
+        if suffix_of(path) in TIFF:
+            rgb = channels == 3 and np.dtype(dtype).kind == "u"
+            tifffile.imwrite(
+                file,
+                _tiles(sink),
+                shape=(height, width, channels) if channels > 1 else (height, width),
+                dtype=dtype,
+                tile=(TILE, TILE),
+                photometric="rgb" if rgb else "minisblack",
+                planarconfig="contig" if channels > 1 else None,
+                compression="zlib",
+                predictor=True,
+                bigtiff=sink.nbytes > 2**31,
+                metadata=None,
+                **kept_tags(like),
+            )
+
+
+def _tiles(sink: np.ndarray) -> Iterator[np.ndarray]:
+    height, width, channels = sink.shape
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            tile = np.zeros((TILE, TILE, channels), sink.dtype)
+            part = sink[top : top + TILE, left : left + TILE]
+            tile[: part.shape[0], : part.shape[1]] = part
+            release()
+            yield tile if channels > 1 else tile[..., 0]
