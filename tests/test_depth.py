@@ -22,7 +22,7 @@ from unitkit.commands import translate as command
 from unitkit.data.domains import with_values
 from unitkit.data.files.decode import decode, probe
 from unitkit.data.files.encode import write_image
-from unitkit.data.formats import nifti
+from unitkit.data.formats import header, nifti
 from unitkit.data.formats.windows import windows_of
 from unitkit.data.values import BYTES, DTYPES, TOP, Values, robust_values, shown
 from unitkit.networks import maps
@@ -447,3 +447,23 @@ def test_a_picture_in_windows_is_translated_as_the_whole(
     assert found.shape == pixels.shape and np.abs(found.astype(int) - whole).max() <= 2
     with pytest.raises(UserError, match=r"is written as \.tif or \.npy"):
         translator.translate_file(tmp_path / f"in{suffix}", tmp_path / "out.png", "ab")
+
+
+@pytest.mark.parametrize("crop", [0, 9])
+def test_a_training_draws_windows_of_a_picture_too_large_to_be_read(
+    crop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(header, "MAX_PIXELS", 100_000)
+    given = {place: slide(tmp_path / f"{place}.tif", "uint16", 3, tile=(64, 64)) for place in "ab"}
+    monkeypatch.setattr("unitkit.data.formats.tiff.read", lambda *_: pytest.fail("the picture was read whole"))
+    data = open_data(f"{tmp_path}/a.tif,{tmp_path}/b.tif", size=(50, 40))
+    train, test = data.domains["a"].train, data.domains["a"].test
+    assert len(train) + len(test) == (700 // 50) * (531 // 40) and len(test) > 5
+    names = {images.name(i) for images in (train, test) for i in range(len(images))}
+    assert len(names) == len(train) + len(test)  # none is in both
+    corner = tuple(int(n) for n in train.name(3).rpartition("[")[2].strip("]").split(","))
+    assert np.array_equal(train.load(3), given["a"][:, corner[0] : corner[0] + 50, corner[1] : corner[1] + 40])
+    larger = train.at((50 + crop, 40 + crop))
+    assert all(larger.load(i).shape == (3, 50 + crop, 40 + crop) for i in (0, len(larger) - 1))
+    with pytest.raises(UserError, match="of 700x531 has no windows of 900x50"):
+        train.at((900, 50)).load(0)

@@ -20,6 +20,7 @@ from ..system.errors import UserError, nearest
 from .domain import Domain
 from .domains import MOST, Data, datasets, make_domains, with_values
 from .files.decode import probe
+from .folders.frames import all_frames
 from .folders.held_out import Raw, Readers
 from .folders.listing import FileSet, passed_over, total
 from .folders.locations import read_location, several
@@ -127,7 +128,7 @@ def open_data(
         depth = channels or _channels(found[label], headers, label)
         if isinstance(raw, ImageArray):
             return raw.at(shape, depth)
-        raw = _all_frames(raw, headers)
+        raw = all_frames(raw, headers, shape)
         broken = {i: header for i, path in enumerate(raw.paths) if isinstance(header := headers[path], UserError)}
         return ImageFiles(raw.paths, depth, shape, raw.keys, BYTES, raw.frames, broken)
 
@@ -143,16 +144,6 @@ def open_data(
             notes.append(f"values of '{label}': {meant[letter]} mean -1 and 1 (give others by range=LOW,HIGH)")
     opened = replace(with_values(opened, meant), notes=tuple(notes))
     return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
-
-
-def _all_frames(raw: FileSet, headers: Mapping[Path, Header | UserError]) -> FileSet:
-    """The files, those with several images once for each of them."""
-    counts = [header.frames if isinstance(header := headers[path], Header) else 1 for path in raw.paths]
-    if raw.frames or max(counts, default=1) == 1:
-        return raw
-    rows = [(i, frame) for i, count in enumerate(counts) for frame in range(count)]
-    keys = [f"{raw.keys[i]}/{frame:06}" if counts[i] > 1 else raw.keys[i] for i, frame in rows]
-    return FileSet([raw.paths[i] for i, _ in rows], keys, raw.passed, [frame for _, frame in rows])
 
 
 def _type(raws: Iterable[Raw], headers: Mapping[Path, Header | UserError]) -> tuple[str, tuple[float, float] | None]:

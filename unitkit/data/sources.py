@@ -14,7 +14,8 @@ import numpy as np
 
 from ..system.errors import UserError
 from .files.decode import decode, fit, fit_array, to_array, to_image
-from .folders.listing import key_of
+from .folders.listing import Frame, key_of
+from .formats.windows import read_window
 from .values import BYTES, CHANNELS, Values, in_channels, supported
 
 
@@ -64,7 +65,8 @@ class ImageFiles:
         keys: what the files of one scene have in common in several domains or sets: the path below the domain's folder
             without its suffix. Where none are given, below the deepest folder that holds all files.
         values: the type that images are brought to, and what it means.
-        frames: which image of its file each is; none where every file holds one.
+        frames: which image of its file each is, or the corner (top, left) of its window in one that is too large to be
+            read whole; none where every file holds one.
         broken: the images, by index, whose headers cannot be read, and why.
         short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
     """
@@ -74,7 +76,7 @@ class ImageFiles:
     size: tuple[int, int]
     keys: Sequence[str] = ()
     values: Values = BYTES
-    frames: Sequence[int] = ()
+    frames: Sequence[Frame] = ()
     broken: Mapping[int, UserError] = field(default_factory=dict)
     short: list[Path] = field(default_factory=list, compare=False)
 
@@ -87,10 +89,17 @@ class ImageFiles:
         return len(self.paths)
 
     def name(self, i: int) -> str:
-        return f"{self.paths[i]}[{self.frames[i]}]" if self.frames else str(self.paths[i])
+        if not self.frames:
+            return str(self.paths[i])
+        frame = self.frames[i]
+        return f"{self.paths[i]}[{'{},{}'.format(*frame) if isinstance(frame, tuple) else frame}]"
 
     def load(self, i: int) -> np.ndarray:
-        array = decode(self.paths[i], self.channels, self.size, self.short, self.frames[i] if self.frames else 0)
+        frame = self.frames[i] if self.frames else 0
+        if isinstance(frame, tuple):
+            array = in_channels(read_window(self.paths[i], frame, self.size), self.channels, self.name(i))
+        else:
+            array = decode(self.paths[i], self.channels, self.size, self.short, frame)
         return self.values.stored(array, self.name(i))
 
     def fingerprint(self) -> str:

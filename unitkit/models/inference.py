@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..system.errors import UserError
 from .paths import ImagePaths
 
 Styles: TypeAlias = Mapping[str, Tensor]  # of a model's batch: `style:b`
+IN_MEMORY = 2**27  # bytes of a map of a picture that is itself too large for that
 TRIED = 1e-3  # how far a small image in tiles may be from itself in one pass, of its norm
 
 
@@ -109,8 +111,9 @@ class Inference:
             why = self.notes[0] if self.notes else "its networks take images of one size"
             raise UserError(f"this model translates no picture that is larger than memory: {why}")
         below, right = self._margins(picture.shape[1:])
+        limits = replace(self.limits, stored=min(self.limits.stored, IN_MEMORY))
         with self._computing():
-            images = Layered(source.normalised, Windowed(picture, below, right, self.device, self.limits))
+            images = Layered(source.normalised, Windowed(picture, below, right, self.device, limits))
             self._write(self._read(path[0], images, path, styles, tiling.run), target, picture.shape[1:], write)
 
     def _in_tiles(self, pixels: np.ndarray, path: str, styles: Styles, source: Values, target: Values) -> np.ndarray:

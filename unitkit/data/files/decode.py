@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ...system.errors import UserError
 from ..formats import format_of, header
-from ..formats.header import Header
+from ..formats.header import MAX_PIXELS, Header
 from ..values import in_channels
 from .short_jpeg import completed
 
@@ -23,7 +23,6 @@ PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", "
 SUFFIXES = (*PICTURES, *header.SUFFIXES)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 KINDS = "jpg, png, webp, bmp or tiff"
-MAX_PIXELS = 100_000_000
 ORIENTATION = 0x0112
 BITS, PHOTOMETRIC = 258, 262
 TURNS = {

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from ...system.errors import UserError
 from ..files.decode import SUFFIXES
 
+Frame = int | tuple[int, int]  # the number of an image in its file, or the corner (top, left) of a window in it
 SHOWN = 8  # kinds of files in a note
 
 
@@ -20,13 +21,15 @@ class FileSet:
     """Image files, each with its key, by which the images of one scene are told in several domains or sets.
 
     `passed` counts what was passed over on the way, by suffix or by what it is. `frames` says which image of its file
-    each is, where a file holds several.
+    each is, where a file holds several. Of a single picture that is too large to be read whole, `part` says which of
+    its windows are meant, "train" or "test".
     """
 
     paths: Sequence[Path]
     keys: Sequence[str]
     passed: Counter[str] = field(default_factory=Counter)
-    frames: Sequence[int] = ()
+    frames: Sequence[Frame] = ()
+    part: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)

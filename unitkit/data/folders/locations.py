@@ -124,10 +124,14 @@ def _file_domains(path: Path) -> Readers:
         return {path.stem: partial(split_arrays, lambda: (ImageArray(array_of(path), str(path)), None))}
     if is_idx(path):
         return {path.name.split(".")[0]: partial(split_arrays, partial(idx_splits, path, None))}
-    if path.suffix.lower() in SUFFIXES and (count := probe(path).frames) > 1:
-        keys = [f"{key_of(PurePath(path.name))}/{i:06}" for i in range(count)]
-        files = FileSet([path] * count, keys, frames=range(count))
-        return {name_of(path.with_name(keys[0].partition("/")[0])): partial(split_files, files, path)}
+    if path.suffix.lower() in SUFFIXES and path.suffix.lower() not in (".npz", ".npy"):
+        header, key = probe(path), key_of(PurePath(path.name))
+        if header.large:
+            parts = FileSet([path], [key], part="train"), FileSet([path], [key], part="test")
+            return {key: lambda: parts}
+        if header.frames > 1:
+            keys = [f"{key}/{i:06}" for i in range(header.frames)]
+            return {key: partial(split_files, FileSet([path] * len(keys), keys, frames=range(len(keys))), path)}
     one = " (it is one image; give the folder of images)" if path.suffix.lower() in SUFFIXES else ""
     raise UserError(
         f"data '{path}' is no folder and no .npz, .npy, .txt (list of images), idx file or stack of images{one}"

@@ -12,6 +12,7 @@ ARRAYS = (".npy",)
 VOLUMES = (".nii", ".nii.gz")
 DICOM = (".dcm", ".ima")
 SUFFIXES = (*ARRAYS, ".nii", ".gz", *DICOM)  # besides those of pictures; .gz is that of .nii.gz
+MAX_PIXELS = 100_000_000  # of an image that is read whole
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
@@ -33,6 +34,11 @@ class Header(NamedTuple):
     dtype: str = "uint8"
     frames: int = 1
     window: tuple[float, float] | None = None
+
+    @property
+    def large(self) -> bool:
+        """Whether an image is too large to be read whole."""
+        return self.width * self.height > MAX_PIXELS
 
 
 def suffix_of(path: Path) -> str:

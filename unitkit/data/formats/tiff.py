@@ -18,13 +18,12 @@ import tifffile
 
 from ...system.errors import UserError
 from ..values import CHANNELS, described, supported
-from .header import Header
+from .header import MAX_PIXELS, Header
 from .png import over_white
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it becomes an error here
 
 MAX_VALUES = 400_000_000  # of an image that is read whole
-MAX_PIXELS = 100_000_000  # of what Pillow is given
 # What a copy keeps besides its resolution: colour profile, and what places an image on the earth.
 KEPT = (34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 WHITE_IS_ZERO = 0

@@ -6,6 +6,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,6 +130,26 @@ def windows_of(path: Path, channels: int | None = None) -> Windows:
         found: Windows = ArrayWindows(path, channels)
         return found
     raise UserError(f"'{path}' is too large to be read whole: save it as a .tif in tiles, or as .npy")
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, changed: int) -> Windows:
+    return windows_of(path)
+
+
+def read_window(path: Path, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """A window (C, *size) of a picture, whose corner is (top, left), or as near as the picture allows.
+
+    Raises `UserError` for a picture that is smaller, and as `windows_of`.
+    """
+    picture = _opened(path, path.stat().st_mtime_ns)
+    rows, columns = (
+        range(min(first, length - wanted), min(first, length - wanted) + wanted)
+        for first, length, wanted in zip(corner, picture.shape[1:], size, strict=True)
+    )
+    if rows.start < 0 or columns.start < 0:
+        raise UserError(f"'{path}' of {picture.shape[1]}x{picture.shape[2]} has no windows of {size[0]}x{size[1]}")
+    return picture.read(rows, columns)
 
 
 Write = Callable[[range, range, np.ndarray], None]
