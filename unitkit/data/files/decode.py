@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +14,18 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...system.errors import UserError
+from .bounds import open_ordinary, room
 from .short_jpeg import completed
+from .walk import TooMuch, check_block, check_parts
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
+# Bytes a pixel that a decode takes at most: what Pillow keeps, the same in grey or RGB, that turned, and the decoder's
+# own; of a progressive JPEG, whose coefficients wait for the last scan, for each pixel of the file beside.
+PIXEL, PROGRESSIVE = 20, 8
+BAND = 2**20  # pixels that are converted at once
+MAX_RLE = 4_000_000  # pixels of a BMP in run-length code, which Pillow decodes in Python
 ORIENTATION = 0x0112
 BITS, PHOTOMETRIC = 258, 262
 TURNS = {
@@ -68,20 +74,22 @@ def decode(
     """
     with _opened(path) as image:
         orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
+        progressive = PROGRESSIVE * image.width * image.height if "progressive" in image.info else 0
         reduced = None if size is None else _reduced(image, size)
         if reduced:
             image.draft(None, reduced)
-        try:
-            image.load()
-        except OSError:
-            if (whole := _completed(image, path, reduced)) is None:
-                raise
-            if short is not None:
-                short.append(Path(path))
-        else:
-            whole = image
-        image = _turned(_eight_bit(whole, path), orientation, channels)
-        return to_array(image if size is None else fit(image, size))
+        with room.of(PIXEL * image.width * image.height + progressive, f"the image '{path}'"):
+            try:
+                image.load()
+            except OSError:
+                if (whole := _completed(image, path, reduced)) is None:
+                    raise
+                if short is not None:
+                    short.append(Path(path))
+            else:
+                whole = image
+            image = _turned(_plain(whole, channels, path), orientation)
+            return to_array(image if size is None else fit(image, size))
 
 
 def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
@@ -89,13 +97,11 @@ def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
 
     Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits.
     """
-    return _turned(_eight_bit(image, name), _orientation(image), channels)
+    return _turned(_plain(image, channels, name), _orientation(image))
 
 
-def _turned(image: Image.Image, orientation: int, channels: int) -> Image.Image:
-    if orientation in TURNS:
-        image = image.transpose(TURNS[orientation])
-    return image.convert("L" if channels == 1 else "RGB")
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -128,20 +134,16 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     """The file, its header checked. Whatever goes wrong in the block becomes a `UserError` that names the path."""
     kinds = "jpg, png, webp, bmp or tiff"
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-            raise UserError(f"'{path}' is {kind}, not an image file ({kinds})")
-        if status.st_size == 0:
-            raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.width * image.height == 0:
-                raise UserError(f"the image '{path}' has no pixels ({image.width}x{image.height}): remove it")
-            if image.mode == "F":
-                raise UserError(f"the image '{path}' holds floating-point values: save it with 8 or 16 bits a channel")
-            yield image
+        with open_ordinary(path, f"an image file ({kinds})") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
+            check_parts(file, size)
+            with Image.open(file, formats=FORMATS) as image:
+                _check_header(image, path)
+                yield image
+    except TooMuch as error:
+        raise UserError(f"the image '{path}' {error}: save it anew, or remove it") from None
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -156,10 +158,22 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None
 
 
+def _check_header(image: Image.Image, path: str | Path) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if image.width * image.height == 0:
+        raise UserError(f"the image '{path}' has no pixels ({image.width}x{image.height}): remove it")
+    if image.mode == "F":
+        raise UserError(f"the image '{path}' holds floating-point values: save it with 8 or 16 bits a channel")
+    if image.width * image.height > MAX_RLE and any(tile.codec_name == "bmp_rle" for tile in image.tile):
+        raise TooMuch(f"is a BMP in run-length code of more than {MAX_RLE // 1_000_000} million pixels")
+
+
 def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":  # PIL turns these itself
         return 1
     try:
+        check_block(image.info.get("exif") or b"")
         # The method of the base class: that of a PNG decodes the whole image in search of late metadata.
         value = Image.Image.getexif(image).get(ORIENTATION)
     except Exception:  # unreadable metadata is no reason to refuse the image
@@ -183,20 +197,38 @@ def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | 
     return completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
 
 
-def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
-    """The image with 8 bits a channel, over white where it is transparent."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            found = f"{values.min()}..{values.max()}"
-            raise UserError(f"the image '{path}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
-        tags = getattr(image, "tag_v2", {})  # of a TIFF
-        top = 4095 if tags.get(BITS) == (12,) else 65535
-        if tags.get(PHOTOMETRIC) == 0:
-            values = top - values  # "white is zero", which PIL leaves as it is at 16 bits
-        if isinstance(clear := image.info.get("transparency"), int):
-            values = np.where(values == clear, top, values)
-        return Image.fromarray(((values * 255 + top // 2) // top).astype(np.uint8))
-    if image.has_transparency_data:
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image
+def _plain(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
+    """The image in 8-bit grey or RGB, over white where it is transparent."""
+    mode = "L" if channels == 1 else "RGB"
+    scaled = _scale(image, name) if image.mode.startswith("I") else None
+    if scaled is None and not image.has_transparency_data:
+        return image if image.mode == mode else image.convert(mode)
+    # In bands, as what comes between takes many times the memory of the image.
+    made = Image.new(mode, image.size)
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if scaled is not None:
+            band = Image.fromarray(scaled[np.asarray(band)])
+        else:
+            band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band.convert("RGBA"))
+        made.paste(band if band.mode == mode else band.convert(mode), (0, top))
+    return made
+
+
+def _scale(image: Image.Image, name: str | Path) -> np.ndarray:
+    """What each value of an image of 12 or 16 bits is in 8: uint8 (65536,)."""
+    if image.mode == "I":
+        low, high = image.getextrema()
+        assert isinstance(low, int | float) and isinstance(high, int | float), "of one channel"
+        if low < 0 or high > 65535:
+            found = f"{low}..{high}"
+            raise UserError(f"the image '{name}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
+    values = np.arange(65536)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    top = 4095 if tags.get(BITS) == (12,) else 65535
+    if tags.get(PHOTOMETRIC) == 0:
+        values = top - values  # "white is zero", which PIL leaves as it is at 16 bits
+    if isinstance(clear := image.info.get("transparency"), int):
+        values = np.where(values == clear, top, values)
+    return ((values * 255 + top // 2) // top).clip(0, 255).astype(np.uint8)
