@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import string
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,8 +15,9 @@ from ..annotations import AtLeast
 from ..registry import Registry
 from ..system.errors import UserError, nearest
 from .domain import Domain
-from .files.decode import Header, probe
+from .files.decode import Header
 from .folders.held_out import Raw, Readers
+from .folders.index import Headers, headers
 from .folders.listing import FileSet, passed_over, total
 from .folders.locations import read_location, several
 from .sources import ImageArray, ImageFiles, Images, digest
@@ -180,14 +180,13 @@ def open_data(
     readers, notes = read_location(data)
     found = {label: read() for label, read in _choose(readers, labels, domains, data).items()}
     sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]
-    headers = _headers([path for each in sets for path in each.paths])
+    known = {id(each): found for each, found in zip(sets, headers(sets), strict=True)}
 
     def images(raw: Raw, label: str) -> Images:
-        depth = channels or max(_channels(each, headers, label) for each in found[label])
+        depth = channels or max(_channels(each, known, label) for each in found[label])
         if isinstance(raw, ImageArray):
             return raw.at(shape, depth)
-        broken = {i: header for i, path in enumerate(raw.paths) if isinstance(header := headers[path], UserError)}
-        return ImageFiles(raw.paths, depth, shape, raw.keys, broken)
+        return ImageFiles(raw.paths, depth, shape, raw.keys, known[id(raw)].broken, marks=raw.marks)
 
     splits = ((label, images(train, label), images(test, label)) for label, (train, test) in found.items())
     made = make_domains(splits)
@@ -223,24 +222,10 @@ def _choose(readers: Readers, labels: str | None, domains: int | None, data: str
     return {label: readers[label] for label in wanted}
 
 
-def _headers(paths: list[Path]) -> dict[Path, Header | UserError]:
-    """The headers of all files, or why they cannot be read."""
-
-    def look(path: Path) -> Header | UserError:
-        try:
-            return probe(path)
-        except UserError as error:
-            return error
-
-    with ThreadPoolExecutor(8) as pool:
-        return dict(zip(paths, pool.map(look, paths), strict=True))
-
-
-def _channels(raw: Raw, headers: Mapping[Path, Header | UserError], label: str) -> int:
+def _channels(raw: Raw, known: Mapping[int, Headers], label: str) -> int:
     if isinstance(raw, ImageArray):
         return raw.channels
-    found = [headers[path] for path in raw.paths]
-    known = [header.channels for header in found if isinstance(header, Header)]
-    if not known:
-        raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {found[0]}")
-    return max(known)
+    found = known[id(raw)]
+    if len(found.broken) == len(raw):
+        raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {found.broken[0]}")
+    return int(found.values[:, Header._fields.index("channels")].max())

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..system.errors import UserError
 from .files.decode import decode, fit, to_array, to_image
-from .folders.listing import key_of
+from .folders.listing import Paths, key_of
 
 
 class Images(Protocol):
@@ -60,6 +60,7 @@ class ImageFiles:
             without its suffix. Where none are given, below the deepest folder that holds all files.
         broken: the images, by index, whose headers cannot be read, and why.
         short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
+        marks: the files' sizes and times as of `FileSet`; without them `fingerprint` asks the disk.
     """
 
     paths: Sequence[Path]
@@ -68,6 +69,7 @@ class ImageFiles:
     keys: Sequence[str] = ()
     broken: Mapping[int, UserError] = field(default_factory=dict)
     short: list[Path] = field(default_factory=list, compare=False)
+    marks: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.paths and not self.keys:
@@ -85,7 +87,11 @@ class ImageFiles:
 
     def fingerprint(self) -> str:
         """Over the files' names, sizes and times of change, not their folder: a folder may move."""
-        return digest(*(_trace(path) for path in self.paths))
+        if self.marks is None:
+            return digest(*(_trace(path) for path in self.paths))
+        names = self.paths.names if isinstance(self.paths, Paths) else map(str, self.paths)
+        rows = zip(map(os.path.basename, names), self.marks.tolist(), strict=True)
+        return digest("\0".join([str((name, size, written)) for name, (size, written, _) in rows]))
 
     def at(self, size: tuple[int, int]) -> ImageFiles:
         return replace(self, size=size)
@@ -94,7 +100,8 @@ class ImageFiles:
         """Only these of its images."""
         keys = [self.keys[i] for i in rows]
         broken = {new: self.broken[old] for new, old in enumerate(rows) if old in self.broken}
-        return replace(self, paths=[self.paths[i] for i in rows], keys=keys, broken=broken)
+        marks = None if self.marks is None else self.marks[rows]
+        return replace(self, paths=[self.paths[i] for i in rows], keys=keys, broken=broken, marks=marks)
 
 
 def _trace(path: Path) -> tuple[object, ...]:

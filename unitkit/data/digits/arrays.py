@@ -96,7 +96,8 @@ def npz_array(path: Path, name: str) -> np.ndarray:
         if header.dtype.kind in NO_NUMBERS or header.dtype.subdtype:
             content = NO_NUMBERS.get(header.dtype.kind, "arrays in an array")
             raise UserError(
-                f"cannot read the array '{name}', {what}: it holds {content} ({str(header.dtype)[:60]}): expected numbers"
+                f"cannot read the array '{name}', {what}: it holds {content} ({str(header.dtype)[:60]}): "
+                f"expected numbers"
             )
         if header.size != member.file_size:
             raise UserError(

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ...system.errors import UserError
+from . import short_jpeg
 from .bounds import open_ordinary, room
-from .short_jpeg import completed
 from .walk import TooMuch, check_block, check_parts
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -56,7 +56,7 @@ def probe(path: str | Path) -> Header:
 
     Raises `UserError`, naming the path, for what is no image, is empty, or has more than `MAX_PIXELS` pixels.
     """
-    with _opened(path) as image:
+    with _opened(path, pixels=False) as image:
         width, height = _upright(image)
         grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
         return Header(width, height, 1 if grey else 3)
@@ -79,17 +79,17 @@ def decode(
         if reduced:
             image.draft(None, reduced)
         with room.of(PIXEL * image.width * image.height + progressive, f"the image '{path}'"):
+            whole: Image.Image = image
             try:
                 image.load()
             except OSError:
-                if (whole := _completed(image, path, reduced)) is None:
+                if (completed := _completed(image, path, reduced)) is None:
                     raise
                 if short is not None:
                     short.append(Path(path))
-            else:
-                whole = image
-            image = _turned(_plain(whole, channels, path), orientation)
-            return to_array(image if size is None else fit(image, size))
+                whole = completed
+            plain = _turned(_plain(whole, channels, path), orientation)
+            return to_array(plain if size is None else fit(plain, size))
 
 
 def upright(image: Image.Image, channels: int, name: str | Path) -> Image.Image:
@@ -130,15 +130,18 @@ def to_image(array: np.ndarray) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The file, its header checked. Whatever goes wrong in the block becomes a `UserError` that names the path."""
+def _opened(path: str | Path, pixels: bool = True) -> Iterator[ImageFile.ImageFile]:
+    """The file, its header checked, and its other parts where the `pixels` are wanted.
+
+    Whatever goes wrong in the block becomes a `UserError` that names the path.
+    """
     kinds = "jpg, png, webp, bmp or tiff"
     try:
         with open_ordinary(path, f"an image file ({kinds})") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
-            check_parts(file, size)
+            check_parts(file, size, pixels)
             with Image.open(file, formats=FORMATS) as image:
                 _check_header(image, path)
                 yield image
@@ -158,7 +161,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None
 
 
-def _check_header(image: Image.Image, path: str | Path) -> None:
+def _check_header(image: ImageFile.ImageFile, path: str | Path) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if image.width * image.height == 0:
@@ -182,8 +185,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if _orientation(image) >= 5 else (width, height)
+    return seen(*image.size, _orientation(image))
+
+
+def seen(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height as an image of this orientation is seen."""
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -194,7 +201,7 @@ def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
 
 
 def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | None) -> Image.Image | None:
-    return completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
+    return short_jpeg.completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
 
 
 def _plain(image: Image.Image, channels: int, name: str | Path) -> Image.Image:

@@ -17,6 +17,8 @@ EXIF = re.compile(rb"\A(Exif\0\0){1,2}")
 
 SCANS = 100  # of a JPEG; encoders write about 10, and each costs as much time as a JPEG of one scan
 SEGMENTS = 10_000  # of a JPEG before its first scan; cameras write some dozens
+JPEG = 2**29  # bytes of one, which the largest image takes at the best quality
+HEAD = 2**17  # bytes of a JPEG that are looked at first
 JUNK = 2**18  # bytes there that belong to none
 CHUNKS = 10_000  # of a PNG beside those that its size explains
 CHUNK = 256  # bytes of a PNG for each further chunk; encoders write 8192 and more in one
@@ -33,8 +35,9 @@ class TooMuch(Exception):
     """What the file has too much of, for a sentence that begins with its name."""
 
 
-def check_parts(file: BinaryIO, size: int) -> None:
-    """Raise `TooMuch` for a picture that takes a decoder far more time or memory than its pixels explain.
+def check_parts(file: BinaryIO, size: int, pixels: bool) -> None:
+    """Raise `TooMuch` for a picture that takes a decoder far more time or memory than its pixels explain, in its header
+    or, where the `pixels` are wanted, anywhere.
 
     Other damage is the decoder's business. Leaves the file at its start.
     """
@@ -45,9 +48,12 @@ def check_parts(file: BinaryIO, size: int) -> None:
 
     start = file.read(8)
     if start.startswith(START):
-        _check_jpeg(read(0, size))
+        if size > JPEG:
+            raise TooMuch(f"is larger than {JPEG >> 20} MiB")
+        if pixels or not _check_jpeg(read(0, HEAD), size):
+            _check_jpeg(read(0, size), size)
     elif start == PNG:
-        _check_png(read, size)
+        _check_png(read, size, pixels)
     elif start.startswith(TIFF):
         check_directory(read, size)
     file.seek(0)
@@ -68,32 +74,36 @@ def segments(data: bytes, at: int = len(START)) -> Iterator[tuple[int, int, int]
         at, scanned = end, scanned or kind == SCAN
 
 
-def _check_jpeg(data: bytes) -> None:
+def _check_jpeg(data: bytes, size: int) -> bool:
+    """Whether the data, of so many bytes in the file, reach to the pixels."""
     scans = count = junk = before = 0
     exif = b""
     for kind, begin, end in segments(data):
-        count, scans = count + 1, scans + (kind == SCAN)
+        scans += kind == SCAN
         if scans > SCANS:
             raise TooMuch(f"has more than {SCANS} scans, where encoders write about 10")
-        if scans and count > scans:
+        if scans + (kind != SCAN) > 1:
             continue
-        junk, before = junk + begin - 4 - before, end
+        count, junk, before = count + 1, junk + begin - 4 - before, end
         if count > SEGMENTS or junk > JUNK:
-            break
+            raise TooMuch(f"has more than {SEGMENTS} segments, or {JUNK >> 10} KiB that are none, before its pixels")
         if kind == 0xE1 and (block := EXIF.sub(b"", data[begin:end])) != data[begin:end]:
             exif += block
         elif kind == 0xE2 and data[begin : begin + 4] == b"MPF\0":
             check_block(data[begin + 4 : end])
-    if not scans and (count > SEGMENTS or junk + len(data) - before > JUNK):
-        raise TooMuch(f"has more than {SEGMENTS} segments, or {JUNK >> 10} KiB that are none, before its pixels")
+        if scans and data.count(bytes((0xFF, SCAN))) <= SCANS:  # as of nearly all: no need to look at each
+            break
+    if not scans and len(data) >= size and size - before > JUNK:
+        raise TooMuch("has no pixels")
     check_block(exif)
+    return bool(scans)
 
 
-def _check_png(read: Read, size: int) -> None:
+def _check_png(read: Read, size: int, pixels: bool) -> None:
     at, beside = len(PNG), 0
-    for count in range(CHUNKS + size // CHUNK):
+    for _ in range(CHUNKS + size // CHUNK):
         head = read(at, 8)
-        if len(head) < 8 or head[4:] == b"IEND":
+        if len(head) < 8 or head[4:] == b"IEND" or (not pixels and head[4:] == b"IDAT"):
             return
         length = int.from_bytes(head[:4])
         beside += length if head[4:] not in (b"IDAT", b"fdAT") else 0

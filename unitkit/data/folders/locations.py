@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+import re
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from ...system.errors import UserError
 from ..digits.arrays import idx_splits, is_idx, npz_domains
+from ..files.bounds import open_ordinary
 from ..files.decode import SUFFIXES
 from .held_out import Raw, Readers, Splits, split_arrays, split_files
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
-from .listing import FileSet, key_of
+from .listing import FileSet, Paths, key_of, mark
 from .splits import refuse_splits
+
+LIST = 2**28  # bytes of a list, enough for some million paths
+LINES = re.compile(r"\r\n|\r|\n")
+QUOTES = "\"'"
 
 
 def read_location(location: str) -> Found:
@@ -125,28 +135,58 @@ def _file_domains(path: Path) -> Readers:
 
 
 def _list_file(path: Path) -> Readers:
-    """A list of images, one path a line relative to the list, with or without a tab and a label; # for comments."""
+    """A list of images, one path a line relative to the list, with or without a tab and a label; # for comments.
+
+    Paths and labels may stand in quotes, as spreadsheets and shells write them.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark of order
+        with open_ordinary(path, "a list of images") as file:
+            data = file.read(LIST + 1)
+        if len(data) > LIST:
+            raise UserError(f"the list '{path}' is larger than {LIST >> 20} MiB: give a list for each domain")
+        text = data.decode("utf-8-sig")  # some editors begin with a mark of order
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list '{path}' as text in UTF-8: {error}") from None
-    images: dict[str, dict[str, Path]] = {}
-    for number, line in enumerate(lines, start=1):
+    images: dict[str, dict[str, tuple[str, os.stat_result]]] = {}
+    for number, line in enumerate(LINES.split(text), start=1):
         name, _, label = (part.strip() for part in line.partition("\t"))
         if not name or name.startswith("#"):
             continue
-        if not (image := path.parent / Path(name).expanduser()).is_file():
+        found = _listed_file(path.parent, name)
+        if found is None and (bare := _unquoted(name)) != name:
+            name, found = bare, _listed_file(path.parent, bare)
+        if found is None:
+            image = path.parent / Path(name).expanduser()
             raise UserError(f"'{path}' line {number}: there is no file '{image}' (paths are relative to the list)")
-        images.setdefault(label, {})[name] = image
+        images.setdefault(_unquoted(label), {})[name] = found
     if not images:
         raise UserError(f"the list '{path}' names no image: expected a path a line, with a tab and a label after it")
     if "" in images and len(images) > 1:
         bare = next(iter(images[""]))
         raise UserError(f"'{path}' gives '{bare}' no label and others one: expected PATH, a tab and LABEL on each line")
     return {
-        label: partial(split_files, FileSet(list(files.values()), [_listed_key(name, label) for name in files]), path)
+        label: partial(_listed_set, path, label, files)
         for label, files in ((label or path.stem, files) for label, files in images.items())
     }
+
+
+def _listed_file(folder: Path, name: str) -> tuple[str, os.stat_result] | None:
+    """The path that a list names, and the file's status; None where there is no ordinary file."""
+    image = os.path.join(folder, os.path.expanduser(name))
+    with suppress(OSError, ValueError):
+        status = os.stat(image)
+        return (image, status) if stat.S_ISREG(status.st_mode) else None
+    return None
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in QUOTES else text
+
+
+def _listed_set(source: Path, label: str, files: Mapping[str, tuple[str, os.stat_result]]) -> Splits:
+    marks = np.array([mark(status) for _, status in files.values()], np.int64)
+    keys = [_listed_key(name, label) for name in files]
+    return split_files(FileSet(Paths([name for name, _ in files.values()]), keys, marks, str(source)), source)
 
 
 def _listed_key(name: str, label: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ...system.errors import UserError
-from ..files.decode import probe
+from ..files.decode import Header
 from ..sources import ImageArray, ImageFiles, Images
+from .index import headers
 from .listing import passed_over
 from .locations import flat
+
+WIDTH, HEIGHT, CHANNELS = (Header._fields.index(name) for name in ("width", "height", "channels"))
 
 
 def plain_images(location: str, size: int | tuple[int, int] | None = None, notes: list[str] | None = None) -> Images:
@@ -28,12 +31,14 @@ def plain_images(location: str, size: int | tuple[int, int] | None = None, notes
         return raw.at(shape) if shape else raw
     if notes is not None:
         notes += passed_over(raw.passed, location)
-    headers = [probe(path) for path in raw.paths]
-    channels = max(header.channels for header in headers)
-    sizes = np.unique([(header.height, header.width) for header in headers], axis=0)
+    (found,) = headers([raw])
+    if found.broken:
+        raise found.broken[min(found.broken)]
+    channels = int(found.values[:, CHANNELS].max())
+    sizes = np.unique(found.values[:, [HEIGHT, WIDTH]], axis=0)
     if shape is None and len(sizes) > 1:
         raise UserError(f"the images of '{location}' differ in size, {_listed(sizes)}: give one, such as --size 256")
-    return ImageFiles(raw.paths, channels, shape or (int(sizes[0][0]), int(sizes[0][1])), raw.keys)
+    return ImageFiles(raw.paths, channels, shape or (int(sizes[0][0]), int(sizes[0][1])), raw.keys, marks=raw.marks)
 
 
 def _listed(sizes: np.ndarray) -> str:
