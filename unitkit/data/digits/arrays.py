@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
@@ -26,6 +26,7 @@ SINGLE = ("x_train", "images", "X", "x")
 IDX_TRAIN, IDX_TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 
 MEMBERS = 10_000  # arrays in an archive, of which a training takes some dozens
+SHOWN = 20  # arrays in a message
 HEADER = 10_000  # bytes of an array's header, as numpy has it
 NO_NUMBERS = {
     "O": "objects, which run code where they are read with allow_pickle",
@@ -57,11 +58,16 @@ def npz_domains(path: Path) -> dict[str, Callable[[], Arrays]]:
         if len(found) == 1:
             return {path.stem: partial(_npz_splits, path, *found[0])}
         return {label: partial(_npz_splits, path, label, test) for label, test in found}
-    content = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
     raise UserError(
-        f"'{path}' holds {content}: expected one array of images a domain (two or more, each named by its label), "
-        f"or one domain's in x_train and x_test, images, X or x"
+        f"'{path}' holds {content(shapes)}: expected one array of images a domain (two or more, each named by its "
+        f"label), or one domain's in x_train and x_test, images, X or x"
     )
+
+
+def content(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The first arrays of an archive and their shapes, for a message."""
+    some = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:SHOWN]) or "nothing"
+    return some + (f" and {len(shapes) - SHOWN} more" if len(shapes) > SHOWN else "")
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -90,14 +96,13 @@ def npz_array(path: Path, name: str) -> np.ndarray:
     with _archive(path) as archive:
         found = {_array_name(member): member for member in archive.infolist()}
         if name not in found:
-            raise UserError(f"cannot read the array '{name}' of '{path}': it holds {', '.join(found) or 'nothing'}")
+            raise UserError(f"cannot read the array '{name}' of '{path}': it holds no such array")
         member, what = found[name], f"'{path}:{name}'"
         header = _npy_header(archive, member)
         if header.dtype.kind in NO_NUMBERS or header.dtype.subdtype:
-            content = NO_NUMBERS.get(header.dtype.kind, "arrays in an array")
+            kind = NO_NUMBERS.get(header.dtype.kind, "arrays in an array")
             raise UserError(
-                f"cannot read the array '{name}', {what}: it holds {content} ({str(header.dtype)[:60]}): "
-                f"expected numbers"
+                f"cannot read the array '{name}', {what}: it holds {kind} ({str(header.dtype)[:60]}): expected numbers"
             )
         if header.size != member.file_size:
             raise UserError(
@@ -120,6 +125,8 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             names = [_array_name(member) for member in archive.infolist()]
             if len(names) > MEMBERS:
                 raise ValueError(f"it holds {len(names)} arrays, more than {MEMBERS}")
+            if odd := next((name for name in names if len(name) > 200 or not name.isprintable()), None):
+                raise ValueError(f"it names an array {odd!r}")
             if twice := next((name for name, count in Counter(names).items() if count > 1), None):
                 raise ValueError(f"it holds '{twice}' twice")
             yield archive

@@ -13,7 +13,7 @@ import numpy as np
 from ...system.errors import UserError
 from ..folders.held_out import hold_out
 from ..sources import ImageArray
-from .arrays import idx_images, idx_labels, npz_array, npz_shapes
+from .arrays import content, idx_images, idx_labels, npz_array, npz_shapes
 from .formats import SIDE, hdf5_arrays, libsvm_table, matlab_arrays
 
 TRAIN, TEST = "train", "test"
@@ -180,8 +180,7 @@ def _npz(path: Path, split: str, labelled: bool, shift: Mapping[int, int] | None
     elif split == TEST and not path.name.startswith(TEST):
         return None
     else:
-        content = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
-        raise UserError(f"'{path}' holds {content}: expected x_{split} and y_{split}, or X and y")
+        raise UserError(f"'{path}' holds {content(shapes)}: expected x_{split} and y_{split}, or X and y")
     images = ImageArray(npz_array(path, x), f"{path}:{x}")
     if not labelled:
         return Split(images, None, (path,))

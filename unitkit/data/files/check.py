@@ -22,8 +22,9 @@ Decode = Callable[[Sequence[int]], dict[int, UserError]]  # decodes images and g
 def bad_images(batches: Batches, step: int = 0, progress: Progress | None = None) -> list[BadImage]:
     """The images of files that cannot be decoded, beside those that `batches` know: of this rank's part of the data.
 
-    Training images stay in memory where they fit; of a split that does not, and of all where there are more than 10,000
-    images, a sample of 1000, evenly spread, is decoded, and the headers of all are known. Images that are drawn or lie in arrays need no look.
+    Training images stay in memory where they fit; of a split that does not, and of each where there are more than
+    10,000 images, a sample of 1000, evenly spread, is decoded, and the headers of all are known. Images that are drawn
+    or lie in arrays need no look.
 
     Args:
         step: from which the images count as known.

@@ -8,7 +8,7 @@ import zlib
 
 from ...system.errors import UserError
 from .decode import MAX_PIXELS, ORIENTATION, Header, probe, seen
-from .walk import EXIF, PNG
+from .walk import EXIF, PNG, SIZES
 
 HEADS = (2**12, 2**17)  # bytes that are read of a file: first few, then as many as a camera's metadata take
 SEGMENTS = 100
@@ -113,10 +113,16 @@ def _turn(block: bytes) -> int:
     table = block[at + 2 : at + 2 + 12 * count]
     if len(table) < 12 * count:
         return 0
-    found = [entry for entry in struct.iter_unpack(f"{order}HHIHH", table) if entry[0] == ORIENTATION]
+    entries = list(struct.iter_unpack(f"{order}HHIHH", table))
+    found = [place for place, entry in enumerate(entries) if entry[0] == ORIENTATION]
     if not found:
         return 1
-    _, kind, values, value, _ = found[0]
+    for place in range(found[0]):  # Pillow reads no further than to one whose content is cut off
+        _, kind, values, *_ = entries[place]
+        size = SIZES.get(kind, 0) * values
+        if size > 4 and struct.unpack_from(f"{order}I", table, 12 * place + 8)[0] + size > len(block):
+            return 0
+    _, kind, values, value, _ = entries[found[0]]
     return value if len(found) == values == 1 and kind == 3 and 1 <= value <= 8 else 0
 
 

@@ -50,8 +50,8 @@ def check_parts(file: BinaryIO, size: int, pixels: bool) -> None:
     if start.startswith(START):
         if size > JPEG:
             raise TooMuch(f"is larger than {JPEG >> 20} MiB")
-        if pixels or not _check_jpeg(read(0, HEAD), size):
-            _check_jpeg(read(0, size), size)
+        if pixels or not _check_jpeg(read(0, HEAD), size, pixels):
+            _check_jpeg(read(0, size), size, pixels)
     elif start == PNG:
         _check_png(read, size, pixels)
     elif start.startswith(TIFF):
@@ -74,7 +74,7 @@ def segments(data: bytes, at: int = len(START)) -> Iterator[tuple[int, int, int]
         at, scanned = end, scanned or kind == SCAN
 
 
-def _check_jpeg(data: bytes, size: int) -> bool:
+def _check_jpeg(data: bytes, size: int, pixels: bool) -> bool:
     """Whether the data, of so many bytes in the file, reach to the pixels."""
     scans = count = junk = before = 0
     exif = b""
@@ -91,7 +91,8 @@ def _check_jpeg(data: bytes, size: int) -> bool:
             exif += block
         elif kind == 0xE2 and data[begin : begin + 4] == b"MPF\0":
             check_block(data[begin + 4 : end])
-        if scans and data.count(bytes((0xFF, SCAN))) <= SCANS:  # as of nearly all: no need to look at each
+        # Nearly all have few of these bytes, so that there is no need to look at each.
+        if scans and (not pixels or data.count(bytes((0xFF, SCAN))) <= SCANS):
             break
     if not scans and len(data) >= size and size - before > JUNK:
         raise TooMuch("has no pixels")

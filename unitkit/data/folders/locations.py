@@ -68,7 +68,7 @@ def several(location: str) -> bool:
 def from_here(location: str) -> str:
     """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
     places = [location] if not several(location) else [part.strip() for part in location.split(",")]
-    here = (Path(place).expanduser().absolute() for place in places)
+    here = (Path(os.path.expanduser(place)).absolute() for place in places)
     return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
 
 
@@ -86,7 +86,7 @@ def flat(location: str) -> Raw:
 
 
 def _existing(location: str) -> Path:
-    path = Path(location).expanduser()
+    path = Path(os.path.expanduser(location))  # that of pathlib raises for a user who is not there
     if location and os.path.exists(path):
         return path.absolute()  # images are read later, perhaps in another working folder
     parent = next((p for p in path.parents if p.is_dir()), Path())
@@ -156,7 +156,7 @@ def _list_file(path: Path) -> Readers:
         if found is None and (bare := _unquoted(name)) != name:
             name, found = bare, _listed_file(path.parent, bare)
         if found is None:
-            image = path.parent / Path(name).expanduser()
+            image = " ".join(os.path.join(path.parent, os.path.expanduser(name)).split())[:300]
             raise UserError(f"'{path}' line {number}: there is no file '{image}' (paths are relative to the list)")
         images.setdefault(_unquoted(label), {})[name] = found
     if not images:
