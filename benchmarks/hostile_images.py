@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import bz2
+import faulthandler
 import gzip
 import io
 import json
@@ -293,6 +294,8 @@ def in_child(paths: Sequence[Path]) -> list[dict[str, Any]]:
     if not child:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what C libraries say
+            faulthandler.disable()
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             limit = status("VmSize") * 1024 + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

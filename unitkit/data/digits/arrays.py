@@ -216,7 +216,7 @@ def _idx_array(path: Path, expected: tuple[int, ...], content: str, magic: str) 
                 held = len(values) if packed else size - start
     except (OSError, EOFError, ValueError, struct.error, MemoryError, OverflowError, zlib.error) as error:
         raise UserError(f"'{path}' is truncated or damaged ({reason(error)}): fetch it again") from None
-    if len(values) != count:
+    if held != count:
         more = " or more" if packed and held > count else ""
         raise UserError(f"'{path}' announces {shape}, {count} bytes, and holds {held}{more}: fetch it again")
     return np.frombuffer(values, np.uint8).reshape(shape)
