@@ -2,6 +2,7 @@
 
     python benchmarks/data.py --step-ms 20 50 200 --csv data.csv
     python benchmarks/data.py --recipe unit_faces @paper batch=4 --device cuda
+    python benchmarks/data.py --start 100000
 
 JPEG files are made in a temporary folder, so they come from the system's cache: the disk is not measured. "cold" is
 the first epoch, in which every image is decoded, scaled to the training's size and kept; "warm" is a later one. The
@@ -12,12 +13,17 @@ first epoch beyond what it takes in a later one, between the same sleeps, is wha
 sleeps it takes longer than in a row: caches are cold and threads asleep. Augmentation is the device's work, and on a
 CPU in that time.) On a CPU step and decoding share the processors: there a sleep is too kind. The step's length is
 given, or measured of a recipe.
+
+`--start N` measures instead how long it takes until data of N files are open, listing and headers, and until their
+fingerprint is known: the first time, and again when the headers are remembered. The files are a few hundred, each
+under many names.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -35,9 +41,11 @@ from PIL import Image
 from unitkit import Data, UserError, open_data
 from unitkit.data import cache
 from unitkit.data.batches import Batches
+from unitkit.data.folders import index
 
 DOMAINS = ("a", "b")
 QUALITY = 90  # of the JPEG files
+DIFFERENT = 200  # of the files of a start, in each domain
 
 
 def write_jpegs(folder: Path, side: int, count: int) -> None:
@@ -99,6 +107,33 @@ def measure(data: Data, o: argparse.Namespace, side: int, workers: int) -> Itera
         }
 
 
+def starts(count: int, side: int) -> Iterator[Row]:
+    """What opening a folder of so many images takes, the first time and later."""
+    with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, XDG_CACHE_HOME=f"{place}/cache"):
+        write_jpegs(Path(place, "made"), side, DIFFERENT)
+        for domain in DOMAINS:
+            folder = Path(place, "data", domain)
+            folder.mkdir(parents=True)
+            for number in range(count // len(DOMAINS)):
+                os.link(f"{place}/made/{domain}/{number % DIFFERENT:04}.jpg", f"{folder}/{number:07}.jpg")
+        time.sleep(1.1 * index.SETTLED / 1e9)  # younger files are not remembered
+        for name in ("first", "second", "third"):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            started = time.perf_counter(), time.process_time()
+            data = open_data(f"{place}/data", size=64)
+            wall, busy = time.perf_counter() - started[0], time.process_time() - started[1]
+            data.fingerprint()
+            yield {
+                "start": name,
+                "files": sum(len(images) for d in data.domains.values() for images in (d.train, d.test)),
+                "open s": wall,
+                "of the processors": busy,
+                "us a file": 1e6 * wall / count,
+                "fingerprint s": time.perf_counter() - started[0] - wall,
+                "MiB more": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+            }
+
+
 def step_lengths(o: argparse.Namespace) -> list[float]:
     """The steps' lengths in ms: as given, or the median of a recipe's."""
     if not o.recipe:
@@ -124,13 +159,21 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, min(8, os.cpu_count() or 1)])
     add_machine_options(parser)
     parser.set_defaults(threads=1)  # of torch, which has nothing to do here but a CPU's augmentation
+    parser.add_argument("--start", type=int, metavar="FILES", help="measure the start with so many files")
     o = parser.parse_args(words)
     torch.set_num_threads(o.threads)
+    if o.start:
+        rows = list(starts(o.start, o.sides[0]))
+        introduce(f"{o.start} JPEG files of {o.sides[0]} px, opened", o.device)
+        print_table(rows)
+        if o.csv:
+            write_csv(o.csv, rows, o.device)
+        return
     try:
         o.step_ms = step_lengths(o)
     except UserError as error:
         parser.error(str(error))
-    rows: list[Row] = []
+    rows = []
     for side in o.sides:
         with tempfile.TemporaryDirectory() as folder:
             write_jpegs(Path(folder), side, o.images)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unitkit.data import Data, cache, open_data, registry
+from unitkit.data import Data, open_data, registry
 from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded, memory_limit
 from unitkit.data.domains import make_domains
@@ -23,6 +23,7 @@ from unitkit.data.files.bad import refuse_unreadable, unreadable
 from unitkit.data.folders.held_out import hold_out
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray
+from unitkit.system import sizes
 from unitkit.system.errors import UserError
 
 SHARED = Path(os.environ.get("UNITKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -571,8 +572,8 @@ def test_memory_limit_counts_caches_that_give_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, expected: int | None
 ) -> None:
     (tmp_path / "meminfo").write_text(f"MemTotal:    65536 kB\nMemFree:    1024 kB\n{lines}\n")
-    monkeypatch.setattr(cache, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(cache, "CGROUP_LIMIT", tmp_path / "none")
+    monkeypatch.setattr(sizes, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(sizes, "CGROUP_LIMIT", tmp_path / "none")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert memory_limit() == expected if expected else memory_limit() > 0
 

@@ -15,13 +15,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from unitkit import Adam, Player, Recipe, RunOptions, Trainer, gan, r1
 from unitkit.check import check
-from unitkit.data import cache
 from unitkit.kernels.placement import Placement, usual_layout
 from unitkit.memory import fitting
 from unitkit.memory.fitting import Fitting
 from unitkit.memory.predict import FRAMEWORK, Prediction, predict
 from unitkit.networks.average import Average
 from unitkit.runs.options import Options
+from unitkit.system import sizes
 from unitkit.system.errors import UserError
 from unitkit.system.live import Live
 from unitkit.system.sizes import parse_size, show_size
@@ -298,9 +298,9 @@ def test_the_cheap_bound_is_above_the_prediction(name: str) -> None:
 def test_a_container_leaves_what_its_limit_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in ("memory.max", "1000000"), ("memory.current", "700000"), ("memory.stat", "inactive_file 200000"):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(cache, "CGROUP_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(sizes, "CGROUP_LIMIT", tmp_path / "memory.max")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert cache.available_memory() == 500_000
+    assert sizes.available_memory() == 500_000
 
 
 def test_a_recipe_that_needs_values_is_not_predicted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from ..data.files.decode import SUFFIXES, probe
 from ..data.files.encode import refuse_unwritable_format, write_image
 from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
-from ..data.formats.header import Header
+from ..data.formats.header import Header, suffix_of
 from ..data.values import Values
 from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
@@ -170,7 +170,7 @@ def jobs(
     source, target = Path(source), Path(target)
     if source.is_file():
         into = target / source.name if target.is_dir() else target
-        if into.suffix.lower() not in SUFFIXES:
+        if suffix_of(into) not in SUFFIXES:
             raise UserError(f"the output {into} has no image suffix; choose one of {', '.join(sorted(SUFFIXES))}")
         found = [(source, into)]
     elif source.is_dir():

@@ -8,49 +8,21 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..system.errors import UserError
+from ..system.sizes import available_memory
 from .sources import Images
 from .values import values_of
-
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-MEMINFO = Path("/proc/meminfo")
 
 
 def memory_limit() -> int:
     """The bytes that all decoded images of this process may take in memory: a quarter of what the machine has free,
     shared among the training's processes on it."""
     return available_memory() // 4
-
-
-def available_memory() -> int:
-    """The bytes of RAM that this process can have: what the machine and its container have free, shared among the
-    training's processes on it."""
-    free = _available()
-    with suppress(OSError, ValueError, StopIteration):  # no container, or one without a limit of its own
-        limit = int(CGROUP_LIMIT.read_text())
-        free = min(free, limit)
-        used = int(CGROUP_LIMIT.with_name("memory.current").read_text())
-        lines = CGROUP_LIMIT.with_name("memory.stat").read_text().splitlines()
-        # Pages of files that give way count as used.
-        idle = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-        free = min(free, max(0, limit - used + idle))
-    return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def _available() -> int:
-    with suppress(OSError, ValueError, StopIteration):  # Linux: with the caches that give way, unlike "free" pages
-        lines = MEMINFO.read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
-    with suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 4 * 2**30  # Windows, macOS
 
 
 class Decoded:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import difflib
-import math
 import re
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
-
-import numpy as np
 
 from ..annotations import AtLeast
 from ..system.errors import UserError, nearest
 from .domain import Domain
 from .domains import MOST, Data, datasets, make_domains, with_values
-from .files.decode import probe
-from .folders.frames import all_frames
 from .folders.held_out import Raw, Readers
+from .folders.index import headers
+from .folders.kinds import images_of_kind, kind_of, values_for
 from .folders.listing import FileSet, passed_over, total
 from .folders.locations import read_location, several
-from .formats.header import Header
-from .sources import ImageArray, ImageFiles, Images
+from .sources import Images
 from .truth import Aligned
-from .values import BYTES, Values, common_type, parse_range, robust_values
-
-SAMPLED, PIXELS = 64, 4096  # images, and pixels of each, by which a range is chosen
+from .values import BYTES, parse_range
 
 
 @dataclass(frozen=True)
@@ -122,79 +113,21 @@ def open_data(
     readers, notes = read_location(data)
     found = {label: read() for label, read in _choose(readers, labels, domains, data).items()}
     sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]
-    headers = _headers([path for each in sets for path in each.paths])
+    known = {id(each): found for each, found in zip(sets, headers(sets), strict=True)}
+    kinds = {label: kind_of(raws, known, label) for label, raws in found.items()}
 
     def images(raw: Raw, label: str) -> Images:
-        depth = channels or _channels(found[label], headers, label)
-        if isinstance(raw, ImageArray):
-            return raw.at(shape, depth)
-        raw = all_frames(raw, headers, shape)
-        broken = {i: header for i, path in enumerate(raw.paths) if isinstance(header := headers[path], UserError)}
-        return ImageFiles(raw.paths, depth, shape, raw.keys, BYTES, raw.frames, broken)
+        return images_of_kind(raw, known, channels or kinds[label].channels, shape)
 
-    splits = ((label, images(train, label), images(test, label)) for label, (train, test) in found.items())
-    made = make_domains(splits)
-    notes += passed_over(total(sets), data)
-    opened = Data(data, shape, made, notes=tuple(notes), bands=_bands(bands, made))
+    made = make_domains((label, images(train, label), images(test, label)) for label, (train, test) in found.items())
     meant = {}
-    for letter, (label, raws) in zip(made, found.items(), strict=False):
-        dtype, window = _type(raws, headers)
-        meant[letter] = _values(made[letter], dtype, window, stated, nan)
-        if meant[letter] != BYTES and not stated:
-            notes.append(f"values of '{label}': {meant[letter]} mean -1 and 1 (give others by range=LOW,HIGH)")
-    opened = replace(with_values(opened, meant), notes=tuple(notes))
+    for letter, domain in made.items():
+        values = meant[letter] = values_for(domain.train, kinds[domain.label], domain.label, stated, nan)
+        if values != BYTES and not stated:
+            notes.append(f"values of '{domain.label}': {values} mean -1 and 1 (give others by range=LOW,HIGH)")
+    notes += passed_over(total(sets), data)
+    opened = with_values(Data(data, shape, made, notes=tuple(notes), bands=_bands(bands, made)), meant)
     return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
-
-
-def _type(raws: Iterable[Raw], headers: Mapping[Path, Header | UserError]) -> tuple[str, tuple[float, float] | None]:
-    """The type that holds all images of a domain, and the range that their files state."""
-    types: dict[str, str] = {}
-    windows = []
-    for raw in raws:
-        if isinstance(raw, ImageArray):
-            types.setdefault(raw.values.dtype, raw.label)
-            continue
-        for path in raw.paths:
-            if isinstance(header := headers[path], Header):
-                types.setdefault(header.dtype, str(path))
-                windows += [header.window] if header.window else []
-    window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else None
-    return common_type(types), window
-
-
-def _values(
-    domain: Domain,
-    dtype: str,
-    window: tuple[float, float] | None,
-    stated: tuple[tuple[float, ...], tuple[float, ...]] | None,
-    nan: float | None,
-) -> Values:
-    """What the values of a domain mean: what is stated, or else what its training images hold."""
-    channels = domain.train.channels
-    if stated is not None:
-        if len(stated[0]) not in (1, channels):
-            raise UserError(
-                f"range= has {len(stated[0])} pairs, and the images of '{domain.label}' {channels} channels: give one "
-                f"for all, or one for each"
-            )
-        return Values(dtype, *stated, nan)
-    if dtype == "uint8":
-        return BYTES
-    found = robust_values(dtype, _samples(domain.train, dtype), each=channels not in (1, 3), window=window)
-    return replace(found, nan=nan)
-
-
-def _samples(images: Images, dtype: str) -> Iterable[np.ndarray]:
-    """Values (C, n) of some training images, evenly spread; what is not a number stays so."""
-    raw = Values(dtype, nan=math.nan)
-    plain = replace(images, values=raw) if isinstance(images, ImageFiles) else images
-    if isinstance(plain, ImageArray):
-        plain = plain.at(plain.size, values=raw)
-    count = min(SAMPLED, len(plain))
-    for i in (place * len(plain) // count for place in builtins.range(count)):
-        with suppress(UserError):  # of a damaged file, which is told of later
-            values = plain.load(i).reshape(plain.channels, -1)
-            yield values[:, :: max(1, values.shape[1] // PIXELS)]
 
 
 def _bands(text: str | None, domains: Mapping[str, Domain]) -> tuple[int, ...]:
@@ -237,40 +170,3 @@ def _choose(readers: Readers, labels: str | None, domains: int | None, data: str
     if unknown:
         raise UserError(f"data '{data}' has no domain '{unknown[0]}'. {nearest(unknown[0], readers)}")
     return {label: readers[label] for label in wanted}
-
-
-def _headers(paths: list[Path]) -> dict[Path, Header | UserError]:
-    """The headers of all files, or why they cannot be read."""
-
-    def look(path: Path) -> Header | UserError:
-        try:
-            return probe(path)
-        except UserError as error:
-            return error
-
-    with ThreadPoolExecutor(8) as pool:
-        different = list(dict.fromkeys(paths))
-        return dict(zip(different, pool.map(look, different), strict=True))
-
-
-def _channels(raws: Iterable[Raw], headers: Mapping[Path, Header | UserError], label: str) -> int:
-    """Those of all images of a domain: the same, or 3 where some are grey and others RGB."""
-    counts: dict[int, str] = {}
-    for raw in raws:
-        if isinstance(raw, ImageArray):
-            counts.setdefault(raw.channels, raw.label)
-            continue
-        found = [headers[path] for path in raw.paths]
-        known = {
-            header.channels: str(p) for p, header in zip(raw.paths, found, strict=True) if isinstance(header, Header)
-        }
-        if not known:
-            raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {found[0]}")
-        counts |= known
-    if len(counts) > 1 and not counts.keys() <= {1, 3}:
-        (one, first), (two, second), *_ = counts.items()
-        raise UserError(
-            f"the images of '{label}' differ in their channels: '{first}' has {one} and '{second}' {two}; give a "
-            f"domain images of one kind"
-        )
-    return max(counts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..system.errors import UserError
 from .files.decode import decode, fit, fit_array, to_array, to_image
-from .folders.listing import Frame, key_of
+from .folders.listing import Frame, Paths, key_of
 from .formats.windows import read_window
 from .values import BYTES, CHANNELS, Values, in_channels, supported
 
@@ -69,6 +69,7 @@ class ImageFiles:
             read whole; none where every file holds one.
         broken: the images, by index, whose headers cannot be read, and why.
         short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
+        marks: the files' sizes and times as of `FileSet`; without them `fingerprint` asks the disk.
     """
 
     paths: Sequence[Path]
@@ -79,6 +80,7 @@ class ImageFiles:
     frames: Sequence[Frame] = ()
     broken: Mapping[int, UserError] = field(default_factory=dict)
     short: list[Path] = field(default_factory=list, compare=False)
+    marks: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.paths and not self.keys:
@@ -104,7 +106,12 @@ class ImageFiles:
 
     def fingerprint(self) -> str:
         """Over the files' names, sizes and times of change, not their folder: a folder may move."""
-        return digest(*(_trace(path) for path in self.paths), *self.frames, *_meaning(self.values))
+        more = (*self.frames, *_meaning(self.values))
+        if self.marks is None:
+            return digest(*(_trace(path) for path in self.paths), *more)
+        names = self.paths.names if isinstance(self.paths, Paths) else map(str, self.paths)
+        rows = zip(map(os.path.basename, names), self.marks.tolist(), strict=True)
+        return digest("\0".join([str((name, size, written)) for name, (size, written, _) in rows]), *more)
 
     def at(self, size: tuple[int, int]) -> ImageFiles:
         return replace(self, size=size)
@@ -114,7 +121,9 @@ class ImageFiles:
         keys = [self.keys[i] for i in rows]
         broken = {new: self.broken[old] for new, old in enumerate(rows) if old in self.broken}
         frames = [self.frames[i] for i in rows] if self.frames else ()
-        return replace(self, paths=[self.paths[i] for i in rows], keys=keys, frames=frames, broken=broken)
+        marks = None if self.marks is None else self.marks[rows]
+        paths = [self.paths[i] for i in rows]
+        return replace(self, paths=paths, keys=keys, frames=frames, broken=broken, marks=marks)
 
 
 def _trace(path: Path) -> tuple[object, ...]:

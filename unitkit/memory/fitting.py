@@ -13,12 +13,12 @@ import torch
 
 from ..check import Checked, check, check_recompute
 from ..data import Data
-from ..data.cache import available_memory, stored_bytes
+from ..data.cache import stored_bytes
 from ..kernels.placement import Placement
 from ..recipe import Recipe
 from ..runs.options import Options
 from ..system.errors import UserError
-from ..system.sizes import parse_size, show_size
+from ..system.sizes import available_memory, parse_size, show_size
 from .predict import FRAMEWORK, SPLIT, Prediction, Unpredictable, predict
 
 CERTAIN = 1.15  # times the memory that there is, from which a prediction refuses; its error is below that

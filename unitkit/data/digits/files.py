@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import hashlib
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +13,10 @@ import numpy as np
 from ...system.errors import UserError
 from ..folders.held_out import hold_out
 from ..sources import ImageArray
-from .arrays import idx_images, idx_labels, npz_array, npz_shapes, reason
+from .arrays import content, idx_images, idx_labels, npz_array, npz_shapes
+from .formats import SIDE, hdf5_arrays, libsvm_table, matlab_arrays
 
 TRAIN, TEST = "train", "test"
-SIDE = 16  # of an image of USPS
 TEN = {10: 0}  # SVHN's label of the digit 0
 PLUS_ONE = {0: -1} | {digit + 1: digit for digit in range(10)}  # the labels of USPS as libsvm has them; 0 is none
 
@@ -182,8 +180,7 @@ def _npz(path: Path, split: str, labelled: bool, shift: Mapping[int, int] | None
     elif split == TEST and not path.name.startswith(TEST):
         return None
     else:
-        content = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
-        raise UserError(f"'{path}' holds {content}: expected x_{split} and y_{split}, or X and y")
+        raise UserError(f"'{path}' holds {content(shapes)}: expected x_{split} and y_{split}, or X and y")
     images = ImageArray(npz_array(path, x), f"{path}:{x}")
     if not labelled:
         return Split(images, None, (path,))
@@ -194,39 +191,22 @@ def _npz(path: Path, split: str, labelled: bool, shift: Mapping[int, int] | None
 
 def _h5(path: Path, split: str, labelled: bool) -> Split | None:
     """Groups `train` and `test`, each with `data` (N, 256) in [0, 1] and `target` (N,)."""
-    try:
-        import h5py  # here, as few ever read such a file
-    except ImportError:
-        raise UserError(f"reading {path} needs h5py: install it with pip install 'unitkit[digits]'") from None
-
-    try:
-        with h5py.File(path, "r") as file:
-            if split == TEST and TEST not in file:
-                return None
-            data = np.asarray(file[split]["data"])
-            target = np.asarray(file[split]["target"]) if labelled else None
-    except Exception as error:  # HDF5 raises nearly anything on a damaged file, and on a path that is not in it
-        raise UserError(f"'{path}' is damaged, or lacks '{split}/data' or '{split}/target' ({reason(error)})") from None
+    names = [f"{split}/data", f"{split}/target"] if labelled else [f"{split}/data"]
+    arrays = hdf5_arrays(path, names)
+    if arrays is None:
+        if split == TEST:
+            return None
+        raise UserError(f"'{path}' lacks '{names[0]}'")
+    data, *targets = arrays
     if data.ndim == 2 and data.shape[1] == SIDE**2:
         data = data.reshape(-1, SIDE, SIDE)
     images = ImageArray(data, f"{path}:{split}/data")
-    return Split(images, None if target is None else _classes(target, images, f"{path}:{split}/target"), (path,))
+    return Split(images, _classes(targets[0], images, f"{path}:{names[1]}") if targets else None, (path,))
 
 
 def _libsvm(path: Path, split: str, labelled: bool) -> Split:
     """A line an image, packed by bzip2: the label 1..10, the digit plus 1, and `1:value` to `256:value` in [-1, 1]."""
-    try:
-        with bz2.open(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("error")  # what is no number ends the array early with no more than a warning
-            numbers = np.fromstring(file.read().replace(b":", b" "), np.float64, sep=" ")
-        table = numbers.reshape(-1, 1 + 2 * SIDE**2)
-        if (table[:, 1::2] != np.arange(1, SIDE**2 + 1)).any():
-            raise ValueError("the places of the values are not 1, 2, ..., 256 in every line")
-    except Exception as error:  # bzip2 and the parser each raise their own
-        raise UserError(
-            f"'{path}' is truncated or damaged, or is no bzip2 file of lines LABEL 1:VALUE ... 256:VALUE "
-            f"({reason(error)}): fetch it again"
-        ) from None
+    table = libsvm_table(path)
     values = table[:, 2::2]
     if not (np.abs(values) <= 1).all():
         raise UserError(f"'{path}' holds values {values.min():.4g}..{values.max():.4g}: expected -1 to 1")
@@ -236,14 +216,9 @@ def _libsvm(path: Path, split: str, labelled: bool) -> Split:
 
 def _mat(path: Path, split: str, labelled: bool) -> Split:
     """The files of MATLAB: X (32, 32, 3, N) and y (N, 1), with 10 for the digit 0."""
-    from scipy.io import loadmat  # here, as few ever read such a file
-
     names = ["X", "y"] if labelled else ["X"]
-    try:
-        content = loadmat(path, variable_names=names)
-    except Exception as error:  # a damaged file raises nearly anything
-        raise UserError(f"'{path}' is truncated or damaged ({reason(error)}): fetch it again") from None
-    if missing := [name for name in names if not isinstance(content.get(name), np.ndarray)]:
+    content = matlab_arrays(path, names)
+    if missing := [name for name in names if name not in content]:
         raise UserError(f"'{path}' holds no array '{missing[0]}': expected X (32,32,3,N) and y (N,1)")
     pixels = content["X"]
     if pixels.ndim != 4 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:

@@ -27,13 +27,13 @@ def locate(name: str, folder: str | None) -> Found:
     in neither. Raises `UserError` where they are not to be had.
     """
     if folder is not None:
-        root = Path(folder).expanduser()
+        root = Path(os.path.expanduser(folder))
         if not root.is_dir():
             raise UserError(f"'{folder}' is no folder: expected one that holds {name} ({_expected(name)})")
         if found := _search(name, root):
             return found
         raise UserError(f"'{folder}' holds no {name}: expected {_expected(name)} {_seen(name, root)}")
-    roots = [Path(given).expanduser()] if (given := os.environ.get(VARIABLE)) else []
+    roots = [Path(os.path.expanduser(given))] if (given := os.environ.get(VARIABLE)) else []
     roots.append(cache_folder())
     for root in roots:
         if found := _search(name, root):

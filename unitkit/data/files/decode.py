@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ...system.errors import UserError
 from ..formats import format_of, header
 from ..formats.header import MAX_PIXELS, Header
 from ..values import in_channels
-from .short_jpeg import completed
+from . import short_jpeg
+from .bounds import open_ordinary, ordinary, room
+from .walk import TooMuch, check_block, check_parts
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SUFFIXES = (*PICTURES, *header.SUFFIXES)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 KINDS = "jpg, png, webp, bmp or tiff"
+EXPECTED = f"an image file ({KINDS})"
+SPECIAL = (*header.SUFFIXES, *header.TIFF, ".png")  # of files that Pillow may not read, or not whole
+# Bytes a pixel that a decode takes at most: what Pillow keeps, the same in grey or RGB, that turned, and the decoder's
+# own; of a progressive JPEG, whose coefficients wait for the last scan, for each pixel of the file beside.
+PIXEL, PROGRESSIVE = 20, 8
+BAND = 2**20  # pixels that are converted at once
+MAX_RLE = 4_000_000  # pixels of a BMP in run-length code, which Pillow decodes in Python
 ORIENTATION = 0x0112
 BITS, PHOTOMETRIC = 258, 262
 TURNS = {
@@ -44,19 +53,17 @@ def probe(path: str | Path, channels: int | None = None) -> Header:
     """The header of an image file, without decoding its pixels.
 
     `channels` are those that are wanted, if it is known, by which the axes of an array are told. Raises `UserError`,
-    naming the path, for what is no image, is empty, or has more than `MAX_PIXELS` pixels.
+    naming the path, for what is no image, is empty, or has more pixels than can be read.
     """
-    _refuse_special(path)
-    if (reader := format_of(Path(path))) is not None:
+    if (reader := _reader(path)) is not None:
         found: Header = reader.probe(Path(path), channels)
         return found
-    with _opened(path) as image:
+    with _opened(path, pixels=False) as image:
         width, height = _upright(image)
-        grey = image.mode in ("1", "L", "LA", "La")
         if image.mode.startswith("I"):
             twelve = getattr(image, "tag_v2", {}).get(BITS) == (12,)
             return Header(width, height, 1, "uint16", window=(0, 4095) if twelve else None)
-        return Header(width, height, 1 if grey else 3)
+        return Header(width, height, 1 if image.mode in ("1", "L", "LA", "La") else 3)
 
 
 def decode(
@@ -73,29 +80,32 @@ def decode(
     `frame` says which image of the file it is. Raises `UserError`, naming the path, for a file that is damaged or no
     image.
     """
-    _refuse_special(path)
-    if (reader := format_of(Path(path))) is not None:
-        array = in_channels(reader.read(Path(path), frame, channels), channels, str(path))
-        return array if size is None else fit_array(array, size)
+    if (reader := _reader(path)) is not None:
+        found: Header = reader.probe(Path(path), channels)
+        with room.of(PIXEL * found.width * found.height * found.channels, f"the image '{path}'"):
+            array = in_channels(reader.read(Path(path), frame, channels), channels, str(path))
+            return array if size is None else fit_array(array, size)
     with _opened(path) as image:
         orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
+        progressive = PROGRESSIVE * image.width * image.height if "progressive" in image.info else 0
         reduced = None if size is None else _reduced(image, size)
         if reduced:
             image.draft(None, reduced)
-        try:
-            image.load()
-        except OSError:
-            if (whole := _completed(image, path, reduced)) is None:
-                raise
-            if short is not None:
-                short.append(Path(path))
-        else:
-            whole = image
-        if whole.mode.startswith("I"):
-            deep = in_channels(_sixteen_bit(whole, orientation, path), channels, str(path))
-            return deep if size is None else fit_array(deep, size)
-        image = _turned(_opaque(whole), orientation, channels)
-        return to_array(image if size is None else fit(image, size))
+        with room.of(PIXEL * image.width * image.height + progressive, f"the image '{path}'"):
+            whole: Image.Image = image
+            try:
+                image.load()
+            except OSError:
+                if (completed := _completed(image, path, reduced)) is None:
+                    raise
+                if short is not None:
+                    short.append(Path(path))
+                whole = completed
+            if whole.mode.startswith("I"):
+                deep = in_channels(_sixteen_bit(whole, orientation, path), channels, str(path))
+                return deep if size is None else fit_array(deep, size)
+            plain = _turned(_plain(whole, channels), orientation)
+            return to_array(plain if size is None else fit(plain, size))
 
 
 def pixels_of(image: Image.Image, channels: int, name: str) -> np.ndarray:
@@ -106,13 +116,11 @@ def pixels_of(image: Image.Image, channels: int, name: str) -> np.ndarray:
     orientation = _orientation(image)
     if image.mode.startswith("I"):
         return in_channels(_sixteen_bit(image, orientation, name), channels, name)
-    return to_array(_turned(_opaque(image), orientation, channels))
+    return to_array(_turned(_plain(image, channels), orientation))
 
 
-def _turned(image: Image.Image, orientation: int, channels: int) -> Image.Image:
-    if orientation in TURNS:
-        image = image.transpose(TURNS[orientation])
-    return image.convert("L" if channels == 1 else "RGB")
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -145,8 +153,10 @@ def _scaled(array: np.ndarray, scale: Callable[[Image.Image], Image.Image]) -> n
     if array.dtype == np.uint8:
         return np.stack([np.asarray(scale(Image.fromarray(plane))) for plane in array])
     planes = []
-    for plane in array.astype(np.float32):
-        found = np.asarray(scale(Image.fromarray(plane))).clip(plane.min(), plane.max())
+    for each in array:
+        plane = np.ascontiguousarray(each, np.float32)  # which Pillow reads where it lies
+        image = Image.frombuffer("F", plane.shape[::-1], plane.data, "raw", "F", 0, 1)
+        found = np.asarray(scale(image)).clip(each.min(), each.max())
         planes.append(np.rint(found) if array.dtype.kind == "u" else found)
     return np.stack(planes).astype(array.dtype)
 
@@ -164,31 +174,36 @@ def to_image(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)))
 
 
-def _refuse_special(path: str | Path) -> None:
-    """Raise `UserError` for what is no ordinary file, or has nothing in it."""
+def _reader(path: str | Path) -> ModuleType | None:
+    """The module that reads a file which Pillow does not read, or not whole."""
+    if header.suffix_of(path) not in SPECIAL:
+        return None
     try:
-        status = os.stat(path)
-    except OSError as error:
-        raise UserError(f"cannot read the image '{path}': {error.strerror}") from None
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-        raise UserError(f"'{path}' is {kind}, not an image file ({KINDS})")
-    if status.st_size == 0:
+        empty = not ordinary(path, EXPECTED).st_size
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the image '{path}': {getattr(error, 'strerror', None) or error}") from None
+    if empty:
         raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
+    return format_of(Path(path))
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The file, its header checked. Whatever goes wrong in the block becomes a `UserError` that names the path."""
+def _opened(path: str | Path, pixels: bool = True) -> Iterator[ImageFile.ImageFile]:
+    """The file, its header checked, and its other parts where the `pixels` are wanted.
+
+    Whatever goes wrong in the block becomes a `UserError` that names the path.
+    """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.width * image.height == 0:
-                raise UserError(f"the image '{path}' has no pixels ({image.width}x{image.height}): remove it")
-            if image.mode == "F":
-                raise UserError(f"the image '{path}' holds floating-point values: save it with 8 or 16 bits a channel")
-            yield image
+        with open_ordinary(path, EXPECTED) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
+            check_parts(file, size, pixels)
+            with Image.open(file, formats=FORMATS) as image:
+                _check_header(image, path)
+                yield image
+    except TooMuch as error:
+        raise UserError(f"the image '{path}' {error}: save it anew, or remove it") from None
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -203,10 +218,20 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None
 
 
+def _check_header(image: ImageFile.ImageFile, path: str | Path) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if image.width * image.height == 0:
+        raise UserError(f"the image '{path}' has no pixels ({image.width}x{image.height}): remove it")
+    if image.width * image.height > MAX_RLE and any(tile.codec_name == "bmp_rle" for tile in image.tile):
+        raise TooMuch(f"is a BMP in run-length code of more than {MAX_RLE // 1_000_000} million pixels")
+
+
 def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":  # PIL turns these itself
         return 1
     try:
+        check_block(image.info.get("exif") or b"")
         # The method of the base class: that of a PNG decodes the whole image in search of late metadata.
         value = Image.Image.getexif(image).get(ORIENTATION)
     except Exception:  # unreadable metadata is no reason to refuse the image
@@ -215,8 +240,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if _orientation(image) >= 5 else (width, height)
+    return seen(*image.size, _orientation(image))
+
+
+def seen(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height as an image of this orientation is seen."""
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -227,27 +256,37 @@ def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
 
 
 def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | None) -> Image.Image | None:
-    return completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
+    return short_jpeg.completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
 
 
-def _sixteen_bit(image: Image.Image, orientation: int, path: str | Path) -> np.ndarray:
+def _plain(image: Image.Image, channels: int) -> Image.Image:
+    """The image in 8-bit grey or RGB, over white where it is transparent."""
+    mode = "L" if channels == 1 else "RGB"
+    if not image.has_transparency_data:
+        return image if image.mode == mode else image.convert(mode)
+    # In bands, as what comes between takes many times the memory of the image.
+    made = Image.new(mode, image.size)
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band.convert("RGBA"))
+        made.paste(band.convert(mode), (0, top))
+    return made
+
+
+def _sixteen_bit(image: Image.Image, orientation: int, name: str | Path) -> np.ndarray:
     """An image of integers as uint16 (1, H, W), white where it is transparent."""
-    values = np.asarray(image).astype(np.int32)
-    if values.size and (values.min() < 0 or values.max() > 65535):
-        found = f"{values.min()}..{values.max()}"
-        raise UserError(f"the image '{path}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
+    if image.mode == "I":
+        low, high = image.getextrema()
+        assert isinstance(low, int | float) and isinstance(high, int | float), "of one channel"
+        if low < 0 or high > 65535:
+            found = f"{low}..{high}"
+            raise UserError(f"the image '{name}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
+    values = np.asarray(_turned(image, orientation)).astype(np.uint16, copy=False)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    top = 4095 if tags.get(BITS) == (12,) else 65535
+    top = np.uint16(4095 if tags.get(BITS) == (12,) else 65535)
     if tags.get(PHOTOMETRIC) == 0:
         values = top - values  # "white is zero", which PIL leaves as it is at 16 bits
     if isinstance(clear := image.info.get("transparency"), int):
         values = np.where(values == clear, top, values)
-    turned = Image.fromarray(values.astype(np.uint16))
-    return np.array(turned.transpose(TURNS[orientation]) if orientation in TURNS else turned)[None]
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image over white where it is transparent."""
-    if image.has_transparency_data:
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image
+    return values[None]

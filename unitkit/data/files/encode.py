@@ -23,8 +23,6 @@ def refuse_unwritable_format(path: Path, frames: int, channels: int, values: Val
         raise UserError(f"cannot write {path}: DICOM is read alone; {DEEP}")
     if suffix in (*ARRAYS, *TIFF, *VOLUMES):
         return []
-    if suffix == ".gz":
-        raise UserError(f"cannot write {path}: {DEEP}")
     if frames > 1:
         raise UserError(f"the input holds {frames} images, of which {path} holds one: {DEEP}")
     if channels not in (1, 3):

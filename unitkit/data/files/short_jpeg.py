@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .walk import LONE, MARKER, SCAN, START
+
 BLOCK = 16  # pixels on a side of what a JPEG stores as one piece
 MOST = 0.01  # share of the pixels that may be missing ...
 MOST_SMALL = 1 / 16  # ... or, in a small image, one block up to this share
 SHOWN = 5  # files that a note names
-START, END = b"\xff\xd8", b"\xff\xd9"
+END = b"\xff\xd9"
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # Huffman or arithmetic, sequential or progressive
 PROGRESSIVE = {0xC2, 0xCA}
-SCAN = 0xDA
-LONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
-MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # what ends the compressed data of a scan
 ZEROS = re.compile(rb"\x00{4,}\Z")  # room that was made for bytes which never came
 
 

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import numpy as np
 
 from ...system.errors import UserError
+from ..formats import header as formats
 from ..formats.header import Header
 from .held_out import hold_out
+from .index import Headers
 from .listing import FileSet, Frame
 
 
-def all_frames(raw: FileSet, headers: Mapping[Path, Header | UserError], size: tuple[int, int]) -> FileSet:
+def all_frames(raw: FileSet, headers: Headers, size: tuple[int, int]) -> tuple[FileSet, list[int] | None]:
     """The files, those with several images once for each of them, and those too large to be read whole once for each
-    window of the size, side by side."""
-    frames: list[list[Frame]] = []
-    for path in raw.paths:
-        header = headers[path]
-        if not isinstance(header, Header) or not (header.large or header.frames > 1):
-            frames.append([0])
-        elif header.large and header.frames == 1:
-            tops, lefts = (range(0, max(1, whole - edge + 1), edge) for whole, edge in _edges(header, size))
-            frames.append([(top, left) for top in tops for left in lefts])
-        else:
-            frames.append(list(range(header.frames)))
-    if raw.frames or all(len(each) == 1 for each in frames):
-        return raw
+    window of the size, side by side; and of which file each is, None where all are as they were."""
+    pixels = headers.column("width").astype(np.int64) * headers.column("height")
+    if raw.frames or not ((headers.column("frames") > 1) | (pixels > formats.MAX_PIXELS)).any():
+        return raw, None
+    frames = [_frames(headers[i], size) for i in range(len(raw))]
     rows = [(i, frame) for i, each in enumerate(frames) for frame in each]
     keys = [f"{raw.keys[i]}/{_place(frame)}" if len(frames[i]) > 1 else raw.keys[i] for i, frame in rows]
     if raw.part:
         held = hold_out(keys)
         chosen = [n for n, test in enumerate(held) if test == (raw.part == "test")]
         rows, keys = [rows[n] for n in chosen], [keys[n] for n in chosen]
-    return FileSet([raw.paths[i] for i, _ in rows], keys, raw.passed, [frame for _, frame in rows])
+    found = raw.pick([i for i, _ in rows])
+    return FileSet(found.paths, keys, found.marks, raw.root, raw.passed, [frame for _, frame in rows]), [
+        i for i, _ in rows
+    ]
 
 
-def _edges(header: Header, size: tuple[int, int]) -> list[tuple[int, int]]:
-    return [(header.height, size[0]), (header.width, size[1])]
+def _frames(header: Header | UserError, size: tuple[int, int]) -> list[Frame]:
+    if isinstance(header, UserError):
+        return [0]
+    if header.large and header.frames == 1:
+        tops, lefts = (
+            range(0, max(1, whole - edge + 1), edge)
+            for whole, edge in ((header.height, size[0]), (header.width, size[1]))
+        )
+        return [(top, left) for top in tops for left in lefts]
+    return list(range(header.frames))
 
 
 def _place(frame: Frame) -> str:

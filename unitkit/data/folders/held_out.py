@@ -35,12 +35,7 @@ def hold_out(names: Sequence[str]) -> np.ndarray:
 def split_files(files: FileSet, source: object) -> Splits:
     """By the keys, so that the two of a pair, satellite/0001.jpg and map/0001.png, stay on one side."""
     held = _held_out(files.keys, str(source))
-
-    def part(rows: np.ndarray) -> FileSet:
-        frames = [files.frames[i] for i in rows] if files.frames else ()
-        return FileSet([files.paths[i] for i in rows], [files.keys[i] for i in rows], frames=frames)
-
-    train, test = part(np.flatnonzero(~held)), part(np.flatnonzero(held))
+    train, test = files.pick(np.flatnonzero(~held).tolist()), files.pick(np.flatnonzero(held).tolist())
     train.passed.update(files.passed)
     return train, test
 

@@ -164,7 +164,10 @@ def _train_test(train: Path, test: Path | None) -> Splits:
 
 def _folders(root: Path) -> list[str]:
     try:
-        folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+        with os.scandir(root) as entries:
+            folders = sorted(
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))
+            )
         return [name for name in folders if not is_run(root / name)]
     except OSError as error:
         raise UserError(f"cannot read the folder '{root}': {error.strerror}") from None

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+import re
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from ...system.errors import UserError
 from ..digits.arrays import idx_splits, is_idx, npz_domains
+from ..files.bounds import open_ordinary
 from ..files.decode import SUFFIXES, probe
+from ..formats.header import suffix_of
 from ..formats.npy import array_of
 from ..sources import ImageArray
 from .held_out import Raw, Readers, Splits, split_arrays, split_files
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
-from .listing import FileSet, key_of
+from .listing import FileSet, Paths, key_of, mark
 from .splits import refuse_splits
+
+LIST = 2**28  # bytes of a list, enough for some million paths
+LINES = re.compile(r"\r\n|\r|\n")
+QUOTES = "\"'"
 
 
 def read_location(location: str) -> Found:
@@ -60,7 +71,7 @@ def several(location: str) -> bool:
 def from_here(location: str) -> str:
     """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
     places = [location] if not several(location) else [part.strip() for part in location.split(",")]
-    here = (Path(place).expanduser().absolute() for place in places)
+    here = (Path(os.path.expanduser(place)).absolute() for place in places)
     return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
 
 
@@ -78,7 +89,7 @@ def flat(location: str) -> Raw:
 
 
 def _existing(location: str) -> Path:
-    path = Path(location).expanduser()
+    path = Path(os.path.expanduser(location))  # that of pathlib raises for a user who is not there
     if location and os.path.exists(path):
         return path.absolute()  # images are read later, perhaps in another working folder
     parent = next((p for p in path.parents if p.is_dir()), Path())
@@ -124,43 +135,82 @@ def _file_domains(path: Path) -> Readers:
         return {path.stem: partial(split_arrays, lambda: (ImageArray(array_of(path), str(path)), None))}
     if is_idx(path):
         return {path.name.split(".")[0]: partial(split_arrays, partial(idx_splits, path, None))}
-    if path.suffix.lower() in SUFFIXES and path.suffix.lower() not in (".npz", ".npy"):
-        header, key = probe(path), key_of(PurePath(path.name))
-        if header.large:
-            parts = FileSet([path], [key], part="train"), FileSet([path], [key], part="test")
-            return {key: lambda: parts}
-        if header.frames > 1:
-            keys = [f"{key}/{i:06}" for i in range(header.frames)]
-            return {key: partial(split_files, FileSet([path] * len(keys), keys, frames=range(len(keys))), path)}
-    one = " (it is one image; give the folder of images)" if path.suffix.lower() in SUFFIXES else ""
+    if suffix_of(path) in SUFFIXES and (found := _image_file(path)):
+        return found
+    one = " (it is one image; give the folder of images)" if suffix_of(path) in SUFFIXES else ""
     raise UserError(
         f"data '{path}' is no folder and no .npz, .npy, .txt (list of images), idx file or stack of images{one}"
     )
 
 
+def _image_file(path: Path) -> Readers:
+    """The images of a file that holds several, or the windows of one that is too large to be read whole."""
+    header, key = probe(path), key_of(PurePath(path.name))
+    count = 1 if header.large else header.frames
+    marks = np.array([mark(os.stat(path))] * count, np.int64)
+    if header.large:
+        train, test = (FileSet(Paths([str(path)]), [key], marks, str(path), part=part) for part in ("train", "test"))
+        return {key: lambda: (train, test)}
+    if count == 1:
+        return {}
+    keys = [f"{key}/{i:06}" for i in range(count)]
+    files = FileSet(Paths([str(path)] * count), keys, marks, str(path), frames=range(count))
+    return {key: partial(split_files, files, path)}
+
+
 def _list_file(path: Path) -> Readers:
-    """A list of images, one path a line relative to the list, with or without a tab and a label; # for comments."""
+    """A list of images, one path a line relative to the list, with or without a tab and a label; # for comments.
+
+    Paths and labels may stand in quotes, as spreadsheets and shells write them.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark of order
+        with open_ordinary(path, "a list of images") as file:
+            data = file.read(LIST + 1)
+        if len(data) > LIST:
+            raise UserError(f"the list '{path}' is larger than {LIST >> 20} MiB: give a list for each domain")
+        text = data.decode("utf-8-sig")  # some editors begin with a mark of order
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list '{path}' as text in UTF-8: {error}") from None
-    images: dict[str, dict[str, Path]] = {}
-    for number, line in enumerate(lines, start=1):
+    images: dict[str, dict[str, tuple[str, os.stat_result]]] = {}
+    for number, line in enumerate(LINES.split(text), start=1):
         name, _, label = (part.strip() for part in line.partition("\t"))
         if not name or name.startswith("#"):
             continue
-        if not (image := path.parent / Path(name).expanduser()).is_file():
+        found = _listed_file(path.parent, name)
+        if found is None and (bare := _unquoted(name)) != name:
+            name, found = bare, _listed_file(path.parent, bare)
+        if found is None:
+            image = " ".join(os.path.join(path.parent, os.path.expanduser(name)).split())[:300]
             raise UserError(f"'{path}' line {number}: there is no file '{image}' (paths are relative to the list)")
-        images.setdefault(label, {})[name] = image
+        images.setdefault(_unquoted(label), {})[name] = found
     if not images:
         raise UserError(f"the list '{path}' names no image: expected a path a line, with a tab and a label after it")
     if "" in images and len(images) > 1:
         bare = next(iter(images[""]))
         raise UserError(f"'{path}' gives '{bare}' no label and others one: expected PATH, a tab and LABEL on each line")
     return {
-        label: partial(split_files, FileSet(list(files.values()), [_listed_key(name, label) for name in files]), path)
+        label: partial(_listed_set, path, label, files)
         for label, files in ((label or path.stem, files) for label, files in images.items())
     }
+
+
+def _listed_file(folder: Path, name: str) -> tuple[str, os.stat_result] | None:
+    """The path that a list names, and the file's status; None where there is no ordinary file."""
+    image = os.path.join(folder, os.path.expanduser(name))
+    with suppress(OSError, ValueError):
+        status = os.stat(image)
+        return (image, status) if stat.S_ISREG(status.st_mode) else None
+    return None
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in QUOTES else text
+
+
+def _listed_set(source: Path, label: str, files: Mapping[str, tuple[str, os.stat_result]]) -> Splits:
+    marks = np.array([mark(status) for _, status in files.values()], np.int64)
+    keys = [_listed_key(name, label) for name in files]
+    return split_files(FileSet(Paths([name for name, _ in files.values()]), keys, marks, str(source)), source)
 
 
 def _listed_key(name: str, label: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...system.errors import UserError
-from ..files.decode import probe
 from ..sources import ImageArray, ImageFiles, Images
+from .index import headers
+from .kinds import images_of_kind, kind_of, values_for
 from .listing import passed_over
 from .locations import flat
 
@@ -25,15 +28,22 @@ def plain_images(location: str, size: int | tuple[int, int] | None = None, notes
     raw = flat(location)
     shape = (size, size) if isinstance(size, int) else size
     if isinstance(raw, ImageArray):
-        return raw.at(shape) if shape else raw
+        kind = kind_of([raw], {}, location)
+        array = raw.at(shape) if shape else raw
+        return array.at(array.size, values=values_for(array, kind, location, None, None))
     if notes is not None:
         notes += passed_over(raw.passed, location)
-    headers = [probe(path) for path in raw.paths]
-    channels = max(header.channels for header in headers)
-    sizes = np.unique([(header.height, header.width) for header in headers], axis=0)
+    (found,) = headers([raw])
+    if found.broken:
+        raise found.broken[min(found.broken)]
+    known = {id(raw): found}
+    kind = kind_of([raw], known, location)
+    sizes = np.unique(np.stack([found.column("height"), found.column("width")], axis=1), axis=0)
     if shape is None and len(sizes) > 1:
         raise UserError(f"the images of '{location}' differ in size, {_listed(sizes)}: give one, such as --size 256")
-    return ImageFiles(raw.paths, channels, shape or (int(sizes[0][0]), int(sizes[0][1])), raw.keys)
+    images = images_of_kind(raw, known, kind.channels, shape or (int(sizes[0][0]), int(sizes[0][1])))
+    assert isinstance(images, ImageFiles), "of a set of files"
+    return replace(images, values=values_for(images, kind, location, None, None))
 
 
 def _listed(sizes: np.ndarray) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 from ...system.errors import UserError
@@ -11,7 +11,7 @@ TIFF = (".tif", ".tiff")
 ARRAYS = (".npy",)
 VOLUMES = (".nii", ".nii.gz")
 DICOM = (".dcm", ".ima")
-SUFFIXES = (*ARRAYS, ".nii", ".gz", *DICOM)  # besides those of pictures; .gz is that of .nii.gz
+SUFFIXES = (*ARRAYS, *VOLUMES, *DICOM)  # besides those of pictures
 MAX_PIXELS = 100_000_000  # of an image that is read whole
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
@@ -41,10 +41,10 @@ class Header(NamedTuple):
         return self.width * self.height > MAX_PIXELS
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: str | os.PathLike[str]) -> str:
     """A file's suffix in lower case, where `.nii.gz` is one."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
+    return ".nii.gz" if suffix == ".gz" and os.fspath(path)[:-3].lower().endswith(".nii") else suffix
 
 
 def missing(package: str, what: str) -> UserError:

@@ -1,0 +1,106 @@
+"""What the images of a domain have in common, found from their headers: channels, type, and what their values mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ...system.errors import UserError
+from ..sources import ImageArray, ImageFiles, Images
+from ..values import BYTES, Values, common_type, robust_values
+from .frames import all_frames
+from .held_out import Raw
+from .index import Headers
+
+SAMPLED, PIXELS = 64, 4096  # images, and pixels of each, by which a range is chosen
+Range = tuple[tuple[float, ...], tuple[float, ...]]  # the low and high values, of all channels or of each
+
+
+class Kind(NamedTuple):
+    """Channels, the type that holds all values, and the range that files state."""
+
+    channels: int
+    dtype: str
+    window: tuple[float, float] | None
+
+
+def kind_of(raws: Iterable[Raw], known: Mapping[int, Headers], label: str) -> Kind:
+    """That of the sets of a domain.
+
+    Args:
+        known: the headers of sets of files, by `id`.
+
+    Raises:
+        UserError: no image can be read, or they have nothing in common.
+    """
+    counts: dict[int, str] = {}
+    types: dict[str, str] = {}
+    windows = []
+    for raw in raws:
+        if isinstance(raw, ImageArray):
+            counts.setdefault(raw.channels, raw.label)
+            types.setdefault(raw.values.dtype, raw.label)
+            continue
+        headers = known[id(raw)]
+        if len(headers.broken) == len(raw):
+            raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {headers.broken[0]}")
+        for header, first in headers.kinds().items():
+            counts.setdefault(header.channels, raw.paths.names[first])
+            types.setdefault(header.dtype, raw.paths.names[first])
+            windows += [header.window] if header.window else []
+    if len(counts) > 1 and not counts.keys() <= {1, 3}:
+        (one, first_name), (two, second), *_ = counts.items()
+        raise UserError(
+            f"the images of '{label}' differ in their channels: '{first_name}' has {one} and '{second}' {two}; give a "
+            f"domain images of one kind"
+        )
+    window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else None
+    return Kind(max(counts), common_type(types), window)
+
+
+def images_of_kind(raw: Raw, known: Mapping[int, Headers], channels: int, size: tuple[int, int]) -> Images:
+    """The images of a set with so many channels and of a size (H, W), those of files with several each by itself."""
+    if isinstance(raw, ImageArray):
+        return raw.at(size, channels)
+    headers = known[id(raw)]
+    files, rows = all_frames(raw, headers, size)
+    broken = headers.broken
+    if broken and rows is not None:
+        broken = {new: headers.broken[old] for new, old in enumerate(rows) if old in headers.broken}
+    return ImageFiles(files.paths, channels, size, files.keys, frames=files.frames, broken=broken, marks=files.marks)
+
+
+def values_for(train: Images, kind: Kind, label: str, stated: Range | None, nan: float | None) -> Values:
+    """What the values of a domain mean: what is stated, or else what its training images hold.
+
+    Raises `UserError` for a range of other channels than the images have.
+    """
+    if stated is not None:
+        if len(stated[0]) not in (1, train.channels):
+            raise UserError(
+                f"range= has {len(stated[0])} pairs, and the images of '{label}' {train.channels} channels: give one "
+                f"for all, or one for each"
+            )
+        return Values(kind.dtype, *stated, nan)
+    if kind.dtype == "uint8":
+        return BYTES
+    samples = _samples(train, kind.dtype)
+    return replace(robust_values(kind.dtype, samples, each=train.channels not in (1, 3), window=kind.window), nan=nan)
+
+
+def _samples(images: Images, dtype: str) -> Iterable[np.ndarray]:
+    """Values (C, n) of some training images, evenly spread; what is not a number stays so."""
+    raw = Values(dtype, nan=math.nan)
+    plain = replace(images, values=raw) if isinstance(images, ImageFiles) else images
+    if isinstance(plain, ImageArray):
+        plain = plain.at(plain.size, values=raw)
+    count = min(SAMPLED, len(plain))
+    for i in (place * len(plain) // count for place in range(count)):
+        with suppress(UserError):  # of a damaged file, which is told of later
+            values = plain.load(i).reshape(plain.channels, -1)
+            yield values[:, :: max(1, values.shape[1] // PIXELS)]
