@@ -18,8 +18,10 @@ from ..system.errors import UserError, nearest
 from .domain import Domain
 from .files.decode import Header, probe
 from .folders.held_out import Raw, Readers
+from .folders.hub_location import PREFIX, read_hub
 from .folders.listing import FileSet, passed_over, total
 from .folders.locations import read_location, several
+from .hub import HubImages
 from .sources import ImageArray, ImageFiles, Images, digest
 from .truth import Aligned
 
@@ -85,7 +87,7 @@ def in_channels(data: Data, channels: Mapping[str, int]) -> Data:
     def converted(images: Images, depth: int) -> Images:
         if isinstance(images, ImageFiles):
             return replace(images, channels=depth)
-        return images.at(images.size, depth) if isinstance(images, ImageArray) else images
+        return images.at(images.size, depth) if isinstance(images, ImageArray | HubImages) else images
 
     made = {
         letter: replace(
@@ -112,7 +114,7 @@ class Open:
 
     Args:
         data: a data source such as portraits, a folder with a folder of images for each domain, a list (.txt), an .npz,
-            or one location for each domain with commas between.
+            one location for each domain with commas between, or hf:NAME of a dataset of the Hugging Face library.
         domains: how many there must be.
         size: side of the images, or height and width as 48x64.
         labels: the domains in order, such as neutral,smiling; needed where the data hold more.
@@ -146,17 +148,19 @@ def open_data(
     channels: int | None = None,
     aligned: bool = False,
     seed: int = 0,
+    least: int = 2,
 ) -> Data:
     """The data of that name or at that location, every header read, no pixel decoded yet.
 
     `data` is a registered data source ("portraits"), or a folder root/train/LABEL and root/test/LABEL or root/LABEL, a
-    list of images (.txt), an .npz, or one location per domain with commas between. Images that cannot be read are kept
-    in their places: a training or an evaluation decides about them. `size` is the side or (H, W) that
-    images are brought to; `labels` ("neutral,smiling") chooses domains and their order, or names the locations where
-    they are several; `domains` is the number that is needed; `channels` (1 or 3) overrides what the files are; `seed`
-    is that of data made at random. With `aligned`, held-out images of equal paths below their domain's folder are one
-    scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics that compare with the truth; training stays
-    unpaired.
+    list of images (.txt), an .npz, one location per domain with commas between, or "hf:NAME" of a dataset of the
+    Hugging Face library. Images that cannot be read are kept in their places: a training or an evaluation decides about
+    them. `size` is the side or (H, W) that images are brought to; `labels` ("neutral,smiling") chooses domains and
+    their order, or names the locations where they are several; `domains` is the number that is needed; `channels` (1 or
+    3) overrides what the files are; `seed` is that of data made at random. With `aligned`, held-out images of equal
+    paths below their domain's folder are one scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics that
+    compare with the truth; training stays unpaired. `least` is how many domains there must be where `domains` does not
+    say it.
     Raises `UserError` for what is missing, damaged, or does not fit.
     """
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -173,18 +177,19 @@ def open_data(
         if aligned and opened.truth is None:
             raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
         return opened
-    if not set(data) & set("/\\.,") and not Path(data).exists():
+    from_hub = data.startswith(PREFIX)
+    if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
         near = nearest(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
         raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}). {near}")
-    readers, notes = read_location(data)
-    found = {label: read() for label, read in _choose(readers, labels, domains, data).items()}
+    readers, notes = read_hub(data) if from_hub else read_location(data, least)
+    found = {label: read() for label, read in _choose(readers, labels, domains, data, least).items()}
     sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]
     headers = _headers([path for each in sets for path in each.paths])
 
     def images(raw: Raw, label: str) -> Images:
         depth = channels or max(_channels(each, headers, label) for each in found[label])
-        if isinstance(raw, ImageArray):
+        if not isinstance(raw, FileSet):
             return raw.at(shape, depth)
         broken = {i: header for i, path in enumerate(raw.paths) if isinstance(header := headers[path], UserError)}
         return ImageFiles(raw.paths, depth, shape, raw.keys, broken)
@@ -195,9 +200,9 @@ def open_data(
     return Data(data, shape, made, Aligned(made) if aligned else None, notes=tuple(notes))
 
 
-def _choose(readers: Readers, labels: str | None, domains: int | None, data: str) -> Readers:
+def _choose(readers: Readers, labels: str | None, domains: int | None, data: str, least: int) -> Readers:
     """The domains that `labels` asks for, in its order, or all of them."""
-    count = domains or len(readers)
+    count = domains or max(least, len(readers))
     if labels is None:
         if len(readers) < count:
             raise UserError(
@@ -209,8 +214,9 @@ def _choose(readers: Readers, labels: str | None, domains: int | None, data: str
             raise UserError(f"data '{data}' holds {len(readers)} domains, and {need}: choose, such as labels={some}")
         return readers
     wanted = [label.strip() for label in labels.split(",")]
-    if len(set(wanted)) < len(wanted) or "" in wanted or not 2 <= len(wanted) <= MOST:
-        raise UserError(f"labels='{labels}' is not possible: expected two or more different labels with commas between")
+    if len(set(wanted)) < len(wanted) or "" in wanted or not least <= len(wanted) <= MOST:
+        number = "two or more" if least == 2 else "some"
+        raise UserError(f"labels='{labels}' is not possible: expected {number} different labels with commas between")
     if domains is not None and len(wanted) != domains:
         raise UserError(f"labels='{labels}' chooses {len(wanted)} domains, and {domains} are needed")
     unknown = [label for label in wanted if label not in readers]
@@ -237,7 +243,7 @@ def _headers(paths: list[Path]) -> dict[Path, Header | UserError]:
 
 
 def _channels(raw: Raw, headers: Mapping[Path, Header | UserError], label: str) -> int:
-    if isinstance(raw, ImageArray):
+    if not isinstance(raw, FileSet):
         return raw.channels
     found = [headers[path] for path in raw.paths]
     known = [header.channels for header in found if isinstance(header, Header)]

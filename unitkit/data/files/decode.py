@@ -8,6 +8,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,16 @@ TURNS = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+class Encoded(NamedTuple):
+    """The bytes of an image file that lies in no folder, and what messages call it."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Header(NamedTuple):
     """What a file's header tells: width and height as the image is seen (EXIF-turned), and 1 or 3 channels."""
 
@@ -45,7 +56,7 @@ class Header(NamedTuple):
     channels: int
 
 
-def probe(path: str | Path) -> Header:
+def probe(path: str | Path | Encoded) -> Header:
     """The header of an image file, without decoding its pixels.
 
     Raises `UserError`, naming the path, for what is no image, is empty, or has more than `MAX_PIXELS` pixels.
@@ -57,7 +68,7 @@ def probe(path: str | Path) -> Header:
 
 
 def decode(
-    path: str | Path, channels: int, size: tuple[int, int] | None = None, short: list[Path] | None = None
+    path: str | Path | Encoded, channels: int, size: tuple[int, int] | None = None, short: list[Path] | None = None
 ) -> np.ndarray:
     """The image as a uint8 array (channels, H, W), upright and over white where it is transparent.
 
@@ -77,7 +88,7 @@ def decode(
             if (whole := _completed(image, path, reduced)) is None:
                 raise
             if short is not None:
-                short.append(Path(path))
+                short.append(Path(str(path)))
         else:
             whole = image
         image = _turned(_eight_bit(whole, path), orientation, channels)
@@ -124,17 +135,22 @@ def to_image(array: np.ndarray) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(path: str | Path | Encoded) -> Iterator[Image.Image]:
     """The file, its header checked. Whatever goes wrong in the block becomes a `UserError` that names the path."""
     kinds = "jpg, png, webp, bmp or tiff"
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-            raise UserError(f"'{path}' is {kind}, not an image file ({kinds})")
-        if status.st_size == 0:
+        if isinstance(path, Encoded):
+            file: str | Path | BytesIO = BytesIO(path.data)
+            length = len(path.data)
+        else:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
+                raise UserError(f"'{path}' is {kind}, not an image file ({kinds})")
+            file, length = path, status.st_size
+        if length == 0:
             raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             if image.width * image.height == 0:
@@ -179,11 +195,13 @@ def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
     return (math.ceil(image.width * scale), math.ceil(image.height * scale)) if scale < 1 else None
 
 
-def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | None) -> Image.Image | None:
-    return completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
+def _completed(image: Image.Image, path: str | Path | Encoded, reduced: tuple[int, int] | None) -> Image.Image | None:
+    if image.format not in ("JPEG", "MPO"):
+        return None
+    return completed(path.data if isinstance(path, Encoded) else Path(path).read_bytes(), reduced)
 
 
-def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
+def _eight_bit(image: Image.Image, path: str | Path | Encoded) -> Image.Image:
     """The image with 8 bits a channel, over white where it is transparent."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)

@@ -10,10 +10,11 @@ import numpy as np
 
 from ...system.errors import UserError
 from ..digits.arrays import Arrays
+from ..hub import HubImages
 from ..sources import ImageArray
 from .listing import FileSet
 
-Raw = FileSet | ImageArray
+Raw = FileSet | ImageArray | HubImages
 Splits = tuple[Raw, Raw]
 Readers = dict[str, Callable[[], Splits]]
 
