@@ -6,18 +6,19 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..system.errors import UserError
 from .sources import Images
 
+T = TypeVar("T")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MEMINFO = Path("/proc/meminfo")
 
@@ -121,6 +122,11 @@ def fits(images: Images, limit_bytes: int) -> bool:
 def broken(images: Images, indices: Sequence[int]) -> dict[int, UserError]:
     """Decode images without keeping them; those that cannot be decoded, and why."""
     return _errors({i: _pool().submit(images.load, i) for i in indices})
+
+
+def in_background(work: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Have one of the decoding threads do this."""
+    return _pool().submit(work, *arguments)
 
 
 def _errors(futures: Mapping[int, Future[Any]]) -> dict[int, UserError]:
