@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from unitkit import UserError
-from unitkit.data.files.decode import to_array
 from unitkit.data.files.encode import write_image
+from unitkit.data.files.scale import to_array
 from unitkit.system.files import TEMPORARY, _sweep, refuse_unwritable, replacing, temporary, temporary_name
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unitkit.data.files.decode import decode, probe, to_image
+from unitkit.data.files.decode import decode, probe
+from unitkit.data.files.scale import to_image
 from unitkit.system.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest drops the filter that decode.py sets

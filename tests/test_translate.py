@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import unitkit as kit
 from unitkit import UserError, discriminators, encoders, generators, models, sharing
 from unitkit.commands.translate import AHEAD, ahead, jobs, workers
-from unitkit.data.files.decode import to_array
 from unitkit.data.files.encode import write_image
+from unitkit.data.files.scale import to_array
 from unitkit.data.tensors import to_uint8
 from unitkit.models.inference import Inference
 from unitkit.networks.blending import TILE

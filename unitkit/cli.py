@@ -1,4 +1,4 @@
-"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show`, `list`, `weights` and `doctor`.
+"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show`, `list`, `weights`, `data` and `doctor`.
 
 torch and rich are imported where they are used, so that `--help` and `list` answer at once.
 """
@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from .arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Memory, Out, Precision, Weights
+from .commands.data import app as data_app
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data_app, name="data")
 
 
 def main() -> NoReturn:

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .data.files.decode import decode, pixels_of, probe, resized, to_image
+from .data.files.decode import decode, pixels_of, probe
+from .data.files.scale import resized, to_image
 from .data.formats.npy import channels_first
 from .data.formats.windows import windows_of, write_windows
 from .data.tensors import at_once

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..data.files.bad import BadImages
-from ..data.files.decode import to_image
+from ..data.files.scale import to_image
 from ..data.tensors import to_tensor
 from ..data.values import shown
 from ..runs.checkpoint import load_model

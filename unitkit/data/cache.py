@@ -6,10 +6,10 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from ..system.errors import UserError
 from ..system.sizes import available_memory
 from .sources import Images
 from .values import values_of
+
+T = TypeVar("T")
 
 
 def memory_limit() -> int:
@@ -99,6 +101,11 @@ def stored_bytes(images: Images) -> int:
 def broken(images: Images, indices: Sequence[int]) -> dict[int, UserError]:
     """Decode images without keeping them; those that cannot be decoded, and why."""
     return _errors({i: _pool().submit(images.load, i) for i in indices})
+
+
+def in_background(work: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Have one of the decoding threads do this."""
+    return _pool().submit(work, *arguments)
 
 
 def _errors(futures: Mapping[int, Future[Any]]) -> dict[int, UserError]:

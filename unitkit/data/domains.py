@@ -5,13 +5,13 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..registry import Registry
 from .domain import Domain
-from .sources import ImageArray, ImageFiles, Images, digest
+from .sources import ImageFiles, Images, Rows, as_values, digest
 from .truth import Aligned
 from .values import Values, values_of
 
@@ -84,7 +84,7 @@ def in_channels(data: Data, channels: Mapping[str, int]) -> Data:
     def converted(images: Images, depth: int) -> Images:
         if isinstance(images, ImageFiles):
             return replace(images, channels=depth)
-        return images.at(images.size, depth) if isinstance(images, ImageArray) else images
+        return cast(Rows, images).at(images.size, depth) if hasattr(images, "values") else images
 
     made = {
         letter: replace(
@@ -101,11 +101,7 @@ def with_values(data: Data, values: Mapping[str, Values]) -> Data:
     """The data with values that mean what `values` say by letter, as a training has found them."""
 
     def meant(images: Images, letter: str) -> Images:
-        if letter not in values or values_of(images) == values[letter]:
-            return images
-        if isinstance(images, ImageFiles):
-            return replace(images, values=values[letter])
-        return images.at(images.size, values=values[letter]) if isinstance(images, ImageArray) else images
+        return as_values(images, values[letter]) if letter in values else images
 
     made = {
         letter: replace(domain, train=meant(domain.train, letter), test=meant(domain.test, letter))

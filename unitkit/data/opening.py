@@ -14,6 +14,7 @@ from ..system.errors import UserError, nearest
 from .domain import Domain
 from .domains import MOST, Data, datasets, make_domains, with_values
 from .folders.held_out import Raw, Readers
+from .folders.hub import PREFIX, read_hub
 from .folders.index import headers
 from .folders.kinds import images_of_kind, kind_of, values_for
 from .folders.listing import FileSet, passed_over, total
@@ -29,7 +30,7 @@ class Open:
 
     Args:
         data: a data source such as portraits, a folder with a folder of images for each domain, a list (.txt), an .npz,
-            or one location for each domain with commas between.
+            one location for each domain with commas between, or hf:NAME of a dataset of the Hugging Face library.
         domains: how many there must be.
         size: side of the images, or height and width as 48x64.
         labels: the domains in order, such as neutral,smiling; needed where the data hold more.
@@ -76,6 +77,7 @@ def open_data(
     bands: str | None = None,
     aligned: bool = False,
     seed: int = 0,
+    least: int = 2,
 ) -> Data:
     """The data of that name or at that location, every header read, no pixel decoded yet.
 
@@ -86,7 +88,8 @@ def open_data(
     they are several; `domains` is the number that is needed; `channels` (1 or 3) overrides what the files are; `range`,
     `nan` and `bands` are those of `Open`; `seed` is that of data made at random. With `aligned`, held-out images of
     equal paths below their domain's folder are one scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics
-    that compare with the truth; training stays unpaired.
+    that compare with the truth; training stays unpaired. `least` is how many domains there must be where `domains`
+    does not say it.
     Raises `UserError` for what is missing, damaged, or does not fit.
     """
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -106,12 +109,13 @@ def open_data(
         if aligned and opened.truth is None:
             raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
         return opened
-    if not set(data) & set("/\\.,") and not Path(data).exists():
+    from_hub = data.startswith(PREFIX)
+    if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
         near = nearest(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
         raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}). {near}")
-    readers, notes = read_location(data)
-    found = {label: read() for label, read in _choose(readers, labels, domains, data).items()}
+    readers, notes = read_hub(data) if from_hub else read_location(data, least)
+    found = {label: read() for label, read in _choose(readers, labels, domains, data, least).items()}
     sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]
     known = {id(each): found for each, found in zip(sets, headers(sets), strict=True)}
     kinds = {label: kind_of(raws, known, label) for label, raws in found.items()}
@@ -144,9 +148,9 @@ def _bands(text: str | None, domains: Mapping[str, Domain]) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def _choose(readers: Readers, labels: str | None, domains: int | None, data: str) -> Readers:
+def _choose(readers: Readers, labels: str | None, domains: int | None, data: str, least: int) -> Readers:
     """The domains that `labels` asks for, in its order, or all of them."""
-    count = domains or len(readers)
+    count = domains or max(least, len(readers))
     if labels is None:
         if len(readers) < count:
             raise UserError(
@@ -158,8 +162,9 @@ def _choose(readers: Readers, labels: str | None, domains: int | None, data: str
             raise UserError(f"data '{data}' holds {len(readers)} domains, and {need}: choose, such as labels={some}")
         return readers
     wanted = [label.strip() for label in labels.split(",")]
-    if len(set(wanted)) < len(wanted) or "" in wanted or not 2 <= len(wanted) <= MOST:
-        raise UserError(f"labels='{labels}' is not possible: expected two or more different labels with commas between")
+    if len(set(wanted)) < len(wanted) or "" in wanted or not least <= len(wanted) <= MOST:
+        number = "two or more" if least == 2 else "some"
+        raise UserError(f"labels='{labels}' is not possible: expected {number} different labels with commas between")
     if domains is not None and len(wanted) != domains:
         raise UserError(f"labels='{labels}' chooses {len(wanted)} domains, and {domains} are needed")
     unknown = [label for label in wanted if label not in readers]

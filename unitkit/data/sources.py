@@ -8,15 +8,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from ..system.errors import UserError
-from .files.decode import decode, fit, fit_array, to_array, to_image
+from .files.decode import decode
+from .files.scale import fit, fit_array, to_array, to_image
 from .folders.listing import Frame, Paths, key_of
 from .formats.windows import read_window
-from .values import BYTES, CHANNELS, Values, in_channels, supported
+from .values import BYTES, CHANNELS, Values, in_channels, supported, values_of
 
 
 class Images(Protocol):
@@ -47,6 +48,15 @@ class Images(Protocol):
 
     def at(self, size: tuple[int, int]) -> Images:
         """The same images at another size (H, W)."""
+
+
+class Rows(Images, Protocol):
+    """Images that lie in rows, of an array say, and can be had with other channels and values."""
+
+    label: str
+    values: Values
+
+    def at(self, size: tuple[int, int], channels: int | None = None, values: Values | None = None) -> Rows: ...
 
 
 def digest(*parts: object) -> str:
@@ -200,6 +210,15 @@ class ImageArray:
         other = copy.copy(self)
         other.rows = self.rows[rows]
         return other
+
+
+def as_values(images: Images, values: Values) -> Images:
+    """The images with values of another type or meaning; those of a source that knows none stay as they are."""
+    if values_of(images) == values:
+        return images
+    if isinstance(images, ImageFiles):
+        return replace(images, values=values)
+    return cast(Rows, images).at(images.size, values=values) if hasattr(images, "values") else images
 
 
 def _channels_first(array: np.ndarray, label: str) -> np.ndarray:

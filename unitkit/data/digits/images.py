@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..files.decode import to_array, to_image
+from ..files.scale import to_array, to_image
 from ..sources import Images, digest
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -19,6 +21,7 @@ from ..formats.header import MAX_PIXELS, Header
 from ..values import in_channels
 from . import short_jpeg
 from .bounds import open_ordinary, ordinary, room
+from .scale import fit, fit_array, to_array
 from .walk import TooMuch, check_block, check_parts
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -49,14 +52,24 @@ TURNS = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def probe(path: str | Path, channels: int | None = None) -> Header:
+class Encoded(NamedTuple):
+    """The bytes of an image file that lies in no folder, and what messages call it."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def probe(path: str | Path | Encoded, channels: int | None = None) -> Header:
     """The header of an image file, without decoding its pixels.
 
     `channels` are those that are wanted, if it is known, by which the axes of an array are told. Raises `UserError`,
     naming the path, for what is no image, is empty, or has more pixels than can be read.
     """
     if (reader := _reader(path)) is not None:
-        found: Header = reader.probe(Path(path), channels)
+        found: Header = reader.probe(Path(str(path)), channels)
         return found
     with _opened(path, pixels=False) as image:
         width, height = _upright(image)
@@ -67,7 +80,7 @@ def probe(path: str | Path, channels: int | None = None) -> Header:
 
 
 def decode(
-    path: str | Path,
+    path: str | Path | Encoded,
     channels: int,
     size: tuple[int, int] | None = None,
     short: list[Path] | None = None,
@@ -81,9 +94,9 @@ def decode(
     image.
     """
     if (reader := _reader(path)) is not None:
-        found: Header = reader.probe(Path(path), channels)
+        found: Header = reader.probe(Path(str(path)), channels)
         with room.of(PIXEL * found.width * found.height * found.channels, f"the image '{path}'"):
-            array = in_channels(reader.read(Path(path), frame, channels), channels, str(path))
+            array = in_channels(reader.read(Path(str(path)), frame, channels), channels, str(path))
             return array if size is None else fit_array(array, size)
     with _opened(path) as image:
         orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
@@ -99,7 +112,7 @@ def decode(
                 if (completed := _completed(image, path, reduced)) is None:
                     raise
                 if short is not None:
-                    short.append(Path(path))
+                    short.append(Path(str(path)))
                 whole = completed
             if whole.mode.startswith("I"):
                 deep = in_channels(_sixteen_bit(whole, orientation, path), channels, str(path))
@@ -123,60 +136,9 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The image scaled to cover `size` (H, W), its proportions kept, and cut to its centre."""
-    height, width = size
-    if image.size == (width, height):
-        return image
-    scale = min(image.width / width, image.height / height)
-    box_width, box_height = min(width * scale, image.width), min(height * scale, image.height)
-    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-    box = (left, top, min(left + box_width, image.width), min(top + box_height, image.height))
-    return image.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
-
-
-def fit_array(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An array (C, H, W) of any type scaled and cut as `fit` does, each channel by itself, with no value that was not
-    within those of its channel. What is not a number spreads."""
-    if array.shape[1:] == size:
-        return array
-    return _scaled(array, lambda plane: fit(plane, size))
-
-
-def resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An array (C, H, W) of any type at another size (H, W), whatever its proportions."""
-    return _scaled(array, lambda plane: plane.resize(size[::-1], Image.Resampling.BICUBIC))
-
-
-def _scaled(array: np.ndarray, scale: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """What becomes of the planes of an array: of bytes as Pillow has it, of others in float32."""
-    if array.dtype == np.uint8:
-        return np.stack([np.asarray(scale(Image.fromarray(plane))) for plane in array])
-    planes = []
-    for each in array:
-        plane = np.ascontiguousarray(each, np.float32)  # which Pillow reads where it lies
-        image = Image.frombuffer("F", plane.shape[::-1], plane.data, "raw", "F", 0, 1)
-        found = np.asarray(scale(image)).clip(each.min(), each.max())
-        planes.append(np.rint(found) if array.dtype.kind == "u" else found)
-    return np.stack(planes).astype(array.dtype)
-
-
-def to_array(image: Image.Image) -> np.ndarray:
-    """An 8-bit grey or RGB image as a uint8 array (1 or 3, H, W)."""
-    array = np.asarray(image)
-    # A copy in every case: what PIL gives cannot be written to, and torch warns of that.
-    return np.array(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), order="C")
-
-
-def to_image(array: np.ndarray) -> Image.Image:
-    """A uint8 array (1 or 3, H, W) as a grey or RGB image."""
-    assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[0] in (1, 3), (array.dtype, array.shape)
-    return Image.fromarray(np.ascontiguousarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)))
-
-
-def _reader(path: str | Path) -> ModuleType | None:
+def _reader(path: str | Path | Encoded) -> ModuleType | None:
     """The module that reads a file which Pillow does not read, or not whole."""
-    if header.suffix_of(path) not in SPECIAL:
+    if isinstance(path, Encoded) or header.suffix_of(path) not in SPECIAL:
         return None
     try:
         empty = not ordinary(path, EXPECTED).st_size
@@ -188,14 +150,14 @@ def _reader(path: str | Path) -> ModuleType | None:
 
 
 @contextmanager
-def _opened(path: str | Path, pixels: bool = True) -> Iterator[ImageFile.ImageFile]:
+def _opened(path: str | Path | Encoded, pixels: bool = True) -> Iterator[ImageFile.ImageFile]:
     """The file, its header checked, and its other parts where the `pixels` are wanted.
 
     Whatever goes wrong in the block becomes a `UserError` that names the path.
     """
     try:
-        with open_ordinary(path, EXPECTED) as file:
-            size = os.fstat(file.fileno()).st_size
+        with _file(path) as file:
+            size = file.seek(0, os.SEEK_END)
             if size == 0:
                 raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
             check_parts(file, size, pixels)
@@ -218,7 +180,11 @@ def _opened(path: str | Path, pixels: bool = True) -> Iterator[ImageFile.ImageFi
         raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None
 
 
-def _check_header(image: ImageFile.ImageFile, path: str | Path) -> None:
+def _file(path: str | Path | Encoded) -> BinaryIO:
+    return BytesIO(path.data) if isinstance(path, Encoded) else open_ordinary(path, EXPECTED)
+
+
+def _check_header(image: ImageFile.ImageFile, path: str | Path | Encoded) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if image.width * image.height == 0:
@@ -255,8 +221,10 @@ def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
     return (math.ceil(image.width * scale), math.ceil(image.height * scale)) if scale < 1 else None
 
 
-def _completed(image: Image.Image, path: str | Path, reduced: tuple[int, int] | None) -> Image.Image | None:
-    return short_jpeg.completed(Path(path).read_bytes(), reduced) if image.format in ("JPEG", "MPO") else None
+def _completed(image: Image.Image, path: str | Path | Encoded, reduced: tuple[int, int] | None) -> Image.Image | None:
+    if image.format not in ("JPEG", "MPO"):
+        return None
+    return short_jpeg.completed(path.data if isinstance(path, Encoded) else Path(path).read_bytes(), reduced)
 
 
 def _plain(image: Image.Image, channels: int) -> Image.Image:
@@ -274,7 +242,7 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
     return made
 
 
-def _sixteen_bit(image: Image.Image, orientation: int, name: str | Path) -> np.ndarray:
+def _sixteen_bit(image: Image.Image, orientation: int, name: str | Path | Encoded) -> np.ndarray:
     """An image of integers as uint16 (1, H, W), white where it is transparent."""
     if image.mode == "I":
         low, high = image.getextrema()

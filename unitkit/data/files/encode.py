@@ -11,7 +11,7 @@ from ...system.errors import UserError
 from ...system.files import replacing
 from ..formats.header import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
 from ..values import BYTES, Values, shown
-from .decode import to_image
+from .scale import to_image
 
 DEEP = "name a .tif, .npy or .nii.gz"
 

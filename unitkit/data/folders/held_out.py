@@ -10,10 +10,10 @@ import numpy as np
 
 from ...system.errors import UserError
 from ..digits.arrays import Arrays
-from ..sources import ImageArray
+from ..sources import Rows
 from .listing import FileSet
 
-Raw = FileSet | ImageArray
+Raw = FileSet | Rows
 Splits = tuple[Raw, Raw]
 Readers = dict[str, Callable[[], Splits]]
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ...system.errors import UserError
-from ..sources import ImageArray, ImageFiles, Images
+from ..sources import ImageFiles, Images, as_values
 from ..values import BYTES, Values, common_type, robust_values
 from .frames import all_frames
 from .held_out import Raw
 from .index import Headers
+from .listing import FileSet
 
 SAMPLED, PIXELS = 64, 4096  # images, and pixels of each, by which a range is chosen
 Range = tuple[tuple[float, ...], tuple[float, ...]]  # the low and high values, of all channels or of each
@@ -42,7 +43,7 @@ def kind_of(raws: Iterable[Raw], known: Mapping[int, Headers], label: str) -> Ki
     types: dict[str, str] = {}
     windows = []
     for raw in raws:
-        if isinstance(raw, ImageArray):
+        if not isinstance(raw, FileSet):
             counts.setdefault(raw.channels, raw.label)
             types.setdefault(raw.values.dtype, raw.label)
             continue
@@ -65,7 +66,7 @@ def kind_of(raws: Iterable[Raw], known: Mapping[int, Headers], label: str) -> Ki
 
 def images_of_kind(raw: Raw, known: Mapping[int, Headers], channels: int, size: tuple[int, int]) -> Images:
     """The images of a set with so many channels and of a size (H, W), those of files with several each by itself."""
-    if isinstance(raw, ImageArray):
+    if not isinstance(raw, FileSet):
         return raw.at(size, channels)
     headers = known[id(raw)]
     files, rows = all_frames(raw, headers, size)
@@ -96,9 +97,7 @@ def values_for(train: Images, kind: Kind, label: str, stated: Range | None, nan:
 def _samples(images: Images, dtype: str) -> Iterable[np.ndarray]:
     """Values (C, n) of some training images, evenly spread; what is not a number stays so."""
     raw = Values(dtype, nan=math.nan)
-    plain = replace(images, values=raw) if isinstance(images, ImageFiles) else images
-    if isinstance(plain, ImageArray):
-        plain = plain.at(plain.size, values=raw)
+    plain = as_values(images, raw)
     count = min(SAMPLED, len(plain))
     for i in (place * len(plain) // count for place in range(count)):
         with suppress(UserError):  # of a damaged file, which is told of later

@@ -24,7 +24,8 @@ from ..files.decode import SUFFIXES, probe
 from ..formats.header import suffix_of
 from ..formats.npy import array_of
 from ..sources import ImageArray
-from .held_out import Raw, Readers, Splits, split_arrays, split_files
+from .held_out import Readers, Splits, split_arrays, split_files
+from .hub import PREFIX
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
 from .listing import FileSet, Paths, key_of, mark
 from .splits import refuse_splits
@@ -34,20 +35,20 @@ LINES = re.compile(r"\r\n|\r|\n")
 QUOTES = "\"'"
 
 
-def read_location(location: str) -> Found:
+def read_location(location: str, least: int = 2) -> Found:
     """The domains of a location, or of several with commas between, by label; and notes on what is not used there.
 
-    Raises `UserError` for a path that does not exist, for a single domain, for content that is no images, and for
-    splits that would be taken for domains.
+    Raises `UserError` for a path that does not exist, for fewer domains than `least`, for content that is no images,
+    and for splits that would be taken for domains.
     """
-    readers, notes = _read(location)
+    readers, notes = _read(location, least)
     refuse_splits(readers, f"data '{location}'")
     return readers, notes
 
 
-def _read(location: str) -> Found:
+def _read(location: str, least: int) -> Found:
     if not several(location):
-        return _several_domains(_existing(location))
+        return _several_domains(_existing(location), least)
     parts = [part.strip() for part in location.split(",")]
     if "" in parts:
         raise UserError(f"data '{location}' has an empty place between commas: name one location per domain")
@@ -70,12 +71,14 @@ def several(location: str) -> bool:
 
 def from_here(location: str) -> str:
     """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
+    if location.startswith(PREFIX):
+        return PREFIX + from_here(location.removeprefix(PREFIX))
     places = [location] if not several(location) else [part.strip() for part in location.split(",")]
     here = (Path(os.path.expanduser(place)).absolute() for place in places)
     return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
 
 
-def flat(location: str) -> Raw:
+def flat(location: str) -> FileSet | ImageArray:
     """All images of a location that is one set: a folder with those within, or an .npz of one array.
 
     Raises `UserError` for a location that does not exist, is of another kind, or holds no image.
@@ -103,9 +106,9 @@ def _existing(location: str) -> Path:
     raise UserError(f"data '{location}' does not exist. {hint}")
 
 
-def _several_domains(path: Path) -> Found:
+def _several_domains(path: Path, least: int) -> Found:
     readers, notes = labelled_folders(path) if path.is_dir() else (_file_domains(path), [])
-    if len(readers) < 2:
+    if len(readers) < least:
         raise UserError(
             f"data '{path}' holds a single domain, '{next(iter(readers))}', and translation needs two: "
             f"give one location per domain with commas between, such as data={path},OTHER"
