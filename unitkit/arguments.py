@@ -41,3 +41,9 @@ Compile = Annotated[
     ),
 ]
 Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Fit into so much, 8G, where need be more slowly.")]
+Alpha = Annotated[
+    str, typer.Option(metavar="keep|white", help="Transparency: kept in the outputs, or white, as networks see it.")
+]
+Format = Annotated[
+    str | None, typer.Option(metavar="png|tif|...", help="Of the outputs of a folder.  [default: that of each input]")
+]

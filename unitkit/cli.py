@@ -13,7 +13,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .arguments import BadImages, CheckpointEvery, Compile, Device, Knobs, Memory, Out, Precision, Weights
+from .arguments import (
+    Alpha,
+    BadImages,
+    CheckpointEvery,
+    Compile,
+    Device,
+    Format,
+    Knobs,
+    Memory,
+    Out,
+    Precision,
+    Weights,
+)
 from .commands.data import app as data_app
 from .system import threads
 from .system.errors import TrainingError, UserError
@@ -157,11 +169,13 @@ def translate(
     weights: Weights = "ema",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
+    alpha: Alpha = "white",
+    format: Format = None,
 ) -> None:
     """Translate images of any size along a trained model's image path."""
     from .commands.translate import translate_images
 
-    translate_images(run, path, source, target, parts, style, samples, seed, weights, device, precision)
+    translate_images(run, path, source, target, parts, style, samples, seed, weights, device, precision, alpha, format)
 
 
 @app.command()

@@ -28,6 +28,7 @@ from ..translate import Translator, load
 from .progress import counting
 
 T = TypeVar("T")
+ALPHAS = ("keep", "white")
 LARGE = 2**26  # pixels of an image that is translated window by window
 AHEAD = 2**22  # pixels that are decoded before, or encoded behind, those that the network has
 
@@ -59,15 +60,19 @@ def translate_images(
     weights: str = "ema",
     device: str = "auto",
     precision: str = "fp32",
+    alpha: str = "white",
+    format: str | None = None,
 ) -> None:
     """Translate an image, or a folder of them, and say what was done; the arguments are the command's own."""
     if style is not None and samples is not None:
         raise UserError("--style and --samples each say what style the outputs have: give one of them")
     if seed is not None and samples is None:
         raise UserError("--seed is of styles that are drawn: give --samples N with it")
+    if alpha not in ALPHAS:
+        raise UserError(f"--alpha is keep or white, not '{alpha}'. {nearest(alpha, ALPHAS)}")
     notes: list[str] = []
     numbers = range(samples or 0)
-    work = jobs(source, target, notes, [f"-{number + 1}" for number in numbers] or [""])
+    work = jobs(source, target, notes, [f"-{number + 1}" for number in numbers] or [""], format)
     if parts is not None:
         import_parts(parts)
     translator = load(run, device=device, weights=weights, precision=precision)
@@ -82,13 +87,14 @@ def translate_images(
     tasks = []
     for (before, after), header, style_of in zip(work, headers, cycle(drawn or [like])):
         values = translator.meanings(path, header.dtype)[1]
-        notes += refuse_unwritable_format(after, header.frames, channels, values)
+        notes += refuse_unwritable_format(after, header.frames, channels, values, alpha == "keep")
         tasks.append(Task(before, after, header, values, style_of))
     with counting(f"{path}: {translator.route(path)}", len(work)) as done:
         for task in (each for each in tasks if each.pixels > LARGE):
             translator.translate_file(task.source, task.target, path, task.style)
             done()
-        for _ in _translated(translator, [each for each in tasks if each.pixels <= LARGE], path):
+        small = [each for each in tasks if each.pixels <= LARGE]
+        for _ in _translated(translator, small, path, transparent=alpha == "keep"):
             done()
     if translator.short:
         notes.append(short_note(translator.short))
@@ -100,7 +106,18 @@ def translate_images(
     console.print(f"{count} {'image' if count == 1 else 'images'} in {place}", markup=False)
 
 
-def _translated(translator: Translator, tasks: Sequence[Task], path: str) -> Iterator[None]:
+def _in_format(path: Path, format: str | None) -> Path:
+    """A path with the suffix of a format. Raises `UserError` for one that is not known."""
+    if format is None:
+        return path
+    suffix = f".{format.removeprefix('.').lower()}"
+    if suffix not in SUFFIXES:
+        known = sorted(each.removeprefix(".") for each in SUFFIXES)
+        raise UserError(f"--format '{format}' is not known. {nearest(format, known)}")
+    return path.with_name(path.name[: -len(suffix_of(path))] + suffix)
+
+
+def _translated(translator: Translator, tasks: Sequence[Task], path: str, *, transparent: bool) -> Iterator[None]:
     """Do tasks whose images are read whole, decoded ahead and written behind; yields when one is done."""
     with workers() as pool:
         frames = [(each, frame) for each in tasks for frame in range(each.header.frames)]
@@ -109,7 +126,14 @@ def _translated(translator: Translator, tasks: Sequence[Task], path: str) -> Ite
             ahead(pool, decode, [each.pixels for each, _ in frames]), path, (each.style for each, _ in frames)
         )
         save = (
-            partial(write_image, list(islice(found, each.header.frames)), each.target, each.source, each.values)
+            partial(
+                write_image,
+                list(islice(found, each.header.frames)),
+                each.target,
+                each.source,
+                each.values,
+                transparent=transparent,
+            )
             for each in tasks
         )
         yield from ahead(pool, save, [each.pixels * each.header.frames for each in tasks])
@@ -154,7 +178,11 @@ def ahead(pool: Executor, tasks: Iterable[Callable[[], T]], pixels: Iterable[int
 
 
 def jobs(
-    source: str | Path, target: str | Path, notes: list[str] | None = None, suffixes: Sequence[str] = ("",)
+    source: str | Path,
+    target: str | Path,
+    notes: list[str] | None = None,
+    suffixes: Sequence[str] = ("",),
+    format: str | None = None,
 ) -> list[tuple[Path, Path]]:
     """What `unitkit translate` has to do: (input file, output file), names kept for a folder.
 
@@ -163,11 +191,14 @@ def jobs(
     Args:
         notes: gets a line on what was passed over, if anything was.
         suffixes: of the names of the outputs that each input has, in their order: `-1` for `x-1.png`.
+        format: of the outputs where the input is a folder, such as png; that of each input without it.
 
     Raises:
         UserError: an input that is not there, a folder without images, an output that is an input or another's output.
     """
     source, target = Path(source), Path(target)
+    if format is not None and source.is_file():
+        raise UserError("--format is of a folder's outputs; of one image the name says it")
     if source.is_file():
         into = target / source.name if target.is_dir() else target
         if suffix_of(into) not in SUFFIXES:
@@ -184,7 +215,7 @@ def jobs(
             raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))}{others})")
         if target.exists() and not target.is_dir():
             raise UserError(f"the input is a folder, so the output must be one: {target} is a file")
-        found = [(p, target / p.relative_to(source)) for p in files.paths]
+        found = [(p, _in_format(target / p.relative_to(source), format)) for p in files.paths]
     else:
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
         raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")

@@ -60,9 +60,16 @@ def findings(survey: Survey, near: float) -> list[Finding]:
         *_files(survey),
         *_unpaired(survey),
         *_uneven(survey),
-        *(Finding("note", "skipped", 0, note, "rename or move it if it should be read") for note in survey.data.notes),
+        *(_noted(note) for note in survey.data.notes),
     ]
     return sorted(found, key=lambda each: SEVERITIES.index(each.severity))
+
+
+def _noted(note: str) -> Finding:
+    """A note of whoever opened the data."""
+    if note.startswith("values of"):
+        return Finding("note", "values", 0, note, "say what black and white are where it should not be found")
+    return Finding("note", "skipped", 0, note, "rename or move it if it should be read")
 
 
 def _unreadable(survey: Survey) -> Iterator[Finding]:

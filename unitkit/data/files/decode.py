@@ -21,6 +21,7 @@ from ..formats.header import MAX_PIXELS, Header
 from ..values import in_channels
 from . import short_jpeg
 from .bounds import open_ordinary, ordinary, room
+from .colour import in_srgb
 from .scale import fit, fit_array, to_array
 from .walk import TooMuch, check_block, check_parts
 
@@ -180,6 +181,21 @@ def _opened(path: str | Path | Encoded, pixels: bool = True) -> Iterator[ImageFi
         raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None
 
 
+def alpha_of(path: str | Path) -> np.ndarray | None:
+    """The opacity of a picture of 8 bits, uint8 (H, W), upright; None of one that is opaque, or of another kind.
+
+    Raises `UserError`, as `decode`.
+    """
+    if _reader(path) is not None:
+        return None
+    with _opened(path) as image:
+        if not image.has_transparency_data or image.mode.startswith("I"):
+            return None
+        with room.of(PIXEL * image.width * image.height, f"the image '{path}'"):
+            alpha = np.asarray(_turned(image.convert("RGBA").getchannel("A"), _orientation(image)))
+            return alpha if (alpha < 255).any() else None
+
+
 def _file(path: str | Path | Encoded) -> BinaryIO:
     return BytesIO(path.data) if isinstance(path, Encoded) else open_ordinary(path, EXPECTED)
 
@@ -231,6 +247,7 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
     """The image in 8-bit grey or RGB, over white where it is transparent."""
     mode = "L" if channels == 1 else "RGB"
     if not image.has_transparency_data:
+        image = in_srgb(image)
         return image if image.mode == mode else image.convert(mode)
     # In bands, as what comes between takes many times the memory of the image.
     made = Image.new(mode, image.size)
@@ -239,7 +256,8 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
         band = image.crop((0, top, image.width, min(top + rows, image.height)))
         band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band.convert("RGBA"))
         made.paste(band.convert(mode), (0, top))
-    return made
+    made.info["icc_profile"] = image.info.get("icc_profile")
+    return in_srgb(made)
 
 
 def _sixteen_bit(image: Image.Image, orientation: int, name: str | Path | Encoded) -> np.ndarray:

@@ -11,12 +11,17 @@ from ...system.errors import UserError
 from ...system.files import replacing
 from ..formats.header import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
 from ..values import BYTES, Values, shown
+from .colour import srgb_profile, with_alpha
+from .decode import alpha_of
 from .scale import to_image
 
+OPAQUE = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp")
 DEEP = "name a .tif, .npy or .nii.gz"
 
 
-def refuse_unwritable_format(path: Path, frames: int, channels: int, values: Values) -> list[str]:
+def refuse_unwritable_format(
+    path: Path, frames: int, channels: int, values: Values, transparent: bool = False
+) -> list[str]:
     """Raise `UserError` now for a file that cannot hold these images; a note where it holds less than they are."""
     suffix = suffix_of(path)
     if suffix in DICOM:
@@ -27,23 +32,34 @@ def refuse_unwritable_format(path: Path, frames: int, channels: int, values: Val
         raise UserError(f"the input holds {frames} images, of which {path} holds one: {DEEP}")
     if channels not in (1, 3):
         raise UserError(f"the translations have {channels} channels, which {path} does not hold: {DEEP}")
+    if transparent and suffix in OPAQUE:
+        raise UserError(f"cannot write {path}: --alpha keep needs a format with transparency, .png, .webp or .tif")
     if values.dtype == "uint8" or (values.dtype == "uint16" and suffix == ".png"):
         return []
     return [f"{path.name} holds 8 bits of {values}; to keep all, {DEEP}"]
 
 
-def write_image(frames: Sequence[np.ndarray], path: Path, like: Path | None = None, values: Values = BYTES) -> None:
+def write_image(
+    frames: Sequence[np.ndarray],
+    path: Path,
+    like: Path | None = None,
+    values: Values = BYTES,
+    *,
+    transparent: bool = False,
+) -> None:
     """Write the images (C, H, W) of a file by its suffix, whole or not at all.
 
     Args:
-        like: the file that they were made of, whose resolution and place in space a TIFF or a volume keeps.
+        like: the file that they were made of, whose resolution and place in space a TIFF or a volume keeps. Where it
+            has a colour profile, an output in colours has that of sRGB, in which it is.
         values: what they mean, by which a picture of 8 bits is made.
+        transparent: where `like` is.
 
     Raises:
         UserError: the disk refuses, or the format does not hold them.
     """
     suffix = suffix_of(path)
-    refuse_unwritable_format(path, len(frames), len(frames[0]), values)
+    refuse_unwritable_format(path, len(frames), len(frames[0]), values, transparent)
     try:
         with replacing(path) as file:
             if suffix in ARRAYS:
@@ -63,6 +79,9 @@ def write_image(frames: Sequence[np.ndarray], path: Path, like: Path | None = No
 
                 png.write(file, frames, like)
             else:
-                to_image(shown(frames[0], values)).save(file, quality=95)
+                image = to_image(shown(frames[0], values))
+                profile = srgb_profile(like) if like and image.mode == "RGB" else None
+                image = with_alpha(image, alpha_of(like) if like and transparent else None)
+                image.save(file, quality=95, icc_profile=profile)
     except ValueError as error:  # a format that holds no image of this size
         raise UserError(f"cannot write {path}: {error}") from error
