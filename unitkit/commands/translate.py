@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
-from rich.console import Console
 
 from ..data.files.decode import SUFFIXES, probe
 from ..data.files.short_jpeg import short_note
@@ -21,7 +20,7 @@ from ..data.folders.listing import passed_over, read_folder
 from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
 from ..system.files import replacing
-from ..system.output import print_notes
+from ..system.output import print_notes, say, screen
 from ..translate import load
 from .progress import counting
 
@@ -69,10 +68,10 @@ def translate_images(
     if translator.short:
         notes.append(short_note(translator.short))
     notes += translator.inference.notes
-    console = Console(soft_wrap=True, emoji=False, highlight=False)
+    console = screen()
     print_notes(console, notes)
     place = target if source.is_dir() or len(work) == 1 else work[0][1].parent
-    console.print(f"{len(work)} {'image' if len(work) == 1 else 'images'} in {place}", markup=False)
+    say(console, f"{len(work)} {'image' if len(work) == 1 else 'images'} in {place}")
 
 
 @contextmanager

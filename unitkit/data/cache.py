@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..system.errors import UserError
+from ..system.dist import variable
+from ..system.errors import UserError, refusal
 from .sources import Images
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -40,7 +41,7 @@ def available_memory() -> int:
         # Pages of files that give way count as used.
         idle = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
         free = min(free, max(0, limit - used + idle))
-    return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return free // max(1, variable("LOCAL_WORLD_SIZE", 0))
 
 
 def _available() -> int:
@@ -147,10 +148,8 @@ def _mapped(shape: tuple[int, ...], size: int) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, np.uint8, "w+", shape=shape)
     except OSError as error:
-        raise UserError(
-            f"decoded images need {size / 2**30:.1f} GiB in '{folder}': {error.strerror}; "
-            f"make room, or set TMPDIR to a folder on a larger disk"
-        ) from None
+        what = f"decoded images need {size / 2**30:.1f} GiB in '{folder}'"
+        raise refusal(what, error, "; make room, or set TMPDIR to a folder on a larger disk") from None
 
 
 _ALL: weakref.WeakSet[Decoded] = weakref.WeakSet()

@@ -7,14 +7,15 @@ import re
 
 from .errors import UserError
 
+MOST = 2**60
 FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_size(text: str) -> int:
     """The bytes of "8G", "8GiB", "512M" or "1.5 gb"; units are powers of 1024. Raises `UserError` for other words."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?B)?", text.strip().upper())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?([KMGT]?)(I?B)?", text.strip().upper(), re.ASCII)
     size = int(float(found[1]) * FACTORS[found[2]]) if found and (found[2] or found[3]) else 0
-    if size < 1:
+    if not 1 <= size <= MOST:
         raise UserError(f"'{text}' is no amount of memory: give one with its unit, such as 8G, 8GiB or 512M")
     return size
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...system.errors import UserError
+from .quiet import silence_libtiff
 from .short_jpeg import completed
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -35,6 +36,7 @@ TURNS = {
 # PIL warns on stderr about odd metadata and large images. What matters of it becomes an error here, and
 # `catch_warnings` around each decode would not be thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+silence_libtiff()
 
 
 class Header(NamedTuple):

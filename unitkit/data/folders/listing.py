@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from ...system.errors import UserError
+from ...system.errors import refusal
 from ..files.decode import SUFFIXES
 
 SHOWN = 8  # kinds of files in a note
@@ -104,7 +104,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"cannot read the folder '{folder}': {error.strerror}") from None
+        raise refusal(f"cannot read the folder '{folder}'", error) from None
 
 
 def _passed_over(entry: os.DirEntry[str]) -> str | None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from ...system.errors import UserError
+from ...system.files import expanded
 from ..digits.arrays import idx_splits, is_idx, npz_domains
 from ..files.decode import SUFFIXES
 from .held_out import Raw, Readers, Splits, split_arrays, split_files
@@ -58,7 +59,7 @@ def several(location: str) -> bool:
 def from_here(location: str) -> str:
     """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
     places = [location] if not several(location) else [part.strip() for part in location.split(",")]
-    here = (Path(place).expanduser().absolute() for place in places)
+    here = (expanded(place).absolute() for place in places)
     return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
 
 
@@ -76,7 +77,7 @@ def flat(location: str) -> Raw:
 
 
 def _existing(location: str) -> Path:
-    path = Path(location).expanduser()
+    path = expanded(location)
     if location and os.path.exists(path):
         return path.absolute()  # images are read later, perhaps in another working folder
     parent = next((p for p in path.parents if p.is_dir()), Path())
@@ -135,7 +136,7 @@ def _list_file(path: Path) -> Readers:
         name, _, label = (part.strip() for part in line.partition("\t"))
         if not name or name.startswith("#"):
             continue
-        if not (image := path.parent / Path(name).expanduser()).is_file():
+        if not (image := path.parent / expanded(name)).is_file():
             raise UserError(f"'{path}' line {number}: there is no file '{image}' (paths are relative to the list)")
         images.setdefault(label, {})[name] = image
     if not images:
