@@ -38,7 +38,7 @@ class AtLeast:
 FromOne = Annotated[int, AtLeast(1)]
 Positive = Annotated[int, AtLeast(1, most=65536)]  # pixels along a side, channels of a layer
 Count = Annotated[int, AtLeast(0, most=65536)]
-Blocks = Annotated[int, AtLeast(0, most=64)]  # one after the other
+Blocks = Annotated[int, AtLeast(0, most=32)]  # one after the other
 Halvings = Annotated[int, AtLeast(0, most=16)]  # of a side, of which then nothing is left
 Layers = Annotated[int, AtLeast(1, most=16)]  # each of which halves it
 Share = Annotated[float, AtLeast(0, below=1)]

@@ -21,7 +21,7 @@ def adain(
     in_channels: int,
     out_channels: int,
     *,
-    blocks: Annotated[int, AtLeast(1, most=64)] = 4,
+    blocks: Annotated[int, AtLeast(1, most=32)] = 4,
     ups: Halvings = 2,
     style: Positive = 8,
     mlp: Positive = 256,

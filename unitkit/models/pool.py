@@ -34,15 +34,27 @@ class ImagePool(nn.Module):
         """
         if not self.training:
             return images.detach()
-        count = len(self.images)
-        places = torch.randint(count, (len(images), 1), device=images.device)
-        swaps = torch.rand(len(images), device=images.device) < 0.5
-        given = []
-        for image, drawn, swap in zip(images, places, swaps, strict=True):
-            filling = self.filled < count  # a tensor: the device is not waited for
-            place = torch.where(filling, self.filled, drawn)
-            kept = self.images[place][0]
-            given.append(torch.where(swap & ~filling, kept, image))
-            self.images[place] = torch.where(swap | filling, image, kept).to(kept.dtype)[None]
-            self.filled += filling
-        return torch.stack(given).to(images.dtype)
+        n, count = len(images), len(self.images)
+        drawn = torch.randint(count, (n, 1), device=images.device)[:, 0]
+        swaps = torch.rand(n, device=images.device) < 0.5
+        order = torch.arange(n, device=images.device)
+        filling = self.filled + order < count  # tensors throughout: the device is not waited for
+        places = torch.where(filling, self.filled + order, drawn)
+        # One image after the other, all at once: by row, which of the batch are put into this image's place.
+        puts = (places[:, None] == places) & (swaps | filling)
+        before = torch.where(puts & (order < order[:, None]), order, -1).amax(1)
+        last = torch.where(puts, order, -1).amax(1)
+        kept = self.images[places]
+        there = _chosen(before, images, kept)
+        self.images[places] = _chosen(last, images, kept).to(kept.dtype)  # what is put into one place twice is the same
+        self.filled += filling.sum()
+        return torch.where(_as_images(swaps & ~filling), there, images).to(images.dtype)
+
+
+def _chosen(numbers: Tensor, images: Tensor, others: Tensor) -> Tensor:
+    """The images of these numbers, and where one is negative that of `others` in its place."""
+    return torch.where(_as_images(numbers >= 0), images[numbers.clamp(min=0)], others)
+
+
+def _as_images(flags: Tensor) -> Tensor:
+    return flags[:, None, None, None]
