@@ -1,6 +1,7 @@
 """Random command lines: each must answer with status 0, 1 or 2 and no traceback, soon and in little memory.
 
 python benchmarks/commands_fuzz.py --count 1000 --seed 0
+python benchmarks/commands_fuzz.py --knobs
 
 A line is a command with plausible words, of which some are replaced by hostile ones. It runs in a process that is
 forked from this one, which has imported everything, in an empty folder of its own, some in an odd environment.
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a line ended: its status, None where it was killed, what it printed, its processor time and growth in bytes."""
+    """How a line ended: its status (None: killed), what it printed, its processor time, its growth in bytes."""
 
     status: int | None
     printed: str
@@ -254,14 +255,22 @@ def _become(line: Line, home: Path, output: int) -> None:
         os._exit(status)
 
 
-def fuzz(seed: int, count: int, verbose: bool = False) -> tuple[Counter[str], list[tuple[Line, Outcome]]]:
-    """Run so many lines: how often each status came, and the lines with faults."""
+def knob_lines() -> Iterator[Line]:
+    """Every knob of every recipe with numbers that few can have."""
+    for name, path in shipped().items():
+        for knob in read_recipe_file(path).knobs:
+            for value in ("0", "-1", "65536", "1e6", "1e9", "1e12", "65536x65536"):
+                yield Line(("show", name, f"{knob}={value}"))
+
+
+def fuzz(given: Iterable[Line], verbose: bool = False) -> tuple[Counter[str], list[tuple[Line, Outcome]]]:
+    """Run lines: how often each status came, and the lines with faults."""
     counts: Counter[str] = Counter()
     bad = []
     with tempfile.TemporaryDirectory(prefix="unitkit-fuzz-") as kept:
         (first := Path(kept, "first")).mkdir()
         make_home(first)
-        for number, line in enumerate(lines(seed, count)):
+        for number, line in enumerate(given):
             home = Path(kept, "home")
             shutil.copytree(first, home)
             outcome = run(line, home)
@@ -282,12 +291,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--knobs", action="store_true", help="show every recipe with every knob out of bounds instead")
     given = parser.parse_args()
     torch.set_num_threads(1)
     check(load_recipe("unit_faces"))  # what torch imports at its first meta tensor takes seconds
     began = time.monotonic()
-    counts, bad = fuzz(given.seed, given.count, verbose=True)
-    print(f"{given.count} command lines in {time.monotonic() - began:.0f} s: {dict(sorted(counts.items()))}")
+    counts, bad = fuzz(knob_lines() if given.knobs else lines(given.seed, given.count), verbose=True)
+    ended = sum(count for name, count in counts.items() if name.startswith("status"))
+    print(f"{ended} command lines in {time.monotonic() - began:.0f} s: {dict(sorted(counts.items()))}")
     sys.exit(1 if bad else 0)
 
 
