@@ -72,9 +72,10 @@ def unitkit(*words: object) -> Answer:
     return Answer(status, out.getvalue(), err.getvalue())
 
 
-def one_line(answer: Answer, *words: str) -> None:
-    """The command was refused as a user's mistake: status 2, and one line on stderr, with these words."""
-    assert answer.status == 2, answer
+def one_line(answer: Answer, *words: str, status: int = 2) -> None:
+    """The command was refused as a user's mistake, or with status 1 by the machine: one line on stderr, with these
+    words."""
+    assert answer.status == status, answer
     assert answer.err.startswith("error: "), answer.err
     assert answer.err.count("\n") == 1 and answer.err.endswith("\n"), answer.err
     for word in words:

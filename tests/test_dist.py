@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,15 @@ from unitkit.runs.options import RunOptions
 from unitkit.system import dist
 
 
-def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = ()) -> list[Started]:
-    """A training on two ranks, as torchrun starts it. `moments` are of rank 1."""
+def two_ranks(folder: Path, *words: object, moments: tuple[Moment, ...] = (), of: int = 1) -> list[Started]:
+    """A training on two ranks, as torchrun starts it. `moments` are of one of them."""
     folder.mkdir(exist_ok=True)
     return [
         start(
             folder / f"log{rank}",
             "train",
             *words,
-            moments=moments if rank == 1 else (),
+            moments=moments if rank == of else (),
             environment=environment,
             weights=folder,
         )
@@ -139,6 +140,17 @@ def test_a_signal_on_one_rank_stops_both(tmp_path: Path) -> None:
     assert [rank.wait().status for rank in ranks] == [0, 0]
     first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_rank_that_is_killed_ends_the_other_with_one_line(tmp_path: Path) -> None:
+    """The first, which the others have joined by; of the second, see test_restart."""
+    moments = (Moment("unitkit.system.gradients:GradientMean.finish", 5, (signal.SIGKILL,)),)
+    began = time.monotonic()
+    ranks = two_ranks(tmp_path / "two", TINY, "--out", tmp_path / "run", moments=moments, of=0)
+    answers = [rank.wait() for rank in ranks]
+    assert answers[0].status == -signal.SIGKILL and answers[1].status == 1, answers
+    assert answers[1].err.startswith("training stopped: another process of this training has ended"), answers[1]
+    assert answers[1].err.count("\n") == 1 and time.monotonic() - began < 30
 
 
 def test_ranks_agree_on_a_new_folder_and_go_on_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

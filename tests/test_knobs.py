@@ -268,7 +268,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 def test_a_users_error_inside_a_recipe_passes_as_it_is(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert refused(path, data="portrait").startswith("data 'portrait' is no path")
-    assert "wants width to be a whole number of at least 1, not 0" in refused(path, width=0)
+    assert "wants width to be a whole number of at least 1 and at most 65536, not 0" in refused(path, width=0)
 
 
 def test_a_recipe_may_be_called_like_a_module_that_it_imports(tmp_path: Path) -> None:

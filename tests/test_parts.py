@@ -230,7 +230,10 @@ def test_a_spec_goes_to_json_and_back() -> None:
         ({"kind": "encodr", "name": "residual", "arguments": {}}, "Did you mean 'encoder'"),
         ({"kind": "encoder", "name": "residul", "arguments": {}}, "Did you mean 'residual'"),
         ({"kind": "encoder", "name": "residual", "arguments": {"widht": 4}}, "Did you mean 'width'"),
-        ({"kind": "encoder", "name": "residual", "arguments": {"width": "4"}}, "a whole number of at least 1, not '4'"),
+        (
+            {"kind": "encoder", "name": "residual", "arguments": {"width": "4"}},
+            "a whole number of at least 1 and at most 65536, not '4'",
+        ),
         ({"kind": "encoder", "name": "residual", "arguments": {"init": "x"}}, "one of gaussian, kaiming, not 'x'"),
         ({"kind": "model", "name": "unit", "arguments": {}}, "needs the argument 'channels'"),
         ({"name": "residual"}, "a spec holds kind, name and arguments"),

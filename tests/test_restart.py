@@ -105,6 +105,12 @@ def test_what_cannot_go_on_or_join_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("WORLD_SIZE", "two")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "localhost")
+    one_line(unitkit(*words), "WORLD_SIZE=two in the environment is no whole number")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    one_line(unitkit(*words), "RANK=2 in the environment is no whole number from 0 to 1")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "256.256.256.256")  # which is nobody's
     answer = unitkit(*words)
-    assert answer.status == 1 and answer.err.startswith("training stopped: cannot join the two processes"), answer
+    assert answer.status == 1 and answer.err.startswith("training stopped: cannot join the 2 processes"), answer
     assert not (tmp_path / "run").exists()

@@ -126,7 +126,9 @@ def test_all_of_other_channels_names_both_shapes() -> None:
 def test_more_stages_than_there_are(strategy: str, part: str) -> None:
     with pytest.raises(UserError, match=f"cannot share 9 stages of the {part}, which have {TOWERS[part]}"):
         built(unit(sharing.spec(strategy, **{part[:-1]: 9})))
-    with pytest.raises(UserError, match=f"wants {part[:-1]} to be a whole number of at least 0, not -1"):
+    with pytest.raises(
+        UserError, match=f"wants {part[:-1]} to be a whole number of at least 0 and at most 65536, not -1"
+    ):
         sharing.spec(strategy, **{part[:-1]: -1})
 
 

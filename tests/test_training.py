@@ -556,7 +556,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_saved(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("unitkit.runs.stored.save_file", save)
         answer = unitkit("train", TINY, "--out", folder, *TRAIN)
-    one_line(answer, "step 9", "No space left on device", "step-00000006, stays")
+    one_line(answer, "step 9", "No space left on device", "step-00000006, stays", status=1)
     assert whole_checkpoints(folder) == ["step-00000003", "step-00000006"]
     assert not rubbish(folder)
 
@@ -588,7 +588,7 @@ def test_a_disk_that_is_full_when_something_else_is_written(
     with monkeypatch.context() as patch:
         patch.setattr(function, replacing if function.endswith("replacing") else disk_full)
         answer = unitkit("train", TINY, "steps=6", "--out", folder, *TRAIN)
-    one_line(answer, "cannot write", words, "No space left on device")
+    one_line(answer, "cannot write", words, "No space left on device", status=1)
     assert not rubbish(folder)
     if (folder / "run.json").exists():
         assert whole_checkpoints(folder)[-1] == "step-00000006"  # the steps done are kept
@@ -611,7 +611,7 @@ def test_a_disk_that_is_full_when_statistics_are_written(tmp_path: Path) -> None
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     answer = run(tmp_path / "log", "train", TINY, "--out", folder, *TRAIN, file_limit=30_000)
-    one_line(answer, "could not write the checkpoint of step 3", "File too large", "no earlier one")
+    one_line(answer, "could not write the checkpoint of step 3", "File too large", "no earlier one", status=1)
     assert not rubbish(folder) and whole_checkpoints(folder) == []
 
 
@@ -621,7 +621,7 @@ def test_a_real_disk_that_is_full(trained: Path, tmp_path: Path) -> None:
     answer = run(tmp_path / "log", "train", TINY, "--out", disk[0] / "run", *TRAIN, small_disk=disk)
     if answer.status == 77:
         pytest.skip("no right to mount a small disk")
-    one_line(answer, "could not write the checkpoint of step 9", "step-00000006, stays")
+    one_line(answer, "could not write the checkpoint of step 9", "step-00000006, stays", status=1)
     assert whole_checkpoints(tmp_path / "copied/run") == ["step-00000003", "step-00000006"]
     assert not rubbish(tmp_path / "copied/run")
     shutil.move(tmp_path / "copied/run", tmp_path / "run")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from .system.errors import UserError
 
@@ -28,13 +30,22 @@ class AtLeast:
         if self.above > float("-inf"):
             return f"above {self.above:g}"
         below = f" and below {self.below:g}" if self.below < float("inf") else ""
-        return f"at least {self.least:g}{below}" + (f" and at most {self.most:g}" if self.most < float("inf") else "")
+        most = f" and at most {self.most:.12g}" if self.most < float("inf") else ""
+        return f"at least {self.least:g}{below}{most}" if self.least > float("-inf") else most.removeprefix(" and ")
 
 
-Positive = Annotated[int, AtLeast(1)]
-Count = Annotated[int, AtLeast(0)]
+# Numbers that no training can have are refused by what they mean, before anything of that size is made.
+FromOne = Annotated[int, AtLeast(1)]
+Positive = Annotated[int, AtLeast(1, most=65536)]  # pixels along a side, channels of a layer
+Count = Annotated[int, AtLeast(0, most=65536)]
+Blocks = Annotated[int, AtLeast(0, most=32)]  # one after the other
+Halvings = Annotated[int, AtLeast(0, most=16)]  # of a side, of which then nothing is left
+Layers = Annotated[int, AtLeast(1, most=16)]  # each of which halves it
 Share = Annotated[float, AtLeast(0, below=1)]
 SEVERAL = (tuple, list, Sequence)
+LIMITS: dict[type, float] = {int: 10**9, float: 1e12}  # where nothing else is said
+NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+Number = TypeVar("Number", int, float)
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -54,7 +65,8 @@ def fits(value: Any, annotation: Any) -> bool:
         kinds = kinds if get_origin(annotation) is tuple and kinds[-1:] != (...,) else kinds[:1] * len(value)
         return len(kinds) == len(value) and all(map(fits, value, kinds))
     if annotation in (int, float):
-        return isinstance(value, (int, float) if annotation is float else int) and not isinstance(value, bool)
+        known = isinstance(value, (int, float) if annotation is float else int) and not isinstance(value, bool)
+        return known and -LIMITS[annotation] <= value <= LIMITS[annotation]
     if annotation in (bool, str, type(None)):
         return value is None if annotation is type(None) else isinstance(value, annotation)
     return isinstance(value, annotation) if isinstance(annotation, type) else True
@@ -98,13 +110,16 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
     Of a union, a value that is no text takes its own type first, then None and the others in their order.
     """
     own = type(value) if not isinstance(value, str) else type(None)
+    way_out = "" if any(map(understood, _options(annotation))) else "; such a value is set in the recipe file itself"
     for option in sorted(_options(annotation), key=lambda option: (option is not own, option is not type(None))):
         try:
             return _convert(value, option)
-        except (ValueError, TypeError, OverflowError):
+        except OverflowError as error:
+            way_out = f": {error}"
+        except (ValueError, TypeError):
             continue
-    way_out = "" if any(map(understood, _options(annotation))) else "; such a value is set in the recipe file itself"
-    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{value}' is not{way_out}")
+    shown = str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}..."
+    raise UserError(f"the knob '{name}' is {describe(annotation)}, and '{shown}' is not{way_out}")
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -139,11 +154,28 @@ def _convert(value: Any, kind: Any) -> Any:
     if kind is Path:
         return Path(value) if isinstance(value, str | Path) else _refuse()
     if kind in (int, float) and not isinstance(value, bool):
-        number = kind(value)
-        if (not isinstance(value, str) and number != value) or number != number or abs(number) == float("inf"):
-            raise ValueError
-        return number
+        return number(value, kind)
     raise ValueError
+
+
+def number(value: Any, kind: type[Number], limit: float = 0) -> Number:
+    """Text, or another number, as an `int` or `float`, whose absolute value is at most `limit`, else `LIMITS`.
+
+    Text is a decimal numeral in ASCII, with sign, point and exponent, so that a typing error is no number: neither
+    "1_0" nor "inf". Of an int it has the value of a whole number, however it is written ("1e4").
+    Raises `ValueError`, and `OverflowError` beyond the limits.
+    """
+    if isinstance(value, str):
+        if not NUMERAL.fullmatch(value):
+            raise ValueError(f"'{value}' is no number")
+        value = Decimal(value)
+    limit = limit or LIMITS[kind]
+    if not abs(value) <= limit:  # a NaN is not, either
+        raise OverflowError(f"the largest is {limit:.12g}")
+    found = kind(value)
+    if kind is int and found != value:
+        raise ValueError(f"{value} is no whole number")
+    return found
 
 
 def understood(annotation: Any) -> bool:

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from .annotations import number
+
+SEEDS = 2**63 - 1  # the largest seed that torch takes of either sign
+
+
+def whole(least: int, most: int = 10**9, **words: Any) -> Any:
+    """An option that is a whole number within bounds, written as a knob's is."""
+
+    def parse(text: str) -> int:
+        with suppress(ValueError, OverflowError):
+            if least <= (found := number(text, int, most)) <= most:
+                return found
+        raise typer.BadParameter(f"{text!r:.60} is no whole number from {least} to {most}.")
+
+    return typer.Option(parser=parse, metavar="INTEGER", **words)
+
 
 Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
 Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]")]
@@ -17,9 +35,7 @@ BadImages = Annotated[
         show_default=False,
     ),
 ]
-CheckpointEvery = Annotated[
-    int | None, typer.Option(min=1, help="Steps between checkpoints.  [default: the run's, or 500]")
-]
+CheckpointEvery = Annotated[int | None, whole(1, help="Steps between checkpoints.  [default: the run's, or 500]")]
 Weights = Annotated[
     str, typer.Option(metavar="ema|last", help="The moving average, where there is one, or the last step's weights.")
 ]
@@ -46,4 +62,14 @@ Alpha = Annotated[
 ]
 Format = Annotated[
     str | None, typer.Option(metavar="png|tif|...", help="Of the outputs of a folder.  [default: that of each input]")
+]
+Style = Annotated[
+    Path | None,
+    typer.Option(metavar="IMAGE", help="Of the domain where the path ends: translate to its style (MUNIT)."),
+]
+Samples = Annotated[
+    int | None, whole(1, 1000, help="Outputs of each input, NAME-1, NAME-2, ..., in styles drawn (MUNIT).")
+]
+StyleSeed = Annotated[
+    int | None, whole(0, SEEDS, help="Of the first of these styles; the next have the next seeds.  [default: 0]")
 ]

@@ -51,8 +51,11 @@ class Checked:
         self.recipe = recipe
         if recipe.model.kind != "model":
             raise UserError(f"the recipe's model is given as the {recipe.model.kind} '{recipe.model.name}'")
-        with torch.device("meta"):
-            self.model: ImagePaths = recipe.model.build()
+        try:
+            with torch.device("meta"):
+                self.model: ImagePaths = recipe.model.build()
+        except (RuntimeError, OverflowError) as error:  # more weights than 64 bits can count
+            raise UserError(f"the networks cannot be built: {_first_line(error)}") from error
         players = [_effective(player, self.model) for player in recipe.players]
         self.players = [player for player in players if player.terms]
         if not self.players:
@@ -65,7 +68,7 @@ class Checked:
         _check_soft_pairs(self.players, self.model)
         check_recompute(recipe, self.model)
         for player in self.players:
-            if not any(player.moves(step, recipe.steps) for step in range(recipe.steps)):
+            if player.first(recipe.steps) is None:
                 raise UserError(
                     f"player '{player.name}' moves from {player.since} to {player.until} of the training, and none of "
                     f"{recipe.steps} steps lies there: give more steps"
@@ -272,7 +275,8 @@ def check_recompute(recipe: Recipe, model: ImagePaths) -> None:
 
 def _check_kinds(who: str, given: Recipe | Player) -> None:
     """Each field is what it is annotated to be."""
-    hints = get_type_hints(type(given), localns={"Affine": Affine, "Data": Data, "Metric": Metric})
+    later = {"Affine": Affine, "Data": Data, "Metric": Metric}
+    hints = get_type_hints(type(given), localns=later, include_extras=True)
     for each in fields(given):
         if not fits(value := getattr(given, each.name), hints[each.name]):
             items = value if isinstance(value, list | tuple) else [value]
@@ -283,11 +287,8 @@ def _check_kinds(who: str, given: Recipe | Player) -> None:
 
 
 def _check_numbers(recipe: Recipe) -> None:
-    for name, least in ("steps", 1), ("batch", 1), ("accumulate", 1), ("crop", 0), ("sample_every", 1):
-        if getattr(recipe, name) < least:
-            raise UserError(f"{name} must be at least {least}, not {getattr(recipe, name)}")
-    if not 0 <= recipe.ema < 1:
-        raise UserError(f"ema must be at least 0 and below 1, such as 0.999, not {recipe.ema}")
+    if recipe.crop > min(recipe.data.size):
+        raise UserError(f"crop={recipe.crop} is more than the side of the images, {min(recipe.data.size)}")
     if not recipe.players:
         raise UserError("the recipe has no players")
     names = [player.name for player in recipe.players]

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from .arguments import (
+    SEEDS,
     Alpha,
     BadImages,
     CheckpointEvery,
@@ -24,12 +25,16 @@ from .arguments import (
     Memory,
     Out,
     Precision,
+    Samples,
+    Style,
+    StyleSeed,
     Weights,
+    whole,
 )
 from .commands.data import app as data_app
 from .system import threads
 from .system.errors import TrainingError, UserError
-from .system.output import complain, steady_output
+from .system.output import complain, raw, steady_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,12 +54,8 @@ def main() -> NoReturn:
         try:
             _show_knobs(sys.argv[1:])
             app()
-        except UserError as error:
-            complain("error:", error)
-            sys.exit(2)
-        except TrainingError as error:
-            complain("training stopped:", error)
-            sys.exit(1)
+        except (UserError, TrainingError, OSError, MemoryError) as error:
+            sys.exit(complain(error))
         sys.exit(0)
 
 
@@ -98,18 +99,14 @@ def train(
     precision: Precision = None,
     compile: Compile = None,
     memory: Memory = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Of start weights, sample order and noise.  [default: 0]")
-    ] = None,
+    seed: Annotated[int | None, whole(0, SEEDS, help="Of start weights, sample order and noise.  [default: 0]")] = None,
     checkpoint_every: CheckpointEvery = None,
-    sample_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between sample grids.  [default: the recipe's]")
-    ] = None,
-    keep: Annotated[int | None, typer.Option(min=2, help="Checkpoints that stay.  [default: 2]")] = None,
+    sample_every: Annotated[int | None, whole(1, help="Steps between sample grids.  [default: the recipe's]")] = None,
+    keep: Annotated[int | None, whole(2, help="Checkpoints that stay.  [default: 2]")] = None,
     watch: Annotated[
         str | None, typer.Option(metavar="METRICS", help="Evaluate these while training, 'psnr(aba, a)'.")
     ] = None,
-    watch_every: Annotated[int | None, typer.Option(min=1, help="Steps between these.  [default: 500]")] = None,
+    watch_every: Annotated[int | None, whole(1, help="Steps between these.  [default: 500]")] = None,
     track: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")] = None,
     init_from: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")
@@ -155,17 +152,9 @@ def translate(
     parts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
     ] = None,
-    style: Annotated[
-        Path | None,
-        typer.Option(metavar="IMAGE", help="Of the domain where the path ends: translate to its style (MUNIT)."),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Outputs of each input, NAME-1, NAME-2, ..., in styles drawn (MUNIT).")
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Of the first of these styles; the next have the next seeds.  [default: 0]"),
-    ] = None,
+    style: Style = None,
+    samples: Samples = None,
+    seed: StyleSeed = None,
     weights: Weights = "ema",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
@@ -189,9 +178,9 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="PATH=FOLDER", help="In place of a run: a set of images, for each path that is read."),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side to bring --images to.")] = None,
-    max_images: Annotated[int, typer.Option(min=0, help="Held-out images of each domain at most; 0: all.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of latent samples and classifiers.")] = 0,
+    size: Annotated[int | None, whole(1, 65536, help="Side to bring --images to.")] = None,
+    max_images: Annotated[int, whole(0, help="Held-out images of each domain at most; 0: all.")] = 0,
+    seed: Annotated[int, whole(0, SEEDS, help="Of latent samples and classifiers.")] = 0,
     weights: Weights = "ema",
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.")] = None,
     device: Device = "auto",
@@ -212,7 +201,7 @@ def evaluate(
 def ablate(
     recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")],
     knobs: Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=v1,v2] [knob=0..4] ...")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting, with seeds 0, 1, ...")] = 1,
+    seeds: Annotated[int, whole(1, 10_000, help="Trainings of each setting, with seeds 0, 1, ...")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="The ablation's folder.  [default: runs/RECIPE/ablation-TIME]")
     ] = None,
@@ -222,7 +211,7 @@ def ablate(
     metric: Annotated[
         str | None, typer.Option(help="What plots and comparisons show.  [default: the recipe's first]")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Cells at once.  [default: one per GPU]")] = None,
+    workers: Annotated[int | None, whole(1, 1024, help="Cells at once.  [default: one per GPU]")] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, HOST:PORT.")] = None,
     device: Device = "auto",
     precision: Precision = None,
@@ -269,7 +258,7 @@ def list_parts(
     from .commands.listing import KINDS, listed
 
     for line in listed(kind, name):
-        typer.secho(line, bold=line in KINDS)
+        typer.secho(line, raw(sys.stdout), bold=line in KINDS)
 
 
 @app.command()

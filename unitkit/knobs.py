@@ -71,7 +71,7 @@ def knobs_of(function: Callable[..., Recipe]) -> dict[str, Knob]:
                 known = field.name if alone else f"{name}.{field.name}"
                 default = getattr(values[name], field.name)
                 found[known] = Knob(known, inner[field.name], default, helps.get(field.name, ""), name, field.name)
-    own, helps = get_type_hints(Recipe, localns=_LATER), documented(Recipe)
+    own, helps = get_type_hints(Recipe, localns=_LATER, include_extras=True), documented(Recipe)
     for name in OWN:
         found.setdefault(name, Knob(name, own[name], None, helps[name], "", name))
     return found

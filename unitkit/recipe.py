@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from .annotations import Count, FromOne, Positive, Share
 from .losses import Term
 from .optimizers import Adam, Optimizer
 from .registry import Spec
@@ -54,6 +56,12 @@ class Player:
     def moves(self, step: int, steps: int) -> bool:
         """Whether the player moves in step `step` (from 0) of `steps`."""
         return step % self.every == 0 and self.since <= step / steps < self.until
+
+    def first(self, steps: int) -> int | None:
+        """The first of so many steps in which the player moves; None where it never does."""
+        near = math.ceil(self.since * steps / self.every) * self.every  # but for the rounding of `since * steps`
+        around = (near - self.every, near, near + self.every)
+        return next((step for step in around if 0 <= step < steps and self.moves(step, steps)), None)
 
 
 @dataclass(frozen=True)
@@ -157,15 +165,15 @@ class Recipe:
     model: Spec
     players: Sequence[Player]
     data: Data
-    steps: int
-    batch: int = 1
-    accumulate: int = 1
+    steps: FromOne
+    batch: Positive = 1
+    accumulate: Positive = 1
     flip: bool = True
-    crop: int = 0
+    crop: Count = 0
     affine: Affine | None = None
-    ema: float = 0.0
+    ema: Share = 0.0
     recompute: Sequence[str] = ()
     evaluate: Sequence[Metric] = field(default_factory=tuple)
-    sample_every: int = 500
+    sample_every: FromOne = 500
     watch: Watch | None = None
     hooks: Sequence[Hook] = ()

@@ -107,7 +107,7 @@ class RecipeFile:
         try:
             with chdir(self.home) if self.home else nullcontext():
                 recipe = self.function(**given)
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
             raise UserError(f"{self.path} failed{_where(error, self.path)}: {type(error).__name__}: {error}") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ from ..knobs import find
 from ..recipe_file import RecipeFile, parse_knobs
 from ..system.errors import UserError, nearest
 
-MOST = 10_000  # values in a range
+MOST = 10_000  # trainings of a grid, and values in a range
 LONGEST = 120  # of a folder's name; longer ones are cut and told apart by a hash
 
 
@@ -46,6 +48,14 @@ class Grid:
         """Every combination of the swept knobs, the last knob changing fastest."""
         return [dict(zip(self.swept, values, strict=True)) for values in itertools.product(*self.swept.values())]
 
+    def count(self, seeds: int) -> int:
+        """The trainings that `cells` would list, counted before it does. Raises `UserError` where they are too many."""
+        count = math.prod(map(len, self.swept.values())) * seeds
+        if count > MOST:
+            what = " x ".join([*(f"{len(values)} of {name}" for name, values in self.swept.items()), f"{seeds} seeds"])
+            raise UserError(f"this grid has {count:,} trainings ({what}): expected at most {MOST:,}")
+        return count
+
     def cells(self, seeds: int) -> list[Cell]:
         """Every setting with every seed; all settings of a seed come before the next seed."""
         return [
@@ -72,8 +82,9 @@ def read_grid(file: RecipeFile, words: Sequence[str]) -> Grid:
     for said, text in given.items():
         name = find(file.knobs, said, file.name).name
         values = [_typed(file, name, word, text) for word in split_values(name, text)]
-        if doubled := [value for i, value in enumerate(values) if value in values[:i]]:
-            raise UserError(f"the knob '{name}' is given the value {doubled[0]} twice")
+        counts = Counter(values)
+        if len(counts) < len(values):
+            raise UserError(f"the knob '{name}' is given the value {counts.most_common(1)[0][0]} twice")
         if len(values) == 1:
             fixed[name] = values[0]
         else:
@@ -94,7 +105,7 @@ def split_values(name: str, text: str) -> list[str]:
         )
     found: list[str] = []
     for word in words:
-        if match := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", word):
+        if match := re.fullmatch(r"(-?\d{1,18})\.\.(-?\d{1,18})", word, re.ASCII):
             low, high = int(match[1]), int(match[2])
             if high < low:
                 raise UserError(f"the range {word} of '{name}' is empty: expected the lower end first, {high}..{low}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -44,6 +43,16 @@ class Strip:
 
     columns: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def heads(self) -> list[str]:
+        """What stands above the columns."""
+        return [head for head, _ in self.columns]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The images, a row for each of the inputs, as PNG files in base64."""
+        return [list(map(_png, images)) for images in zip(*(images for _, images in self.columns), strict=False)]
 
 
 def strip(findings: Findings) -> Strip:
@@ -103,24 +112,8 @@ def _translated(checkpoint: Path) -> Translated:
     return Translated(data.name, *([shown(each, meant, data.bands) for each in images] for images, meant in sets))
 
 
-def strip_html(shown: Strip, width: int = 128) -> str:
-    """The strip as a table, a row for each image; wide ones scroll, and images are drawn pixel by pixel."""
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in shown.notes)
-    if not shown.columns:
-        return notes
-    frame = f"style='width:{width}px;max-width:none;image-rendering:pixelated;display:block'"
-    cell = "style='padding:2px;border:0;text-align:center;vertical-align:bottom;font-size:12px;font-weight:normal"
-    heads = "".join(
-        f"<th {cell};max-width:{width}px;overflow-wrap:anywhere'>{html.escape(head)}</th>" for head, _ in shown.columns
-    )
-    rows = [
-        "<tr>" + "".join(f"<td {cell}'><img {frame} src='{_address(p)}' alt=''></td>" for p in images) + "</tr>"
-        for images in zip(*(images for _, images in shown.columns), strict=False)
-    ]
-    return f"<div style='overflow-x:auto'><table><tr>{heads}</tr>{''.join(rows)}</table></div>{notes}"
-
-
-def _address(image: np.ndarray) -> str:
+def _png(image: np.ndarray) -> str:
+    """An image (C, H, W) as a file, in base64."""
     file = io.BytesIO()
     to_image(image).save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return base64.b64encode(file.getvalue()).decode()

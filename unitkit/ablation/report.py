@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import csv
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs.report import document, shown, table
+from ..runs.pages import write_page
+from ..runs.report import shown
 from ..runs.stored import read_json
 from ..system.files import replacing
+from ..system.output import printable
 from .folder import Figure
 from .grid import label
-from .images import strip, strip_html
+from .images import strip
 from .plots import write_plots
 from .statistics import Findings, against_baseline, mean_sd, read_findings
 
@@ -51,17 +53,15 @@ def write_ablation_report(out: Path) -> None:
             "utf-8",
             "backslashreplace",  # a path may hold bytes that are no text
         )
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    parts += [f"<figure>{_inline(path)}</figure>" for path in plots]
-    for each, note in zip(tables, notes, strict=True):
-        if each[2]:
-            parts.append(table(*each) + f"<p>{html.escape(note)}</p>")
-    images = strip_html(strip(findings))
-    if images:
-        parts.append(f"<h2>The same held-out images, translated by every setting</h2>{images}")
-    parts.append(table("Protocol", ["what", "value"], [list(each) for each in protocol]))
-    with replacing(out / "ablation.html") as file:
-        file.write_text(document(title, parts), "utf-8", "backslashreplace")
+    write_page(
+        out / "ablation.html",
+        "ablation.html.jinja",
+        title=title,
+        plots=[{"name": path.stem, "svg": base64.b64encode(path.read_bytes()).decode()} for path in plots],
+        tables=[(each, note) for each, note in zip(tables, notes, strict=True) if each[2]],
+        strip=strip(findings),
+        protocol=protocol,
+    )
 
 
 def settings_table(findings: Findings) -> Table:
@@ -190,7 +190,7 @@ def _in_markdown(text: str) -> str:
     for mark, instead in ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "\\`"):
         text = text.replace(mark, instead)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it is no mark
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _write_csv(findings: Findings, path: Path) -> None:
@@ -203,12 +203,6 @@ def _write_csv(findings: Findings, path: Path) -> None:
             values = [each.figures.get(name, "") for name in figures]
             step = "" if each.step is None else each.step
             writer.writerow([*knobs, each.cell.seed, each.state, step, *values])
-
-
-def _inline(svg: Path) -> str:
-    """A plot as a part of the page: without the XML head, whose document type is an address to load."""
-    text = svg.read_text("utf-8")
-    return text[text.index("<svg") :]
 
 
 def _named(findings: Findings, setting: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from ..recipe_file import IMPORTED
 from ..runs.folder import RunFolder
 from ..runs.options import RunOptions
 from ..system.errors import TrainingError, UserError
-from ..system.output import steady_output
+from ..system.output import printable, steady_output
 
 POLL = 0.2  # seconds
 Train: TypeAlias = "Callable[[Job], None]"  # a function of a module, which trains and evaluates a cell
@@ -78,7 +78,7 @@ def run_job(job: Job, train: Train, threads: int = 0) -> str | None:
         _wait_for(job.out)
         train(job)
     except (UserError, TrainingError) as error:
-        print(f"error: {error}", flush=True)
+        print(f"error: {printable(str(error))}", flush=True)
         return str(error)
     except Exception as error:
         import traceback

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,6 @@ from pathlib import Path
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
@@ -31,7 +30,7 @@ from ..runs.options import DEFAULTS, RunOptions
 from ..runs.stored import read_json
 from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
-from ..system.output import room, typed
+from ..system.output import literal, room, say, screen, typed
 from ..system.signals import asking
 from .train import NO_FOLDER, run_training, train_recipe
 
@@ -66,9 +65,9 @@ def ablate(
         choose_device(options.device)
     file = read_recipe_file(recipe)
     grid = read_grid(file, words)
+    count = grid.count(seeds)
     reference = one_setting(file, grid, baseline or "")
     settings = grid.settings
-    count = len(settings) * seeds
     if count > ASK_FROM and not yes:
         question = f"{len(settings)} settings with {seeds} seeds are {count} trainings"
         if not sys.stdin.isatty():
@@ -77,7 +76,7 @@ def ablate(
     main = choose_metric(metric, [each.name for each in _check(file, grid, settings[0], options.bad_images).evaluate])
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
         _check(file, grid, setting, options.bad_images)
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    console = screen()
     if out == NO_FOLDER:
         out = fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()
@@ -116,7 +115,7 @@ def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images:
     except UserError as error:
         listed = [name for name, value in setting.items() if isinstance(value, str)]
         hint = f" (a value that holds a comma itself ends with a semicolon: '{listed[0]}=x,y;')" if listed else ""
-        raise UserError(f"with {label(setting)}: {error}{hint}" if setting else str(error)) from None
+        raise type(error)(f"with {label(setting)}: {error}{hint}" if setting else str(error)) from None
     return recipe
 
 
@@ -155,7 +154,7 @@ def _run(
                 _name_metric(ablation, console)
                 board.ended += not each.stopped
                 if not console.is_terminal:
-                    console.print(board.line(cell, each), markup=False)
+                    say(console, board.line(cell, each))
                 if time.monotonic() - reported > REPORT_EVERY:
                     write_ablation_report(ablation.out)
                     reported = time.monotonic()
@@ -174,7 +173,7 @@ def _name_metric(ablation: Ablation, console: Console) -> None:
             # As it was typed, where spaces do not count.
             same = [each for each in has if each.replace(" ", "") == name.replace(" ", "")]
             if name and not same:
-                console.print(f"{metric} has no figure '{name}'. {nearest(name, has)} Shown is {has[0]}.", markup=False)
+                say(console, f"{metric} has no figure '{name}'. {nearest(name, has)} Shown is {has[0]}.")
             if name != (same or has)[0]:
                 ablation.name_main((same or has)[0])
             return
@@ -202,14 +201,14 @@ class _Board:
         record, main = self.ablation.record, self.ablation.main
         table = Table(title=self._progress(), title_justify="left")
         for column in ("setting", "done", "failed", f"mean {main}"):
-            table.add_column(escape(column), justify="left" if column == "setting" else "right")
+            table.add_column(literal(column), justify="left" if column == "setting" else "right")
         states = {each["folder"]: each["failed"] for each in record["cells"]}
         for setting in _in_order(self.ablation.cells):
             cells = [cell for cell in self.ablation.cells if cell.setting == setting]
             values = [value for cell in cells if (value := self._figure(cell)) is not None]
             failed = sum(states[cell.folder] is not None for cell in cells)
             mean = f"{sum(values) / len(values):.4g}" if values else ""
-            table.add_row(escape(label(setting)), f"{len(values)}/{len(cells)}", str(failed or ""), mean)
+            table.add_row(literal(label(setting)), f"{len(values)}/{len(cells)}", str(failed or ""), mean)
         return table
 
     def _figure(self, cell: Cell) -> float | None:
@@ -239,12 +238,15 @@ def _close(console: Console, ablation: Ablation, out: Path, stopped: int | None)
     named = any(word.partition("=")[0] == "--out" for word in sys.argv)
     words = [*sys.argv[2:], *([] if named else ["--out", str(out)])]
     again = typed("unitkit", "ablate", *words, width=room(console))
-    say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
-    say(f"\n{done} of {len(ablation.cells)} cells done. Report: {out / 'ablation.html'}, ablation.md, ablation.csv")
+    console.print()
+    say(
+        console,
+        f"{done} of {len(ablation.cells)} cells done. Report: {out / 'ablation.html'}, ablation.md, ablation.csv",
+    )
     for each in failed:
-        say(f"failed: {each['folder']}: {each['failed']} (its log: {out / each['folder'] / 'log.txt'})")
+        say(console, f"failed: {each['folder']}: {each['failed']} (its log: {out / each['folder'] / 'log.txt'})")
     if stopped or failed:
-        say(f"{'stopped; go on' if stopped else 'try these again'} with\n{again}")
+        console.print(f"{'stopped; go on' if stopped else 'try these again'} with\n{again}", markup=False)
     if stopped:
         sys.exit(128 + stopped)
     if failed:

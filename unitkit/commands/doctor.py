@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from ..kernels import operators
@@ -19,12 +18,13 @@ from ..system import threads
 from ..system.devices import choose_device, device_name, emulates_bf16
 from ..system.environment import versions
 from ..system.errors import TrainingError
+from ..system.output import screen
 
 
 def doctor(device: str = "auto") -> bool:
     """Check the device anew and print versions, device, threads, what is wrong and what to do; whether training can."""
     place = choose_device(device)
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    console = screen()
     packages = ("unitkit", "torch", "torchvision", "numpy", "pillow", "timm", "torchmetrics", "lpips")
     console.print("  ".join(f"{name} {version}" for name, version in versions(*packages).items()), markup=False)
     bf16 = "emulated, several times slower than fp32" if emulates_bf16(place) else "in hardware"

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..check import check
 from ..data.domains import in_channels
 from ..data.files.bad import BadImages, refuse_unreadable
@@ -30,7 +28,7 @@ from ..system.devices import choose_device, enough_memory
 from ..system.environment import versions
 from ..system.errors import UserError
 from ..system.files import refuse_unwritable, replacing
-from ..system.output import print_notes
+from ..system.output import print_notes, say, screen
 
 
 def evaluate_run(
@@ -54,7 +52,7 @@ def evaluate_run(
     if save is not None:
         folder.refuse_own(save)
         refuse_unwritable(save)
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    console = screen()
     file = kept_recipe(folder)
     record = folder.record
     given = {**record["knobs"], **(moved({"data": data}) if data else {})}
@@ -92,14 +90,15 @@ def evaluate_run(
     labels = description["labels"]
     note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
     if note:
-        console.print(f"warning: {note}", markup=False)
+        say(console, f"warning: {note}")
     unsaved = _failing(partial(_save, found, save))
     unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
     if unsaved or (unkept and save is None):
-        lost = "; ".join(unsaved + unkept)
-        raise UserError(f"{lost}; the figures are printed above, and --save FILE keeps them elsewhere")
+        lost = [*unsaved, *unkept]
+        way_out = "the figures are printed above, and --save FILE keeps them elsewhere"
+        raise type(lost[0])(f"{'; '.join(map(str, lost))}; {way_out}")
     if unkept:
-        console.print(f"note: {'; '.join(unkept)}; the figures are in {save}", markup=False)
+        print_notes(console, [f"{'; '.join(map(str, unkept))}; the figures are in {save}"])
     _refuse_failed(found)
 
 
@@ -127,7 +126,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     for metric in chosen:
         metric.ready()
     place = choose_device(device)
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    console = screen()
     print_notes(console, notes)
     with console.status("measuring"), enough_memory(place, "measuring"):
         results = evaluate_images(chosen, images, device=place)
@@ -158,14 +157,14 @@ def _find(run: Path) -> tuple[RunFolder, Path]:
     return folder, folder.latest()
 
 
-def _failing(*works: Callable[[], None]) -> list[str]:
+def _failing(*works: Callable[[], None]) -> list[UserError]:
     """Do all of it, whatever fails, and say what did."""
     failed = []
     for work in works:
         try:
             work()
         except UserError as error:
-            failed.append(str(error))
+            failed.append(error)
     return failed
 
 

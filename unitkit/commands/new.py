@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..recipe_file import find_recipe, read_recipe_file
-from ..system.errors import UserError
+from ..system.errors import UserError, refusal
 from ..system.files import replacing
 
 
@@ -18,7 +18,7 @@ def new_recipe(path: Path, origin: str) -> list[Path]:
     """
     source = find_recipe(origin)
     if path.suffix != ".py":
-        raise UserError(f"a recipe is a Python file: name it {path.with_suffix('.py')}")
+        raise UserError(f"a recipe is a Python file: name it {path / 'mine.py' if path.is_dir() else f'{path}.py'}")
     texts = {path: source.read_text("utf-8")}
     imported = read_recipe_file(source).imported
     texts |= {path.parent / name: text for name, text in imported.items()}
@@ -29,7 +29,7 @@ def new_recipe(path: Path, origin: str) -> list[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+        raise refusal(f"cannot make the folder {path.parent}", error) from error
     for each, text in texts.items():
         with replacing(each) as file:
             file.write_text(text, "utf-8")

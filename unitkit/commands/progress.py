@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
@@ -19,6 +18,7 @@ from ..data.files.check import Progress as Looked
 from ..hooks import due
 from ..recipe import Hook
 from ..system import dist
+from ..system.output import literal, screen
 from ..trainer import Trainer
 
 OFTEN, RARER = 30.0, 0.05  # seconds between two lines of a log at least, and as a share of the time since the start
@@ -109,7 +109,7 @@ def looking(console: Console) -> Iterator[Looked]:
 def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on stderr for work of so many pieces, moved on by what it gives."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = screen(stderr=True)
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(what), total=total)
+        task = bar.add_task(literal(what), total=total)
         yield lambda: bar.advance(task)

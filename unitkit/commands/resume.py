@@ -30,7 +30,7 @@ def to_resume(recipe: str | None, options: RunOptions) -> bool:
     """
     if options.resume and options.out == Path():
         raise UserError("--resume needs the run folder: --out DIR")
-    if not options.resume and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+    if not options.resume and dist.variable("TORCHELASTIC_MAX_RESTARTS", 0) > 0:
         raise UserError(
             "torchrun --max-restarts gives this command again when a process dies: add --resume --out DIR, with which "
             "it begins the run, or goes on with it"

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
+from rich.console import Group, RenderableType
 from rich.table import Table
 from torch import nn
 
@@ -20,6 +19,7 @@ from ..networks.tower import Tower
 from ..recipe import Player, Recipe
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..system.devices import choose_device
+from ..system.output import literal, screen
 from ..system.sizes import parse_size, show_size
 
 
@@ -37,7 +37,7 @@ def show_recipe(recipe: str, words: Sequence[str], memory: str | None) -> None:
     file, values = _read(recipe, words)
     built = file.build(values)
     checked = check(built)
-    console = Console()
+    console = screen(soft_wrap=False)
     console.print(file.doc, markup=False, highlight=False)
     console.print(knob_table(file, values, built))
     console.print(describe(checked, memory))
@@ -46,7 +46,7 @@ def show_recipe(recipe: str, words: Sequence[str], memory: str | None) -> None:
 def show_knobs(recipe: str, words: Sequence[str]) -> None:
     """Print a recipe's description and its knobs."""
     file, values = _read(recipe, words)
-    console = Console()
+    console = screen(soft_wrap=False)
     console.print(file.doc, markup=False, highlight=False)
     console.print(knob_table(file, values))
 
@@ -64,16 +64,16 @@ def describe(checked: Checked, memory: str | None = None) -> RenderableType:
 def knob_table(file: RecipeFile, values: Mapping[str, Any], built: Recipe | None = None) -> Table:
     """The knobs of a recipe with their present values, a star where these differ from the defaults, and what is said of
     them; then its presets. `built` knows the recipe's own fields, which are left out without it where not given."""
-    table = Table(title=f"knobs of {file.name} (* differs from its default)", title_justify="left")
+    table = Table(title=f"knobs of {literal(file.name)} (* differs from its default)", title_justify="left")
     for column in ("knob", "value", "what"):
         table.add_column(column)
     for name, knob in file.knobs.items():
         own = not knob.parameter
         value = values.get(name, getattr(built, name, "the recipe's") if own else None)
         star = " *" if (name in values if own else value != knob.default) else ""
-        table.add_row(name, escape(f"{value}{star}"), escape(knob.help))
+        table.add_row(name, literal(f"{value}{star}"), literal(knob.help))
     for name, preset in file.presets.items():
-        table.add_row(f"@{name}", "", escape(" ".join(f"{k}={v}" for k, v in preset.items())))
+        table.add_row(f"@{name}", "", literal(" ".join(f"{k}={v}" for k, v in preset.items())))
     return table
 
 
@@ -96,7 +96,7 @@ def _towers(checked: Checked) -> Table:
     for part in model.parts:
         group = getattr(model, part)
         for letter, tower in group.items():
-            name = f"{part[:-1]} {letter} ({checked.recipe.data.labels[letter]})"
+            name = literal(f"{part[:-1]} {letter} ({checked.recipe.data.labels[letter]})")
             for number, (stage, shape) in enumerate(_stages(checked, part, letter, tower)):
                 shared = owners[id(stage)]
                 note = f"by {', '.join(dict.fromkeys(shared))}" if len(set(shared)) > 1 else ""
@@ -182,7 +182,7 @@ def _memory(checked: Checked, memory: str | None) -> Table:
     try:
         found = fitting.predict(recipe)
     except Unpredictable as error:
-        table.add_row(escape(f"not predicted: {error}"), "")
+        table.add_row(literal(f"not predicted: {error}"), "")
         return table
     rows = [
         ("weights", found.weights),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from .. import trackers
@@ -30,7 +29,7 @@ from ..runs.steps import latest
 from ..system import dist
 from ..system.devices import emulates_bf16
 from ..system.errors import UserError
-from ..system.output import argument, print_notes, room, typed
+from ..system.output import argument, literal, print_notes, printable, room, screen, typed
 from ..trainer import Trainer
 from ..training.profile import Profile
 from .progress import Progress, looking
@@ -67,7 +66,7 @@ def run_training(
     """Train a recipe with these knobs, evaluate, and report. `record` is that of the run to continue, else empty."""
     dist.start()
     started = time.perf_counter()
-    console = Console(quiet=dist.rank() > 0, highlight=False, emoji=False, soft_wrap=True)
+    console = screen(quiet=dist.rank() > 0)
     notes = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
@@ -120,7 +119,7 @@ def _print_profile(console: Console, profile: Profile) -> None:
     for column in ("tower or term", "forward, ms", "backward, ms", "share"):
         table.add_column(column, justify="left" if column.startswith("tower") else "right")
     for line in profile.lines():
-        table.add_row(*map(escape, line))
+        table.add_row(*map(literal, line))
     console.print(table)
 
 
@@ -140,8 +139,8 @@ def watching(recipe: Recipe, options: RunOptions, record: Mapping[str, Any]) -> 
 
 def _introduce(console: Console, file: RecipeFile, trainer: Trainer, record: Mapping[str, Any]) -> None:
     """What is about to be trained, and what the user should know of it."""
-    steps, place = trainer.recipe.steps, escape(str(trainer.run.path))
-    name = f"[bold]{escape(file.name)}[/bold]"
+    steps, place = trainer.recipe.steps, literal(str(trainer.run.path))
+    name = f"[bold]{literal(file.name)}[/bold]"
     console.print(f"{name} on {trainer.device}: steps {trainer.done} to {steps}, run folder {place}")
     notes = [*(changes(record, trainer) if record else ()), *trainer.placement.notes]
     if trainer.unmatched:
@@ -179,7 +178,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
     path = next((pair for pair in pairs if trainer.model.has(pair)), None)
     grid = trainer.run.sample(trainer.done)
     early = f" at step {trainer.done}, ended early by its watch" if trainer.done < trainer.recipe.steps else ""
-    console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{escape(str(out))}[/bold]")
+    console.print(f"\ndone in {seconds / 60:.1f} min{early}. Run folder: [bold]{literal(str(out))}[/bold]")
     own = from_outside(trainer.recipe.model)  # parts that translating does not know by itself
     parts = ["--parts", argument(out / "recipe.py")] if own else []
     commands = []
@@ -192,9 +191,9 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
         commands.append(("train on", "train", "--resume", "--out", run, f"steps={2 * trainer.done}"))
     best, watch = latest(trainer.run.best), trainer.recipe.watch
     lines = [
-        *([f"  best       {best} (by {watch.metrics[0].name})"] if watch and best else []),
-        f"  images   {grid}",
-        f"  report     {out / 'report.html'}",
+        *([f"  best       {printable(str(best))} (by {watch.metrics[0].name})"] if watch and best else []),
+        f"  images   {printable(str(grid))}",
+        f"  report     {printable(str(out / 'report.html'))}",
         *(["next:"] if commands else []),
     ]
     for why, *words in commands:

@@ -12,7 +12,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from rich.console import Console
 from torch import Tensor
 
 from ..data.files.decode import SUFFIXES, probe
@@ -23,7 +22,7 @@ from ..data.formats.header import Header, suffix_of
 from ..data.values import Values
 from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
-from ..system.output import print_notes
+from ..system.output import print_notes, say, screen
 from ..translate import Translator, load
 from .progress import counting
 
@@ -99,11 +98,11 @@ def translate_images(
     if translator.short:
         notes.append(short_note(translator.short))
     notes += translator.inference.notes
-    console = Console(soft_wrap=True, emoji=False, highlight=False)
+    console = screen()
     print_notes(console, notes)
     place = target if source.is_dir() or len(work) == 1 else work[0][1].parent
     count = sum(header.frames for header in headers)
-    console.print(f"{count} {'image' if count == 1 else 'images'} in {place}", markup=False)
+    say(console, f"{count} {'image' if count == 1 else 'images'} in {place}")
 
 
 def _in_format(path: Path, format: str | None) -> Path:

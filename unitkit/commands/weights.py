@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from ..metrics import parse_metrics
 from ..metrics import registry as metrics
 from ..metrics.published import Published, published, timm_weights
 from ..metrics.weights import sha256
 from ..system.errors import UserError, nearest
+from ..system.output import say, screen
 
 
 def show_weights() -> None:
     """Print every file that the metrics need at their usual settings: whether it is here, and where it comes from."""
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    console = screen()
     for each in published():
         console.print(f"[bold]{each.name}[/bold]  {state(each)}")
         for head, text in (
@@ -28,7 +27,7 @@ def show_weights() -> None:
             ("place", str(each.place)),
         ):
             if text:
-                console.print(f"  {head:8} {text}", markup=False)
+                say(console, f"  {head:8} {text}")
     console.print(
         "\nunitkit weights NAME fetches them; NAME is one of these, a metric, or a model of timm", markup=False
     )
@@ -40,7 +39,7 @@ def fetch_weights(names: Sequence[str]) -> None:
     Raises:
         UserError: an unknown name, before anything is fetched; and what could not be, once the others are here.
     """
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    console = screen()
     wanted = {each.name: each for each in map(published_for, names)}
     failed = []
     for each in wanted.values():
@@ -48,17 +47,17 @@ def fetch_weights(names: Sequence[str]) -> None:
             if not _as_published(each):
                 failed.append(f"{each.place} is not the published file of {each.what}: move it away to fetch that")
             else:
-                console.print(f"{each.name}: is here already, {each.place}", markup=False)
+                say(console, f"{each.name}: is here already, {each.place}")
             continue
         size = f", about {each.megabytes:.0f} MB" if each.megabytes else ""
-        console.print(f"{each.name}: {each.what}{size}, {each.licence}; from {each.url}", markup=False)
+        say(console, f"{each.name}: {each.what}{size}, {each.licence}; from {each.url}")
         try:
             path = each.fetch()
         except UserError as error:
             failed.append(str(error))
             continue
         checked = "as published" if each.digest else "no hash is published to check it by"
-        console.print(f"{each.name}: {path} (sha256 {sha256(path)[:16]}, {checked})", markup=False)
+        say(console, f"{each.name}: {path} (sha256 {sha256(path)[:16]}, {checked})")
     if failed:
         raise UserError("; ".join(failed))
 

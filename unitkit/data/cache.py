@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..system.errors import UserError
+from ..system.errors import UserError, refusal
 from ..system.sizes import available_memory
 from .sources import Images
 from .values import values_of
@@ -133,10 +133,8 @@ def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
-        raise UserError(
-            f"decoded images need {size / 2**30:.1f} GiB in '{folder}': {error.strerror}; "
-            f"make room, or set TMPDIR to a folder on a larger disk"
-        ) from None
+        what = f"decoded images need {size / 2**30:.1f} GiB in '{folder}'"
+        raise refusal(what, error, "; make room, or set TMPDIR to a folder on a larger disk") from None
 
 
 _ALL: weakref.WeakSet[Decoded] = weakref.WeakSet()

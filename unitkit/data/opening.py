@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..annotations import AtLeast
+from ..annotations import AtLeast, Positive, describe, fits
 from ..system.errors import UserError, nearest
 from .domain import Domain
 from .domains import MOST, Data, datasets, make_domains, with_values
@@ -42,7 +42,7 @@ class Open:
     """
 
     data: str
-    domains: Annotated[int, AtLeast(2)] = 2
+    domains: Annotated[int, AtLeast(2, most=26)] = 2
     size: int | tuple[int, int] = 64
     labels: str | None = None
     channels: Literal[1, 3] | None = None
@@ -93,8 +93,8 @@ def open_data(
     Raises `UserError` for what is missing, damaged, or does not fit.
     """
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    if min(shape) < 1:
-        raise UserError(f"size={size} is not possible: expected a number of pixels from 1 up, or a height and a width")
+    if not all(fits(edge, Positive) for edge in shape):
+        raise UserError(f"size={size} is not possible: expected pixels, {describe(Positive)}, or a height and a width")
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels} is not possible: expected 1 (grey) or 3 (RGB)")
     if domains is not None and domains < 2:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from ..annotations import Positive
+from ..annotations import Layers, Positive
 from ..networks.layers import Padding, initialise
 from ..networks.tower import Tower
 from .discriminator import register
@@ -48,8 +48,8 @@ def multiscale(
     in_channels: int,
     *,
     width: Positive = 64,
-    layers: Positive = 4,
-    scales: Positive = 3,
+    layers: Layers = 4,
+    scales: Layers = 3,
     padding: Padding = "zero",
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:

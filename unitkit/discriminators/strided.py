@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..annotations import Positive
+from ..annotations import Layers, Positive
 from ..networks.layers import Padding, conv, initialise
 from ..networks.tower import Tower
 from .discriminator import register
@@ -27,7 +27,7 @@ def strided_stages(
 
 @register
 def strided(
-    in_channels: int, *, width: Positive = 64, layers: Positive = 6, init: Literal["gaussian", "kaiming"] = "kaiming"
+    in_channels: int, *, width: Positive = 64, layers: Layers = 6, init: Literal["gaussian", "kaiming"] = "kaiming"
 ) -> Tower:
     """The plain discriminator: convs 3x3 of stride 2 and a 1x1 head. Stages: layers + 1.
 
@@ -44,8 +44,8 @@ def coupled(
     in_channels: int,
     *,
     width: Positive = 64,
-    front: Positive = 2,
-    back: Positive = 4,
+    front: Layers = 2,
+    back: Layers = 4,
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The coupled layout: a front that stays private and a back that domains share. Stages: front + back + 1.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..annotations import Count, Positive, Share
+from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
 from ..networks.layers import Padding, Residual, conv, initialise
 from ..networks.tower import Tower
@@ -18,8 +18,8 @@ def residual(
     in_channels: int,
     *,
     width: Positive = 64,
-    blocks: Count = 4,
-    downs: Count = 2,
+    blocks: Blocks = 4,
+    downs: Halvings = 2,
     norm: bool = False,
     dropout: Share = 0.0,
     padding: Padding = "zero",

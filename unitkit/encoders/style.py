@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..annotations import Count, Positive
+from ..annotations import Halvings, Positive
 from ..networks.layers import initialise
 from ..networks.tower import Tower
 from .encoder import register
@@ -17,7 +17,7 @@ def style(
     in_channels: int,
     *,
     width: Positive = 64,
-    downs: Count = 4,
+    downs: Halvings = 4,
     style: Positive = 8,
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..annotations import Count, Positive
+from ..annotations import Blocks, Count, Positive
 from ..networks.layers import Residual, initialise
 from ..networks.tower import Tower
 from ..system.errors import UserError, nearest
@@ -32,7 +32,7 @@ def timm(
     backbone: str = "resnet18",
     level: Count = 1,
     width: Positive = 256,
-    blocks: Count = 4,
+    blocks: Blocks = 4,
     weights: str | None = None,
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..annotations import Count, Positive
+from ..annotations import AtLeast, Halvings, Positive
 from ..networks import tiling
 from ..networks.layers import AdaptiveResidual, initialise
 from ..networks.tower import Tower
@@ -21,8 +21,8 @@ def adain(
     in_channels: int,
     out_channels: int,
     *,
-    blocks: Positive = 4,
-    ups: Count = 2,
+    blocks: Annotated[int, AtLeast(1, most=32)] = 4,
+    ups: Halvings = 2,
     style: Positive = 8,
     mlp: Positive = 256,
     init: Literal["gaussian", "kaiming"] = "kaiming",

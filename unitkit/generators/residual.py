@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..annotations import Count, Positive, Share
+from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
 from ..networks.convolutions import PixelwiseTransposed
 from ..networks.layers import Padding, Residual, initialise
@@ -20,8 +20,8 @@ def residual(
     out_channels: int,
     *,
     width: Positive = 64,
-    blocks: Count = 4,
-    ups: Count = 2,
+    blocks: Blocks = 4,
+    ups: Halvings = 2,
     kernel: Literal[3, 4] = 3,
     norm: bool = False,
     dropout: Share = 0.0,

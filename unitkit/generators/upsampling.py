@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..annotations import Count
+from ..annotations import Blocks, Halvings
 from ..kernels.norms import LayerNorm
 from ..networks.convolutions import Doubling
 from ..networks.layers import Padding, Residual, conv, initialise
@@ -19,8 +19,8 @@ def upsampling(
     in_channels: int,
     out_channels: int,
     *,
-    blocks: Count = 4,
-    ups: Count = 2,
+    blocks: Blocks = 4,
+    ups: Halvings = 2,
     padding: Padding = "zero",
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:

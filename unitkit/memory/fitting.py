@@ -24,6 +24,9 @@ from .predict import FRAMEWORK, SPLIT, Prediction, Unpredictable, predict
 CERTAIN = 1.15  # times the memory that there is, from which a prediction refuses; its error is below that
 NEAR = 0.85  # from which it warns
 FEW = 3  # parts of a batch, from which on each takes as much more as the last did
+FAR = 1.5  # times the memory that there is, from which a rough guess will do
+TRIED = 4  # numbers of parts from there on, each of which takes about half of the one before
+NARROWER = "give narrower networks (see `unitkit show`)"
 MOST = 1024  # images of the largest batch that is looked for
 
 
@@ -130,14 +133,16 @@ class Fitting:
 
     def way_out(self, recipe: Recipe, limit: int) -> str:
         """What of a recipe that does not fit would: the largest batch, or size of its images."""
-        words = []
+        words: list[str] = []
+        if self._share(replace(recipe, batch=1), math.inf) > limit:
+            return NARROWER
         if 0 < (batch := self.largest_batch(recipe, limit)) < recipe.batch:
             words.append(f"batch={batch} fits")
         if chosen := next((each for each in self._choices(limit) if self.total(each) <= limit), None):
             words.append(f"--memory {limit // 2**20}M: {_changes(self.checked.recipe, chosen)}")
         if not words and (size := self._largest_size(replace(recipe, batch=1), limit)):
             words.append(f"with batch=1, images of {size[0]}x{size[1]} fit")
-        return ", or ".join(words) or "give narrower networks (see `unitkit show`)"
+        return ", or ".join(words) or NARROWER
 
     def largest_batch(self, recipe: Recipe, limit: int) -> int:
         """The largest batch that fits, up to `MOST`; 0 for none."""
@@ -160,10 +165,18 @@ class Fitting:
         again = replace(recipe, recompute=parts)
         if len(parts) > len(recipe.recompute) and self.total(again) <= limit:
             yield from self._recomputed(parts)
-        for count in (n for n in range(2, recipe.batch + 1) if recipe.batch % n == 0):
-            yield replace(recipe, batch=recipe.batch // count, accumulate=recipe.accumulate * count)
-        for count in (n for n in range(2, recipe.batch + 1) if recipe.batch % n == 0):
-            yield replace(again, batch=recipe.batch // count, accumulate=recipe.accumulate * count)
+        for each in (recipe, again):
+            counts = (n for n in range(2, recipe.batch + 1) if recipe.batch % n == 0)
+            near = (count for count in counts if self._share(each, count) <= FAR * limit)
+            for count in itertools.islice(near, TRIED):
+                yield replace(each, batch=recipe.batch // count, accumulate=recipe.accumulate * count)
+
+    def _share(self, recipe: Recipe, count: float) -> float:
+        """The bytes that last, and one of so many parts of what a step makes: a batch in parts takes hardly less."""
+        with suppress(Unpredictable):
+            found = self.predict(recipe)
+            return found.lasting + found.activations / count
+        return math.inf
 
     def _recomputed(self, parts: Sequence[str]) -> Iterable[Recipe]:
         """The recipe with parts recomputed, the least arithmetic first."""

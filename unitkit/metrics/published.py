@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..system.errors import UserError, nearest
+from ..system.errors import UserError, nearest, refusal
+from ..system.files import expanded
 
 HUB = "https://huggingface.co/"
 
@@ -54,7 +55,7 @@ class Published:
     def find(self, given: str | None) -> Path:
         """The file that the user names, else the one in the cache. Raises `UserError` that says how to get it."""
         if given is not None:
-            path = Path(given).expanduser()
+            path = expanded(given)
             if not path.is_file():
                 raise UserError(f"there is no weights file {path} for {self.what}; {self.way_out}")
             return path
@@ -98,7 +99,7 @@ class Published:
         except OSError as error:
             if error.filename is None and error.errno is None:  # of a library's own, about the network
                 raise self._unreachable(error) from error
-            raise UserError(f"cannot keep {self.place}: {error.strerror or error}; set TORCH_HOME") from error
+            raise refusal(f"cannot keep {self.place}", error, "; set TORCH_HOME") from error
         except Exception as error:  # an address or answer that the libraries do not understand
             raise self._unreachable(error) from error
 

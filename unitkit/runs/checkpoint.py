@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .. import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
 from ..models import ImagePaths
 from ..networks.state import fill, passing_buffers, unique_state, weights_of
 from ..registry import Spec, unregistered
-from ..system.errors import TrainingError, UserError, nearest
+from ..system.errors import TrainingError, UserError, nearest, refusal
 from ..system.files import temporary, temporary_name
 from .steps import FILES, all_steps, latest, step_name, step_of, whole
 from .stored import FORMAT, damaged, not_finite, read_json, read_tensors, write_tensors
@@ -80,9 +79,8 @@ def save(
             _make_way(final)
             place.rename(final)
         _flush(folder)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"could not write the checkpoint of step {step} to {folder}: {reason}; {stays}") from error
+    except OSError as error:
+        raise refusal(f"could not write the checkpoint of step {step} to {folder}", error, f"; {stays}") from error
     ours = [each for each in all_steps(folder) if each.name == step_name(step_of(each.name) or 0)]
     others = [each for each in ours if each != final and not each.is_symlink()]
     for old in others[: max(0, len(others) - keep + 1)]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files.bad import BadImage, from_json
-from ..system.errors import UserError, nearest
+from ..system.errors import UserError, nearest, refusal
 from ..system.files import replacing
 from .steps import latest, step_name
 from .stored import FORMAT, read_json
@@ -113,7 +113,7 @@ class RunFolder:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from error
+            raise refusal(f"cannot write the run folder {self.path}", error) from error
         for name, text in files.items():
             if not self._has(name, files):
                 with replacing(self.path / name) as file:
@@ -156,7 +156,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
-            raise UserError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+            raise refusal(f"cannot write to the run folder {self.path}", error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -213,7 +213,7 @@ class RunFolder:
         try:
             handle = os.open(self.path / "run.json", os.O_RDONLY)
         except OSError as error:
-            raise UserError(f"cannot read {self.path / 'run.json'}: {error.strerror}") from error
+            raise refusal(f"cannot read {self.path / 'run.json'}", error) from error
         try:
             with suppress(OSError):  # a disk without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -235,7 +235,7 @@ class RunFolder:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
+            raise refusal(f"cannot write {path}", error) from error
 
     def stats(self) -> list[dict[str, Any]]:
         """The rows of `stats.jsonl`; a last line that a kill cut short is left out."""
@@ -274,7 +274,7 @@ def fresh_folder(path: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"cannot make the folder {place}: {error.strerror}") from error
+            raise refusal(f"cannot make the folder {place}", error) from error
     raise AssertionError("there is always another number")
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ..system.files import replacing
+from ..system.output import literal, say
 from .folder import RunFolder, best_row
+from .pages import write_page
 from .steps import in_order
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -22,18 +21,18 @@ def print_metrics(console: Console, entry: Mapping[str, Any]) -> None:
     """An evaluation on the terminal: its tables, then the protocol in a line and every warning."""
     for title, head, rows in tables(entry["metrics"]):
         print_table(console, title, head, rows)
-    console.print(protocol_line(entry), markup=False)
+    say(console, protocol_line(entry))
     for warning in warnings(entry):
-        console.print(f"warning: {warning}", markup=False)
+        say(console, f"warning: {warning}")
 
 
 def print_table(console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on the terminal, its first column and the one called "image" to the left."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=literal(title), title_justify="left")
     for number, column in enumerate(head):
-        table.add_column(column, justify="left" if number < 1 or column == "image" else "right")
+        table.add_column(literal(column), justify="left" if number < 1 or column == "image" else "right")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*map(literal, row))
     console.print(table)
 
 
@@ -126,62 +125,44 @@ def shown(value: float, unit: str = "") -> str:
 def write_report(run: RunFolder) -> None:
     """Write `report.html`: knobs, metrics, loss curves and the last sample grid, in one file without scripts."""
     record = run.record
-    parts = [f"<h1>{html.escape(str(record.get('recipe', run.path.name)))}</h1>"]
-    for entry in reversed(run.evaluations()):
-        parts.append(f"<h2>{html.escape(entry['checkpoint'])} on {html.escape(entry['data']['name'])}</h2>")
-        parts += [table(title, head, rows) for title, head, rows in tables(entry["metrics"])]
-        parts += [_confusion(name, result) for name, result in entry["metrics"].items() if "details" in result]
-        parts.append(f"<p>{html.escape(protocol_line(entry))}</p>")
-        parts += [f"<p><b>Warning.</b> {html.escape(text)}</p>" for text in warnings(entry)]
-    if found := picks(run):
-        parts.append(table(*found))
     grids = in_order(run.samples.glob("step-*.png"))
-    if grids:
-        data = base64.b64encode(grids[-1].read_bytes()).decode()
-        parts.append(f"<h2>held-out images, {grids[-1].stem}</h2><img src='data:image/png;base64,{data}'>")
-    parts.append("<h2>terms, unweighted</h2>" + _curves(run.stats()))
-    parts.append(table("knobs", ["knob", "value"], [[k, str(v)] for k, v in record.get("knobs", {}).items()]))
-    facts = {k: v for k, v in record.items() if k not in ("knobs", "model")}
-    parts.append(table("run", ["what", "value"], [[k, str(v)] for k, v in facts.items()]))
-    page = document("unitkit run", parts)
-    with replacing(run.path / "report.html") as file:
-        file.write_text(page, "utf-8", "backslashreplace")  # a path may hold bytes that are no text
-
-
-def document(title: str, parts: Sequence[str]) -> str:
-    """A whole HTML page, without scripts or anything to load."""
-    style = (
-        "body{font:15px system-ui;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
-        "table{border-collapse:collapse}"
-        "td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
-        "{text-align:left}img{max-width:100%}figure{display:inline-block;margin:.5em}figcaption{font-size:12px}"
+    write_page(
+        run.path / "report.html",
+        "run.html.jinja",
+        title=record.get("recipe", run.path.name),
+        evaluations=[_section(entry) for entry in reversed(run.evaluations())],
+        picks=picks(run),
+        grid={"name": grids[-1].stem, "png": base64.b64encode(grids[-1].read_bytes()).decode()} if grids else None,
+        curves=list(_curves(run.stats())),
+        knobs=record.get("knobs", {}).items(),
+        facts=[fact for fact in record.items() if fact[0] not in ("knobs", "model")],
     )
-    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"
-    return head + "\n".join(parts)
 
 
-def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table under a heading; every cell is escaped."""
+def _section(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says of an evaluation."""
+    confusions = [_confusion(name, result) for name, result in entry["metrics"].items() if "details" in result]
+    return {
+        "checkpoint": entry["checkpoint"],
+        "data": entry["data"]["name"],
+        "tables": [*tables(entry["metrics"]), *filter(None, confusions)],
+        "protocol": protocol_line(entry),
+        "warnings": warnings(entry),
+    }
 
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
-    return f"<h2>{html.escape(title)}</h2><table>{line(head, 'th')}{''.join(line(r, 'td') for r in rows)}</table>"
-
-
-def _confusion(name: str, result: Mapping[str, Any]) -> str:
-    """A metric's confusion matrix, where it has one."""
+def _confusion(name: str, result: Mapping[str, Any]) -> tuple[str, list[str], list[list[Any]]] | None:
+    """A metric's confusion matrix as (title, column heads, rows), where it has one."""
     counts = result["details"].get("confusion", [])
     head = ["true class", *(f"told {told}" for told in range(len(counts)))]
-    rows = [[str(true), *map(str, row)] for true, row in enumerate(counts)]
-    return table(f"{name}: images by true class and class told", head, rows) if counts else ""
+    rows = [[true, *row] for true, row in enumerate(counts)]
+    return (f"{name}: images by true class and class told", head, rows) if counts else None
 
 
-def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int = 110) -> str:
-    """A small line chart for each term, as SVG; at most 200 points of it."""
+def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int = 110) -> Iterator[dict[str, Any]]:
+    """A small line chart for each term: at most 200 points of it in the chart's own pixels."""
     # Over all rows: a player may rest in the last ones, or in the first.
     names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds"))
-    charts = []
     for name in names:
         points = [(row["step"], row[name]) for row in rows if name in row]
         points = points[:: max(1, len(points) // 200)]
@@ -189,9 +170,5 @@ def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int =
         low = min(0.0, *(y for _, y in points)) if len(points) > 1 else 0.0
         last = points[-1][0] or 1
         line = " ".join(f"{x / last * width:.1f},{height - (y - low) / (top - low) * height:.1f}" for x, y in points)
-        charts.append(
-            f"<figure><svg width={width} height={height} style='background:#f6f6f6'><polyline points='{line}' "
-            f"fill=none stroke='#2457a6' stroke-width=1.2 /></svg><figcaption>{html.escape(name)}: "
-            f"{points[-1][1]:.4g} at step {last:g}, scale {low:.3g} to {top:.3g}</figcaption></figure>"
-        )
-    return "".join(charts)
+        caption = f"{points[-1][1]:.4g} at step {last:g}, scale {low:.3g} to {top:.3g}"
+        yield {"name": name, "points": line, "caption": caption, "width": width, "height": height}

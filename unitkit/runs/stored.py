@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,11 +45,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a file of tensors, all of them contiguous, by name."""
-    if _is_text(path):
-        save_file(tensors, path)
-    else:
+    """Write a file of tensors, all of them contiguous, by name. Raises `OSError` where the disk refuses."""
+    if not _is_text(path):
         path.write_bytes(save_bytes(tensors))
+        return
+    path.touch()
+    rights = path.stat().st_mode & 0o777  # of any new file: safetensors lets the owner alone read its own
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise OSError(None, str(error)) from error
+    path.chmod(rights)
 
 
 def _is_text(path: Path) -> bool:

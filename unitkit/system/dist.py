@@ -48,7 +48,10 @@ def start() -> None:
             f"WORLD_SIZE={count} says that several processes train together, but there is no {', '.join(missing)}: "
             "start them with torchrun -m unitkit train ..., which sets them all, or unset WORLD_SIZE"
         )
-    if (place := int(os.environ.get("LOCAL_RANK", "0"))) < torch.cuda.device_count():
+    processes = variable("WORLD_SIZE", 1)
+    variable("RANK", 0, processes - 1)
+    variable("MASTER_PORT", 0, 65535)
+    if (place := variable("LOCAL_RANK", 0)) < torch.cuda.device_count():
         torch.cuda.set_device(place)  # what "cuda" means in this process
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
 
@@ -59,6 +62,17 @@ def start() -> None:
         dist.init_process_group(backend, store=store, rank=ours, world_size=all_of_them)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"cannot join the {count} processes of this training ({_reason(error)})") from error
+
+
+def variable(name: str, least: int, most: int = 10**6) -> int:
+    """A number of the environment, 0 where it is not set. Raises `UserError` for what is none, or out of bounds."""
+    text = os.environ.get(name) or "0"
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not least <= int(text) <= most:
+        raise UserError(
+            f"{name}={text} in the environment is no whole number from {least} to {most}, as torchrun sets it: start "
+            "the processes with torchrun -m unitkit train ..., or unset it"
+        )
+    return int(text)
 
 
 def _of_this_start(store: Store, ours: int, count: int) -> Store:

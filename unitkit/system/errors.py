@@ -1,9 +1,30 @@
-"""The one exception that reaches the user as a single clear line."""
+"""The exceptions that reach the user as a single clear line, each with the exit status of a command that it ends."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+
+# What a system answers where a user could have named nothing better: a disk that is full, read-only or failing, no
+# right to it, no memory or handles left.
+OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
+
+
+LONG = 80  # characters of a path, of which no more is shown
 
 
 class UserError(Exception):
@@ -12,9 +33,50 @@ class UserError(Exception):
     The message says what was given, what was expected and the way out; it never needs a traceback beside it.
     """
 
+    status = 2
+
+
+class MachineError(UserError):
+    """What the machine refuses, such as a full disk. Printed as one line, exit status 1.
+
+    It is a `UserError`, since whatever ends well at one must at the other.
+    """
+
+    status = 1
+
 
 class TrainingError(Exception):
     """Training cannot go on (a non-finite gradient, say). Printed as one line, exit status 1."""
+
+    status = 1
+
+
+def refusal(what: str, error: OSError, way_out: str = "") -> UserError:
+    """The error to raise for one of the system's, "cannot write x: No space left on device": of the machine where
+    `OF_THE_MACHINE` has its number, else of the user.
+
+    Args:
+        what: what could not be done, with the name of the file.
+        way_out: what to do about it, appended.
+    """
+    kind = MachineError if error.errno in OF_THE_MACHINE else UserError
+    return kind(f"{what}: {error.strerror or error}{way_out}")
+
+
+def of_system(error: OSError | MemoryError) -> UserError:
+    """The line for an error of the system's that nothing on the way up knew more about."""
+    if isinstance(error, MemoryError):
+        return MachineError("the memory of this machine ran out; lower batch=, size= or width= (see `unitkit show`)")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return UserError("the working folder is gone: go to another one (cd), and try again")
+    names = " -> ".join(
+        os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+    )
+    if len(names) > LONG:
+        names = f"{names[:LONG]}... ({len(names)} characters)"
+    return refusal(f"cannot use {names}" if names else "the system refuses", error)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

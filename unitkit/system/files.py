@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, refusal
 
 SUFFIX = r"\.\w{1,15}"  # by which an image's writer knows the format
 TEMPORARY = re.compile(rf"\.writing-[0-9a-f]{{12}}({SUFFIX})?", re.ASCII)
@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
                     place.chmod(path.stat().st_mode & 0o777)
             place.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise refusal(f"cannot write {path}", error) from error
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -50,7 +50,15 @@ def refuse_unwritable(path: Path) -> None:
         with temporary(there):
             pass
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise refusal(f"cannot write {path}", error) from error
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` and `~user` as the folders that they stand for. Raises `UserError` for a user without one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"'{path}' begins with the home folder of a user who has none here") from None
 
 
 def temporary_name(suffix: str = "") -> str:

@@ -1,17 +1,78 @@
-"""Printing that never ends the work: a pipe whose reader has left, a full disk behind a log, a terminal that closed."""
+"""Printing that never ends the work, and that no name of a file or label can take over.
+
+A pipe may have no reader left, a log no room, a terminal may be closed, and names may hold what commands a terminal.
+Whatever a command prints goes through here: what rich lays out through `screen`, all else through `steady_output`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from .errors import TrainingError, UserError, of_system
+
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+COMMANDING = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode's categories of controls, marks of direction, breaks, halves
+JOINERS = "\u200c\u200d"  # of these, what some scripts and emoji are written with
+WIDEST = 10_000  # columns or lines
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text as it may stand on a terminal, a log or a page: what commands rather than shows is written as its escape,
+    "\\x1b", and so are line breaks and tabs without `lines`."""
+    if text.isprintable():
+        return text
+    kept = JOINERS + "\n\t" * lines
+
+    def shown(letter: str) -> str:
+        harmless = letter in kept or unicodedata.category(letter) not in COMMANDING
+        return letter if harmless else letter.encode("unicode_escape").decode()
+
+    return "".join(map(shown, text))
+
+
+@cache
+def _screen_type() -> type[Console]:
     from rich.console import Console
+    from rich.segment import Segment
+
+    class Screen(Console):
+        """A console that shows what commands a terminal in what it is given, and sends such commands itself."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else printable(text, lines=True), style, control)
+
+    return Screen
+
+
+def screen(*, stderr: bool = False, quiet: bool = False, soft_wrap: bool = True) -> Console:
+    """Where a command prints what it has to say."""
+    stream = raw(sys.stderr if stderr else sys.stdout)
+    return _screen_type()(file=stream, quiet=quiet, highlight=False, emoji=False, soft_wrap=soft_wrap)
+
+
+def say(console: Console, text: str) -> None:
+    """Print one line, whatever names it holds."""
+    console.print(printable(text), markup=False)
+
+
+def literal(text: str) -> str:
+    """Text for a row of a table, or amid markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def room(console: Console) -> int | None:
@@ -27,13 +88,25 @@ def argument(path: Path) -> str:
 def typed(*words: str, width: int | None = None) -> str:
     """A command as a person can copy it: indented, its words quoted, broken between them where `width` asks for it."""
     lines = ["  "]
-    for word in map(shlex.quote, words):
+    for word in map(_quoted, words):
         if width is not None and len(lines[-1]) + len(word) + 3 > width and lines[-1].strip():  # with room for " \\"
             lines[-1] += " \\"
             lines.append("      " + word)
         else:
             lines[-1] += f" {word}" if lines[-1].strip() else word
     return "\n".join(lines)
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell reads it, also one that no terminal may be shown."""
+    if printable(word) == word:
+        return shlex.quote(word)
+
+    def octal(letter: str) -> str:
+        return "".join(f"\\{byte:03o}" for byte in os.fsencode(letter))
+
+    plain = "".join(each if printable(each) == each and each not in "'\\%" else octal(each) for each in word)
+    return f"\"$(printf '{plain}')\""
 
 
 class _Steady:
@@ -72,6 +145,25 @@ class _Steady:
         return getattr(self.stream, name)
 
 
+class _Plain:
+    """A stream on which nothing commands the terminal, but for a progress bar's return to the line's beginning."""
+
+    def __init__(self, stream: _Steady) -> None:
+        self.raw = stream
+
+    def write(self, text: str) -> int:
+        bar = text.startswith("\r")
+        return self.raw.write("\r" * bar + printable(text[bar:], lines=True))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def raw(stream: TextIO) -> TextIO:
+    """The stream below one of `steady_output`, for those who know what they print."""
+    return cast(TextIO, stream.raw) if isinstance(stream, _Plain) else stream
+
+
 @contextmanager
 def steady_output() -> Iterator[None]:
     """Within the block, nothing that is written to stdout or stderr raises for want of a place to go.
@@ -83,9 +175,13 @@ def steady_output() -> Iterator[None]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for name in ("COLUMNS", "LINES"):  # rich believes them, whatever they say
+        said = os.environ.get(name, "")
+        if not (re.fullmatch(r"\d{1,9}", said, re.ASCII) and 0 < int(said) <= WIDEST):
+            os.environ.pop(name, None)
     before = sys.stdout, sys.stderr
     streams = [_Steady(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115 (open to the end)
-    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    sys.stdout, sys.stderr = (cast(TextIO, _Plain(stream)) for stream in streams)
     try:
         yield
     finally:
@@ -97,14 +193,14 @@ def steady_output() -> Iterator[None]:
 def print_notes(console: Console, notes: Iterable[str]) -> None:
     """Lines that the user should know of, and that end nothing."""
     for note in notes:
-        console.print(f"note: {note}", markup=False)
+        say(console, f"note: {note}")
 
 
-def complain(what: str, error: Exception) -> None:
-    """Say on stderr why a command ends, in one line."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+def complain(error: UserError | TrainingError | OSError | MemoryError) -> int:
+    """Say on stderr why a command ends, in one line; returns its exit status."""
+    if isinstance(error, OSError | MemoryError):
+        error = of_system(error)
     message = " ".join(line.strip() for line in str(error).splitlines())  # a file's name may hold a line break
-    errors.print(f"[red]{what}[/red] {escape(message)}")
+    what = "training stopped:" if isinstance(error, TrainingError) else "error:"
+    screen(stderr=True).print(f"[red]{what}[/red] {literal(message)}")
+    return error.status

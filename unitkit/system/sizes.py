@@ -8,18 +8,20 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from .dist import variable
 from .errors import UserError
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MEMINFO = Path("/proc/meminfo")
+MOST = 2**60
 FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_size(text: str) -> int:
     """The bytes of "8G", "8GiB", "512M" or "1.5 gb"; units are powers of 1024. Raises `UserError` for other words."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?B)?", text.strip().upper())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?([KMGT]?)(I?B)?", text.strip().upper(), re.ASCII)
     size = int(float(found[1]) * FACTORS[found[2]]) if found and (found[2] or found[3]) else 0
-    if size < 1:
+    if not 1 <= size <= MOST:
         raise UserError(f"'{text}' is no amount of memory: give one with its unit, such as 8G, 8GiB or 512M")
     return size
 
@@ -41,7 +43,7 @@ def available_memory() -> int:
         # Pages of files that give way count as used.
         idle = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
         free = min(free, max(0, limit - used + idle))
-    return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return free // max(1, variable("LOCAL_WORLD_SIZE", 0))
 
 
 def _available() -> int:

@@ -16,6 +16,7 @@ from ...data.checking.page import page
 from ...data.checking.summary import Row, rows, to_json
 from ...data.checking.survey import survey
 from ...system.files import refuse_unwritable, replacing
+from ...system.output import screen
 from ..progress import looking
 
 SHOWN = 3  # images that a line on the terminal names
@@ -28,11 +29,11 @@ def check_data(source: str, out: Path, for_programs: Path | None, labels: str | 
 
     Raises `UserError` for data that cannot be opened, and for files that cannot be written.
     """
-    console = Console(highlight=False, emoji=False)
+    console = screen(soft_wrap=False)
     data = open_data(source, size=SIZE, labels=labels, least=1)
     for file in filter(None, (out, for_programs)):
         refuse_unwritable(file)
-    with looking(Console(stderr=True)) as looked:
+    with looking(screen(stderr=True)) as looked:
         seen = survey(data, looked)
     found = findings(seen, near)
     console.print(_table(rows(seen)))

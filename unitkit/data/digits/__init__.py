@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ...annotations import Positive, describe, fits
 from ...system.errors import UserError, nearest
 from ..domain import Domain
 from ..domains import Data, datasets
 from ..drawn import numerals
-from ..drawn.rendered import TEST, TRAIN, Rendered
+from ..drawn.rendered import TEST, TRAIN, Rendered, refuse_large
 from ..sources import ImageArray, Images
 from .files import read
 from .images import Grey, WithInverse
@@ -172,8 +173,8 @@ def _check_roles(source: str, target: str, folder: str | None, protocol: str) ->
 
 
 def _check_numbers(shape: tuple[int, int], channels: int | None, domains: int, seed: int, n: int, n_test: int) -> None:
-    if min(shape) < 1:
-        raise UserError(f"digits of size {shape[0]}x{shape[1]}: not possible, expected a number of pixels from 1 up")
+    if not all(fits(edge, Positive) for edge in shape):
+        raise UserError(f"digits of size {shape[0]}x{shape[1]}: not possible, expected pixels, {describe(Positive)}")
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels} is not possible: expected 1 (grey) or 3 (RGB)")
     if domains != 2:
@@ -200,6 +201,7 @@ def _drawn(look: str, place: int, shape: tuple[int, int], seed: int, n: int, n_t
         Rendered("digits", numerals.render, (seed, split, place), look, count, shape)
         for split, count in ((TRAIN, n), (TEST, n_test))
     )
+    refuse_large(look, shape)
     numerals.render([(*train.key, 0)], look, size=shape)  # refuses a size that cannot be drawn, before training
 
     def classes(images: Rendered) -> np.ndarray:

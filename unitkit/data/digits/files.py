@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import UserError, refusal
 from ..folders.held_out import hold_out
 from ..sources import ImageArray
 from .arrays import content, idx_images, idx_labels, npz_array, npz_shapes
@@ -69,7 +69,7 @@ class Layout:
             try:
                 found = sorted(path for path in folder.glob(pattern) if path.is_file())
             except OSError as error:
-                raise UserError(f"cannot read the folder '{folder}': {error.strerror}") from None
+                raise refusal(f"cannot read the folder '{folder}'", error) from None
             if len(found) > 1:
                 names = ", ".join(path.name for path in found)
                 raise UserError(

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 
-from ...system.errors import UserError
+from ...system.errors import UserError, refusal
+from ...system.files import expanded
 from .arrays import reason
 from .files import LAYOUTS, Found, find
 
@@ -27,13 +28,13 @@ def locate(name: str, folder: str | None) -> Found:
     in neither. Raises `UserError` where they are not to be had.
     """
     if folder is not None:
-        root = Path(os.path.expanduser(folder))
+        root = expanded(folder)
         if not root.is_dir():
             raise UserError(f"'{folder}' is no folder: expected one that holds {name} ({_expected(name)})")
         if found := _search(name, root):
             return found
         raise UserError(f"'{folder}' holds no {name}: expected {_expected(name)} {_seen(name, root)}")
-    roots = [Path(os.path.expanduser(given))] if (given := os.environ.get(VARIABLE)) else []
+    roots = [expanded(given)] if (given := os.environ.get(VARIABLE)) else []
     roots.append(cache_folder())
     for root in roots:
         if found := _search(name, root):
@@ -53,7 +54,7 @@ def locate(name: str, folder: str | None) -> Found:
 
 def cache_folder() -> Path:
     """The folder of downloaded digits: ~/.cache/unitkit/digits, or below XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unitkit" / "digits"
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "unitkit" / "digits"
 
 
 def _places(name: str, root: Path) -> Iterator[Path]:
@@ -78,7 +79,7 @@ def _seen(name: str, root: Path) -> str:
         try:
             names = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
         except OSError as error:
-            raise UserError(f"cannot read the folder '{place}': {error.strerror}") from None
+            raise refusal(f"cannot read the folder '{place}'", error) from None
         words += f"; '{place}' holds: {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}"
     return words
 

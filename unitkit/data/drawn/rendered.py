@@ -18,6 +18,7 @@ from . import terrain as land
 
 TRAIN, TEST = 0, 1
 BLOCK = 128
+LARGEST = 1024  # pixels along a side
 DRAWING = threading.Lock()
 
 
@@ -127,6 +128,13 @@ def _chosen(source: str, looks: Sequence[str], labels: str | None, domains: int)
     return chosen
 
 
+def refuse_large(source: str, size: tuple[int, int]) -> None:
+    """Raise `UserError` for a size (H, W) at which a training would wait for its images for hours."""
+    if max(size) > LARGEST:
+        height, width = size
+        raise UserError(f"the images of '{source}' are drawn up to {LARGEST} pixels along a side, not {height}x{width}")
+
+
 def _draw(
     source: str,
     render: Callable[..., np.ndarray],
@@ -144,7 +152,8 @@ def _draw(
         # What a domain shows hangs on its place, so that two domains of one look would differ too.
         return Rendered(source, render, (seed, split, labels.index(label)), label, count, shape)
 
-    images(labels[0], TRAIN, n).load(0)  # refuses a size or a seed that cannot be drawn, before training
+    refuse_large(source, shape)
+    render([(seed, TRAIN, 0, 0)], labels[0], size=shape)  # refuses what cannot be drawn, before training
     made = make_domains((label, images(label, TRAIN, n), images(label, TEST, n_test)) for label in labels)
 
     def truth(path: str, index: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from ..values import in_channels
 from . import short_jpeg
 from .bounds import open_ordinary, ordinary, room
 from .colour import in_srgb
+from .quiet import silence_libtiff
 from .scale import fit, fit_array, to_array
 from .walk import TooMuch, check_block, check_parts
 
@@ -51,6 +52,7 @@ TURNS = {
 # PIL warns on stderr about odd metadata and large images. What matters of it becomes an error here, and
 # `catch_warnings` around each decode would not be thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+silence_libtiff()
 
 
 class Encoded(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...system.errors import UserError
+from ...system.files import expanded
 from ..files.decode import Encoded, decode, probe
 from ..sources import digest
 from ..values import Values, common_type
@@ -165,7 +166,7 @@ def _tables(place: str) -> dict[str, Any]:
         import datasets
     except ImportError:
         raise UserError(f"data={PREFIX}{place} needs the package datasets: pip install 'unitkit[hf]'") from None
-    here = Path(place).expanduser()
+    here = expanded(place)
     name, _, config = place.partition(":")
     try:
         if os.path.exists(here) and not here.is_dir():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ...system.errors import UserError
+from ...system.errors import UserError, refusal
 from ..digits.arrays import IDX_TEST, IDX_TRAIN, idx_file, idx_splits, is_idx
 from ..files.decode import SUFFIXES
 from .held_out import Readers, Splits, split_arrays, split_files
@@ -170,7 +170,7 @@ def _folders(root: Path) -> list[str]:
             )
         return [name for name in folders if not is_run(root / name)]
     except OSError as error:
-        raise UserError(f"cannot read the folder '{root}': {error.strerror}") from None
+        raise refusal(f"cannot read the folder '{root}'", error) from None
 
 
 def _unused(root: Path, folders: Sequence[str], used: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import overload
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import refusal
 from ..files.decode import SUFFIXES
 from ..formats.header import suffix_of
 
@@ -146,7 +146,7 @@ def is_run(folder: Path) -> bool:
                 if len(others) > 1 or (within and others):  # a folder of a million images is told by the first two
                     return False
     except OSError as error:
-        raise _unreadable(folder, error) from None
+        raise refusal(f"cannot read the folder '{folder}'", error) from None
     if not within:  # a training that was refused at its start leaves its lock at most, and runs/ may be empty
         return others == [".lock"] or (not others and folder.name == "runs")
     return all(is_run(folder / name) for name in within)
@@ -171,11 +171,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise _unreadable(folder, error) from None
-
-
-def _unreadable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"cannot read the folder '{folder}': {error.strerror}")
+        raise refusal(f"cannot read the folder '{folder}'", error) from None
 
 
 def _passed_over(entry: os.DirEntry[str], suffix: str) -> str | None:

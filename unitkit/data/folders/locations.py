@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from ...system.errors import UserError
+from ...system.files import expanded
 from ..digits.arrays import idx_splits, is_idx, npz_domains
 from ..files.bounds import open_ordinary
 from ..files.decode import SUFFIXES, probe
@@ -74,7 +75,7 @@ def from_here(location: str) -> str:
     if location.startswith(PREFIX):
         return PREFIX + from_here(location.removeprefix(PREFIX))
     places = [location] if not several(location) else [part.strip() for part in location.split(",")]
-    here = (Path(os.path.expanduser(place)).absolute() for place in places)
+    here = (expanded(place).absolute() for place in places)
     return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
 
 
@@ -92,7 +93,7 @@ def flat(location: str) -> FileSet | ImageArray:
 
 
 def _existing(location: str) -> Path:
-    path = Path(os.path.expanduser(location))  # that of pathlib raises for a user who is not there
+    path = expanded(location)
     if location and os.path.exists(path):
         return path.absolute()  # images are read later, perhaps in another working folder
     parent = next((p for p in path.parents if p.is_dir()), Path())

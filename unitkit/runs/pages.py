@@ -1,0 +1,38 @@
+"""Pages of HTML, made from the templates in `unitkit/templates`, which escape every value that comes into them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..system.files import replacing
+from ..system.output import printable
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Write the page that a template makes of these values, such as "run.html.jinja".
+
+    Raises `UserError` where the disk refuses.
+    """
+    text = _templates().get_template(template).render(values)
+    with replacing(path) as file:
+        file.write_text(text, "utf-8")
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader(__package__.partition(".")[0]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """A value as text in which nothing commands the page's direction, and no half of a letter is left."""
+    return value if isinstance(value, Markup) else printable(str(value), lines=True)
