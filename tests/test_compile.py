@@ -123,7 +123,7 @@ def test_no_gradient_is_computed_of_the_other_players_weights(tmp_path: Path) ->
 
 
 def test_a_checkpoint_is_the_same_with_and_without(tmp_path: Path) -> None:
-    """Its files and their tensors' names; a run goes on as it was begun, unless another thing is said."""
+    """Its files and their tensors' names; a run goes on as it last was, unless another thing is said."""
     kept: dict[str, Any] = {}
     for name, compile in (("plain", False), ("compiled", True)):
         made, _ = trained(recipe(), tmp_path / name, 2, compile=compile)
@@ -139,6 +139,9 @@ def test_a_checkpoint_is_the_same_with_and_without(tmp_path: Path) -> None:
     del resumed
     plainly = Trainer(recipe(), RunOptions(tmp_path / "compiled", resume=True, compile=False))
     assert not isinstance(plainly.training_step.computation, Compiled)
+    del plainly
+    again = Trainer(recipe(), RunOptions(tmp_path / "compiled", resume=True))
+    assert not isinstance(again.training_step.computation, Compiled)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
