@@ -22,6 +22,7 @@ from unitkit.memory.fitting import Fitting
 from unitkit.memory.predict import FRAMEWORK, Prediction, predict
 from unitkit.networks.average import Average
 from unitkit.runs.options import Options
+from unitkit.system import live
 from unitkit.system.errors import UserError
 from unitkit.system.live import Live
 from unitkit.system.sizes import parse_size, show_size
@@ -205,6 +206,23 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
     recipe = short(batch=2)
     limit = predicted(replace(recipe, batch=7)).total + 1000
     assert Fitting(check(recipe), Placement("NCHW"), "fp32", CPU).largest_batch(recipe, limit) == 7
+
+
+@pytest.mark.parametrize("batch", [2, 20, 60])
+def test_the_largest_batch_is_found_where_maps_become_too_large_for_the_heap(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a batch of 8 on here, where each image begins to take less; by few predictions."""
+    monkeypatch.setattr(live, "LARGE", 2**18)
+    recipe = short(batch=2)
+    limit = predicted(replace(recipe, batch=batch)).total
+    if batch > 8:
+        assert predicted(replace(recipe, batch=batch)).large > 0
+    fit = Fitting(check(recipe), Placement("NCHW"), "fp32", CPU)
+    found = fit.largest_batch(recipe, limit)
+    seen = {size for size, *_ in fit._known}
+    assert fit.total(replace(recipe, batch=found)) <= limit and found in seen
+    assert found >= 0.98 * batch and len(seen) <= 8
 
 
 def gradients(recipe: Recipe) -> dict[str, torch.Tensor]:

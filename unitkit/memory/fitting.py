@@ -25,6 +25,7 @@ CERTAIN = 1.15  # times the memory that there is, from which a prediction refuse
 NEAR = 0.85  # from which it warns
 FEW = 3  # parts of a batch, from which on each takes as much more as the last did
 MOST = 1024  # images of the largest batch that is looked for
+STRAIGHT = 6  # batches that are looked for on a line; it bends where maps become too large for the heap
 
 
 def fitted(
@@ -140,17 +141,20 @@ class Fitting:
         return ", or ".join(words) or "give narrower networks (see `unitkit show`)"
 
     def largest_batch(self, recipe: Recipe, limit: int) -> int:
-        """The largest batch that fits, up to `MOST`; 0 for none."""
-        one, two = (self.total(replace(recipe, batch=recipe.batch * n)) for n in (1, 2))
-        if math.isinf(two):
-            return 0
-        each = max(1.0, (two - one) / recipe.batch)
-        batch = min(MOST, math.floor(recipe.batch + (limit - one) / each))
-        for _ in range(8):  # the growth is nearly a line
-            if batch < 1 or self.total(replace(recipe, batch=batch)) <= limit:
-                break
-            batch -= max(1, batch // 50)
-        return max(0, batch)
+        """A batch that fits, where none fits that is more than 2 % larger, of up to `MOST` images; 0 for none."""
+        known = {batch: self.total(replace(recipe, batch=batch)) for batch in (recipe.batch, 2 * recipe.batch)}
+        low = max((batch for batch, size in known.items() if size <= limit), default=0)
+        high = min((batch for batch, size in known.items() if size > limit), default=max(MOST, *known) + 1)
+        while high - low > (step := max(1, low // 50)):
+            one, two = sorted(known, key=lambda batch: abs(known[batch] - limit))[:2]
+            each = (known[two] - known[one]) / (two - one)
+            batch = (low + high) // 2
+            if len(known) <= STRAIGHT and 0 < each < math.inf:
+                batch = math.floor(one + (limit - known[one]) / each)
+            batch = min(max(batch, low + step), high - 1)
+            known[batch] = self.total(replace(recipe, batch=batch))
+            low, high = (batch, high) if known[batch] <= limit else (low, batch)
+        return low
 
     def _choices(self, limit: int) -> Iterable[Recipe]:
         """From the least slow on. Where all parts together do not save enough, none of them is tried by itself."""
