@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from test_recipes import RECIPES, few, tiny
-from tiny import recipe
+from tiny import one_way, recipe
 from torch import Tensor
 
 import unitkit
@@ -94,6 +94,16 @@ def test_a_phase_compiles_nothing_that_another_has_compiled(tmp_path: Path, coun
     made, _ = trained(penalised(every=2), tmp_path, 4, compile=True)
     assert len(made.training_step.plan.phases) == 2
     assert counted["functions"] == 3  # images, discriminator, generator
+
+
+def test_a_phase_that_reads_one_more_real_image_has_an_image_pass_of_its_own(
+    tmp_path: Path, counted: dict[str, int]
+) -> None:
+    """Though what is computed of images is the same."""
+    discriminator, generator = (ours := one_way()).players
+    later = replace(ours, players=[replace(discriminator, since=1 / 12), generator])
+    trained(later, tmp_path, 2, compile=True)
+    assert counted["functions"] == 4
 
 
 def test_what_differentiates_twice_or_changes_is_computed_plainly(tmp_path: Path, counted: dict[str, int]) -> None:

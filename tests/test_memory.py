@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from commands import unitkit
+from tiny import one_way
 from tiny import recipe as tiny
 from torch.profiler import ProfilerActivity, profile
 
-from unitkit import Adam, Player, Recipe, RunOptions, Trainer, gan, r1
+from unitkit import Adam, Player, Recipe, RunOptions, Trainer, r1
 from unitkit.check import check
 from unitkit.data import cache
 from unitkit.kernels.placement import Placement, usual_layout
@@ -63,10 +64,7 @@ def allocated(recipe: Recipe, precision: str = "fp32") -> int:
 
 def short(**knobs: Any) -> Recipe:
     """From a to b alone, which is soon predicted."""
-    ours = tiny(size=32, width=8, **knobs)
-    game = gan("ab")
-    players = [replace(player, terms=terms) for player, terms in zip(ours.players, (game.d, game.g), strict=True)]
-    return replace(ours, players=players)
+    return one_way(size=32, width=8, **knobs)
 
 
 def regular(**knobs: Any) -> Recipe:

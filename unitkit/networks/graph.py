@@ -158,9 +158,10 @@ class Program:
     @property
     def alike(self) -> Hashable:
         """What two programs of one graph have in common that compute the same."""
-        return self.reads, tuple(
+        calls = [
             (tuple(map(_origin, stages_of(line.function))), line.inputs, line.outputs, line.done) for line in self.calls
-        )
+        ]
+        return self.reads, self.batch, tuple(calls)
 
     def start(self, batch: Mapping[str, Any]) -> list[Any]:
         """Slots with what the program takes from a batch."""
