@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import recipe
+from tiny import one_way, recipe
 
 from unitkit import RunOptions, Trainer
 from unitkit.training import profile
@@ -70,6 +70,33 @@ def test_a_training_is_recorded_and_goes_on_as_it_was(tmp_path: Path) -> None:
     computation = trainer.training_step.computation
     assert not {"images", "backward"} & vars(computation).keys()
     assert not any(stage._forward_hooks or stage._forward_pre_hooks for stage in trainer.model.modules())
+
+
+def test_compiled_functions_are_recorded_as_they_are_without_and_are_compiled_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a player whose first turn is among the recorded steps."""
+    real, said, shown, seen = torch.compile, list[str](), list[Profile](), list[bool]()
+
+    def to_operators(function: Any, **_: Any) -> Any:
+        seen.append(bool(shown))
+        return real(function, fullgraph=True, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", to_operators)
+    discriminator, generator = (ours := one_way()).players
+    ours = replace(ours, players=[replace(discriminator, since=SKIPPED / 12), generator])
+    options = RunOptions(tmp_path, compile=True)
+    trainer = Trainer(ours, options, hooks=[Profile(shown.append, steps=2)], warn=said.append)
+    for step in range(SKIPPED + 3):
+        losses = trainer.step(step)
+        trainer.done += 1
+        for hook in trainer.hooks[1:2]:
+            hook.after_step(trainer, losses)
+    (found,) = shown
+    terms = {term.name for player in ours.players for term in player.terms}
+    assert {"encoder a", "generator b", "discriminator b", *terms} <= found.rows.keys()
+    assert seen == [False, False, True, True]  # the generator's phase; behind the profile the discriminator's as well
+    assert all(line.startswith("compiled") for line in said) and trainer.training_step.computation.on  # type: ignore[attr-defined]
 
 
 def test_a_training_that_ends_before_it_is_recorded_shows_nothing(tmp_path: Path) -> None:

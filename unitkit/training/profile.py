@@ -26,6 +26,8 @@ OTHER = "the rest: optimizers, averages, the loader"
 class Profile(Hook):
     """Records some steps early in a training. `trace.json` in the run folder opens in chrome://tracing or Perfetto.
 
+    The steps are computed as without `compile`: what is compiled has no towers and terms any more.
+
     Args:
         done: is called with this hook once the steps are recorded.
         steps: that are recorded, after those that warm up.
@@ -48,6 +50,7 @@ class Profile(Hook):
         if self.waited == SKIPPED:
             cuda = [ProfilerActivity.CUDA] if trainer.device.type == "cuda" else []
             self.profiler = profile(activities=[ProfilerActivity.CPU, *cuda])
+            self.labels.enter_context(trainer.training_step.computation.plain())
             self.labels.enter_context(_labelled(trainer.training_step))
             self.profiler.start()
         elif self.waited == SKIPPED + self.steps:
