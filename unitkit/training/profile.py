@@ -59,6 +59,8 @@ class Profile(Hook):
     def finish(self, trainer: Any) -> None:
         if self.profiler is not None and not self.rows:
             self._end(trainer)
+        if dist.rank() == 0 and not self.rows:
+            trainer.warn(f"nothing was profiled: that begins after {SKIPPED} steps, and there were {self.waited}")
 
     def _end(self, trainer: Any) -> None:
         assert self.profiler is not None
@@ -139,7 +141,8 @@ def _labelled(step: Any) -> Iterator[None]:
         entered.pop().close()
 
     hooks = [stage.register_forward_pre_hook(enter) for stage in names]
-    hooks += [stage.register_forward_hook(leave) for stage in names]
+    # A forward pass that is computed again ends, by an exception, as soon as it has what backward needs.
+    hooks += [stage.register_forward_hook(leave, always_call=True) for stage in names]
     phases, computation = dict(step.plan.phases), step.computation
     step.plan.phases |= {
         moving: phase._replace(turns=tuple(turn._replace(terms=_terms(turn)) for turn in phase.turns))
