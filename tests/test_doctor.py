@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from commands import TINY, unitkit
-from torch import Tensor
+from tiny import recipe
+from torch import Tensor, nn
 from torch.nn import functional
 
-from unitkit import TrainingError
+from unitkit import RunOptions, Trainer, TrainingError, load
 from unitkit.commands import doctor
-from unitkit.kernels import operators
+from unitkit.kernels import operators, placement
 from unitkit.kernels.norms import InstanceNorm, instance_norm_reference
 from unitkit.kernels.operators import ADAM, LAYOUTS, Fault, Operator, Precision
 from unitkit.kernels.placement import Placement
@@ -141,6 +142,40 @@ def test_a_training_goes_around_and_says_so(tmp_path: Path, monkeypatch: pytest.
     assert answer.status == 0, answer.err
     assert answer.out.count("note: torch") == 2 and "norms are computed by their formulas" in answer.out
     assert any(each.reference for each in seen)
+
+
+@pytest.mark.usefixtures("cache")
+def test_translating_goes_around_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training does: in the layout that is right, with norms by their formulas, and not at all where none is."""
+    trainer = Trainer(recipe(), RunOptions(tmp_path, device="cpu"))
+    trainer.done = 1
+    trainer.save()
+    monkeypatch.setattr(placement, "emulates_bf16", lambda device: False)
+    moved = Fault("convolution 3x3", "bf16", "channels-last", 1.0)
+    found: dict[str, tuple[str, bool, bool]] = {}
+    for name, faults in {
+        "right": [],
+        "moved": [moved],
+        "norms": [moved, *everywhere("instance norm", "bf16")],
+        "fp32": [Fault("convolution 3x3", "fp32", "NCHW", 1.0), *everywhere("convolution 3x3", "bf16")],
+        "wrong": everywhere("tanh"),
+    }.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        known(monkeypatch, *faults)
+        if name == "wrong":
+            with pytest.raises(TrainingError, match="computes tanh wrongly in fp32"):
+                load(tmp_path, device="cpu")
+            continue
+        ours = load(tmp_path, device="cpu", precision="auto")
+        weight = next(module for module in ours.model.modules() if isinstance(module, nn.Conv2d)).weight
+        norm = next(module for module in ours.model.modules() if isinstance(module, InstanceNorm))
+        found[name] = ours.inference.precision, weight.is_contiguous(), norm.reference
+    assert found == {
+        "right": ("bf16", False, False),
+        "moved": ("bf16", True, False),
+        "norms": ("bf16", True, True),
+        "fp32": ("fp32", False, False),
+    }
 
 
 @pytest.mark.usefixtures("cache")

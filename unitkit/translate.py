@@ -14,8 +14,7 @@ from torch import Tensor
 
 from .data.files.decode import decode, probe, to_array, to_image, upright
 from .data.tensors import at_once
-from .kernels.operators import LAYOUTS
-from .kernels.placement import best_precision, usual_layout
+from .kernels.placement import best_precision, placement
 from .models import ImagePaths
 from .models.inference import Inference
 from .runs import checkpoint
@@ -39,6 +38,7 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
 
     Raises:
         UserError: no model, or one that this version cannot read; an unknown device, or precision.
+        TrainingError: a device that computes wrongly what networks are made of.
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, PRECISIONS)}")
@@ -48,8 +48,7 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     model, description = checkpoint.load_model(folder, weights)
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
-    layout = usual_layout(place, precision)
-    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"], precision)
+    return Translator(placement(place, precision).place(model, place), description["labels"], precision)
 
 
 class Translator:
