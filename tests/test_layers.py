@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -105,3 +105,21 @@ def test_few_pixels_are_a_product_of_matrices(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(convolutions, "MANY", layer.weight.numel() + 1)
     layer(torch.zeros(1, 4, 8, 8))
     assert used == [(4, 4, 8, 10), (1, 4, 8, 8), (1, 4, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"padding": 1, "padding_mode": mode} for mode in ("zeros", "reflect", "replicate", "circular")),
+        *({"dilation": 2, "padding": 2}, {"dilation": (1, 2)}, {"groups": 2}, {"bias": False}, {"stride": (2, 1)}),
+        *({"padding": "same"}, {"padding": "valid"}, {"padding": (0, 2)}, {"groups": 4, "bias": False}),
+    ],
+    ids=str,
+)
+def test_few_pixels_with_any_settings_are_torchs(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = (each(4, 8, 3, **settings).double() for each in (Conv2d, nn.Conv2d))
+    theirs.load_state_dict(ours.state_dict())
+    for shape in (2, 4, 5, 6), (4, 5, 6):  # a batch, and an image without one
+        x = torch.randn(shape, dtype=torch.float64)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
