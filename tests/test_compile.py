@@ -22,6 +22,7 @@ import unitkit
 from unitkit import Player, Recipe, RunOptions, Trainer, UserError
 from unitkit.kernels.norms import InstanceNorm
 from unitkit.networks.bf16 import Bf16Weights
+from unitkit.networks.nested import map_tensors
 from unitkit.runs.stored import read_tensors
 from unitkit.schedules import Ramp
 from unitkit.training import compiled
@@ -173,6 +174,30 @@ def test_a_step_that_computes_something_else_is_given_up(
     made, lines = trained(ours, tmp_path / "wrong", 2, compile=True)
     assert lines[0].startswith("compiled, the turn of 'discriminator' differs by 0.1: training goes on as without")
     assert not made.training_step.computation.on  # type: ignore[attr-defined]
+    same(plain, made, 0.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_images_without_a_gradient_that_are_wrong_are_given_up(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a step in which the generator does not move: others are compared by the gradient that goes through them."""
+    discriminator, generator = (ours := one_way()).players
+    lazy = replace(ours, players=[discriminator, replace(generator, every=2)])
+    plain, _ = trained(lazy, tmp_path / "plain", 2, compile=False, precision=precision)
+
+    def wrong(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def call(given: Any) -> Any:
+            found = function(given)
+            of_turn = isinstance(found, dict) or any(x.requires_grad for x in compiled._tensors(found))
+            return found if of_turn else list(map_tensors(tuple(found), lambda x: 1.1 * x))
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    made, lines = trained(lazy, tmp_path / "wrong", 2, compile=True, precision=precision)
+    said = "compiled, the image pass differs by 0.1: training goes on as without --compile"
+    assert [line for line in lines if line.startswith("compiled,")] == [said]
     same(plain, made, 0.0)
 
 
