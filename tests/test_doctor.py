@@ -19,6 +19,7 @@ from unitkit.kernels import operators, placement
 from unitkit.kernels.norms import InstanceNorm, instance_norm_reference
 from unitkit.kernels.operators import ADAM, LAYOUTS, Fault, Operator, Precision
 from unitkit.kernels.placement import Placement
+from unitkit.networks import convolutions
 
 CPU = torch.device("cpu")
 
@@ -35,10 +36,6 @@ def known(monkeypatch: pytest.MonkeyPatch, *faults: Fault) -> None:
 
 def everywhere(operator: str, precision: Precision = "fp32") -> list[Fault]:
     return [Fault(operator, precision, layout, 1.0) for layout in LAYOUTS]
-
-
-def test_all_operators_are_right_here() -> None:
-    assert list(operators.faults(CPU)) == []
 
 
 @pytest.mark.parametrize("operator", operators.OPERATORS, ids=lambda operator: operator.name)
@@ -100,6 +97,27 @@ def test_the_outcome_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch, "__version__", "99.0")  # another build has an outcome of its own
     known(monkeypatch)
     assert doctor.outcome(CPU) == []
+
+
+@pytest.mark.parametrize("name", ["operators.py", "norms.py", "convolutions.py"])
+@pytest.mark.usefixtures("cache")
+def test_an_outcome_is_of_the_text_of_what_was_checked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, *everywhere("tanh"))
+    assert doctor.outcome(CPU) == everywhere("tanh")
+    known(monkeypatch)
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda self, *how: read(self, *how) + "# edited" * (self.name == name))
+    assert doctor.outcome(CPU) == []
+
+
+def test_layers_that_are_computed_another_way_are_checked_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the products of matrices and the shuffle that a training on a CPU takes."""
+    used = []
+    for place, name in ((torch, "addmm"), (torch, "baddbmm"), (convolutions, "pixel_shuffle")):
+        real = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *given, r=real, n=name: (used.append(n), r(*given))[1])
+    assert list(operators.faults(CPU)) == []
+    assert set(used) == {"addmm", "baddbmm", "pixel_shuffle"}
 
 
 def test_a_home_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
