@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.kinds import DIFFERENTIATED
+from ..models.kinds import is_gradient
 from ..networks.nested import map_tensors
 from ..networks.state import fill
 from ..schedules import Schedule
@@ -223,7 +223,7 @@ def _tensors(value: Any) -> list[Tensor]:
 def _compiles(turn: Turn) -> bool:
     terms = [term for term, _ in turn.terms]
     changing = any(isinstance(value, Schedule) for term in terms for value in term.arguments.values())
-    return not changing and not any(kind in DIFFERENTIATED for term in terms for kind in term.loss.kinds)
+    return not changing and not any(is_gradient(kind) for term in terms for kind in term.loss.kinds)
 
 
 def _apart(
