@@ -62,11 +62,14 @@ def results(run: Any, inputs: list[Tensor], slope: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("layout", "dtype", "cases"),
     [
-        *((layout, dtype, SMALL) for layout in FORMATS for dtype in (torch.float32, torch.bfloat16)),
-        ("NCHW", torch.float32, LARGE),
-        ("channels-last", torch.bfloat16, LARGE),
+        ("NCHW", torch.float32, SMALL),
+        ("channels-last", torch.bfloat16, SMALL),
+        ("NCHW", torch.bfloat16, SMALL[1:3]),
+        ("channels-last", torch.float32, SMALL[1:3]),
+        ("NCHW", torch.float32, LARGE[1:]),
+        ("channels-last", torch.bfloat16, LARGE[:1]),
     ],
-    ids=lambda given: str(given) if isinstance(given, str | torch.dtype) else "large" if given is LARGE else "small",
+    ids=str,
 )
 def test_as_exact_as_plain_torch(layout: str, dtype: torch.dtype, cases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors are against float64: at most twice those of plain PyTorch, or one rounding."""
@@ -154,8 +157,7 @@ def test_opcheck(layout: str) -> None:
     torch.library.opcheck(triton_ops.norm_act_backward, backward)
 
 
-@pytest.mark.parametrize("padding", ["zero", "reflect"])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize(("padding", "dropout"), [("zero", 0.5), ("reflect", 0.0)])
 def test_residual_blocks(padding: Any, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     block = Residual(3, padding=padding, dropout=dropout).double()
