@@ -28,7 +28,8 @@ from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.stored import read_tensors
 from unitkit.schedules import Ramp
 from unitkit.training import compiled
-from unitkit.training.compiled import Compiled, difference
+from unitkit.training.compiled import Compiled
+from unitkit.training.difference import difference, tensors_in
 
 REAL = torch.compile
 # Whose parts, each by itself, are those of others.
@@ -222,7 +223,7 @@ def test_images_without_a_gradient_that_are_wrong_are_given_up(
     def wrong(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         def call(given: Any) -> Any:
             found = function(given)
-            of_turn = isinstance(found, dict) or any(x.requires_grad for x in compiled._tensors(found))
+            of_turn = isinstance(found, dict) or any(x.requires_grad for x in tensors_in(found))
             return found if of_turn else list(map_tensors(tuple(found), lambda x: 1.1 * x))
 
         return call
@@ -279,6 +280,26 @@ def test_how_far_tensors_are_apart() -> None:
     assert difference([small], [-small]) == pytest.approx(2)
     assert difference([one, small], [one, -small]) == pytest.approx(2e-6 / 0.05)  # a hundredth of the largest norm
     assert difference([one, None], [one, small]) == difference([one * torch.nan], [one]) == float("inf")
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_an_error_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """Within what computes plainly, in float32, or to try: the next step is compiled, in bfloat16."""
+    made, _ = trained(one_way(), tmp_path, 0, compile=True, precision="bf16")
+    ours = made.training_step.computation
+    assert isinstance(ours, Compiled) and ours.weights
+    for block in ours.plain, ours._in_fp32, ours.weights.set_aside:
+        with ours.ready():
+            seen = [p.dtype for p in made.model.parameters()]
+            with pytest.raises(KeyboardInterrupt), block():
+                raise KeyboardInterrupt
+            assert seen == [p.dtype for p in made.model.parameters()]
+        assert ours.on and ours.precision == "bf16" and ours.weights
+    made.model.register_buffer("count", torch.zeros(()))
+    with pytest.raises(KeyboardInterrupt), compiled._rehearsal(made.model, torch.device("cpu")):
+        made.model.count += 1
+        raise KeyboardInterrupt
+    assert made.model.count == 0
 
 
 # bfloat16

@@ -24,7 +24,7 @@ from unitkit.kernels.placement import Placement
 from unitkit.models.munit import Munit
 from unitkit.networks.state import weights_of
 from unitkit.runs.options import RunOptions
-from unitkit.system import dist, seeds
+from unitkit.system import dist, gradients, seeds
 from unitkit.system.errors import UserError
 from unitkit.system.gradients import GradientMean
 from unitkit.training.plan import trained
@@ -176,7 +176,7 @@ def test_two_ranks_take_the_steps_of_one(two: Path, tmp_path: Path, name: str) -
     ranks = [load_file(two / f"{name} {rank}.safetensors") for rank in (0, 1)]
     buckets = [int(each.pop("buckets")) for each in (one, *ranks)]
     assert buckets[0] == 0 and buckets[1] == buckets[2]
-    assert (buckets[1] > 5) == (CASES[name].bucket < 2**20)
+    assert (buckets[1] > 4) == (CASES[name].bucket < 2**20)
     assert one.keys() == ranks[0].keys() == ranks[1].keys()
     for kind, tolerance in ("loss", 1e-12), ("gradient", 1e-11), ("weight", 1e-8):
         found = [each for each in one if each.startswith(kind)]
@@ -204,3 +204,13 @@ def test_parameters_that_have_a_gradient_now_and_then_or_here_and_there_are_refu
         now, here = json.loads((two / f"chain {rank}.json").read_text())["refused"]
         assert "the gradient of 0.weight comes and goes" in now
         assert "only some of 2 processes have a gradient of 0.weight" in here
+
+
+def test_a_backward_that_fails_leaves_no_hooks_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "world", lambda: 2)
+    layer = nn.Linear(2, 2)
+    mean = GradientMean(dict(layer.named_parameters()))
+    for _ in range(2):  # the first of which never comes to its end
+        mean.begin("a program")
+    layer(torch.ones(1, 2)).sum().backward()
+    assert len(mean.finished) == 2

@@ -20,7 +20,7 @@ from unitkit.data import cache
 from unitkit.kernels.placement import Placement, usual_layout
 from unitkit.memory import fitting
 from unitkit.memory.fitting import Fitting
-from unitkit.memory.predict import FRAMEWORK, Prediction, predict
+from unitkit.memory.predict import FRAMEWORK, Prediction, Unpredictable, predict
 from unitkit.networks.average import Average
 from unitkit.runs.options import Options
 from unitkit.system import live
@@ -322,6 +322,20 @@ def test_a_recipe_that_needs_values_is_not_predicted(monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="cannot choose for this recipe"):
         fit.choose("1G", print)
     fit.compare(tiny(), pytest.fail)
+
+
+@pytest.mark.usefixtures("one_page")
+def test_a_part_that_is_not_predicted_when_recomputed_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, recipe = fitting.predict, short(batch=2)
+
+    def some(checked: Any, recipe: Recipe, *more: Any) -> Prediction:
+        if recipe.recompute == ["generators"]:
+            raise Unpredictable("it needs values")
+        return real(checked, recipe, *more)
+
+    monkeypatch.setattr(fitting, "predict", some)
+    found, _ = chosen(recipe, predicted(recipe).total - 1)
+    assert found.recompute and "generators" not in found.recompute
 
 
 def test_show_names_the_largest_batch_that_fits() -> None:

@@ -173,9 +173,13 @@ class Fitting:
         """The recipe with parts recomputed, the least arithmetic first."""
         recipe = self.checked.recipe
         more = [part for part in parts if part not in recipe.recompute]
-        cost = {part: self.predict(replace(recipe, recompute=[*recipe.recompute, part])).flops for part in more}
+        cost = {}
+        for part in more:
+            with suppress(Unpredictable):  # which no choice can have then
+                cost[part] = self.predict(replace(recipe, recompute=[*recipe.recompute, part])).flops
+        more = list(cost)
         several = [chosen for n in range(1, len(more) + 1) for chosen in itertools.combinations(more, n)]
-        least = min(cost.values())
+        least = min(cost.values(), default=0)
         for chosen in sorted(several, key=lambda chosen: (sum(cost[part] - least + 1 for part in chosen), len(chosen))):
             yield replace(recipe, recompute=(*recipe.recompute, *chosen))
 

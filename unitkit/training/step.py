@@ -70,7 +70,7 @@ class TrainingStep:
             name: each.build(self.parameters[name], fused=placement.fused) for name, each in self.settings.items()
         }
         given = model, self.parameters, options.precision, device, recipe.steps
-        self.computation = Compiled(*given, say=say) if options.compile else Computation(*given)
+        self.computation = Compiled(*given, say) if options.compile else Computation(*given)
         self.lags = device.type == "cuda"  # a device that works while the next operations are prepared
         self.unread: list[Unread] = []
         # Those of weights with copies in bfloat16 are not whole before these are.
