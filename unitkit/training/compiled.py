@@ -21,9 +21,9 @@ from .difference import apart_from, difference, tensors_in
 from .plan import Phase, Turn
 
 # How far losses and gradients may be from the plain ones, as `difference` has it. Two ways to round a GAN's gradient in
-# float32 are 1e-2 apart, at the kinks of L1 and ReLU; that of a bias before a norm, which is 0, is but rounding. A wrong
-# one is off by about 1. In lower precision what counts is how far both are from float32: the compiled step may be twice
-# as far as the plain one.
+# float32 are 1e-2 apart, at the kinks of L1 and ReLU; that of a bias before a norm, which is 0, is but rounding. One
+# that is wrong is off by about 1. In lower precision what counts is how far both are from float32: the compiled step
+# may be twice as far as the plain one.
 TOLERANCE = 0.05
 
 
