@@ -82,8 +82,8 @@ def trained(
 
 
 def same(plain: Trainer, other: Trainer, share: float) -> None:
-    """Weights and buffers are the same, to a share of a weight; but for biases, unless wholly: before a norm their
-    gradient is nothing but rounding, of which Adam makes a step as large as another."""
+    """Weights and buffers are the same, to a share of a weight. Biases are compared only where the share is 0: before a
+    norm their gradient is but rounding, of which Adam makes a step as large as any."""
     expected, found = plain.model.state_dict(), other.model.state_dict()
     for name, tensor in expected.items():
         if share and name.endswith("bias"):

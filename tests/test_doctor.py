@@ -47,8 +47,8 @@ def test_each_operator_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, o
             return x * 1.1 if what == "value" else x.clone()
 
         @staticmethod
-        def backward(ctx: object, slope: Tensor) -> Tensor:  # type: ignore[override]
-            return slope.flip(0) * 0.9 if what == "gradient" else slope
+        def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+            return grad.flip(0) * 0.9 if what == "gradient" else grad
 
     wrong = Operator(**{**operator.__dict__, "run": lambda *x: Wrong.apply(operator.run(*x))})
     monkeypatch.setattr(operators, "OPERATORS", (wrong,))
@@ -60,9 +60,9 @@ def test_each_operator_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, o
 
 def test_torchs_own_instance_norm_is_found_where_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 4, 9, 7, requires_grad=True)
-    slope = torch.randn(1, 4, 9, 7)
+    grad = torch.randn(1, 4, 9, 7)
     both = [
-        torch.autograd.grad(functional.instance_norm(x), x, slope.contiguous(memory_format=memory))[0]
+        torch.autograd.grad(functional.instance_norm(x), x, grad.contiguous(memory_format=memory))[0]
         for memory in LAYOUTS.values()
     ]
     own = Operator("instance norm of torch", functional.instance_norm, instance_norm_reference)

@@ -49,12 +49,12 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolutions, "MANY", 1)
 
 
-def passed(layer: nn.Module, x: Tensor, slope: Tensor) -> list[Tensor]:
+def passed(layer: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
     """The output, and the gradients by the input and by the parameters."""
     x = x.detach().requires_grad_()
     layer.zero_grad()
     y = layer(x)
-    y.backward(slope)
+    y.backward(grad)
     return [y.detach(), *(p.grad for p in (x, *layer.parameters()) if p.grad is not None)]
 
 
@@ -65,8 +65,8 @@ def test_in_float64(name: str, n: int, height: int, width: int, memory: torch.me
     ours, plain, channels = case(name)
     layer, plain = (each.double().to(memory_format=memory) for each in (ours, plain))
     x = torch.randn(n, channels, height, width, dtype=torch.float64).contiguous(memory_format=memory)
-    slope = torch.randn_like(plain(x)).transpose(2, 3).contiguous().transpose(2, 3)  # of no usual layout
-    found, expected = passed(layer, x, slope), passed(plain, x, slope)
+    grad = torch.randn_like(plain(x)).transpose(2, 3).contiguous().transpose(2, 3)  # of no usual layout
+    found, expected = passed(layer, x, grad), passed(plain, x, grad)
     assert len(found) == len(expected) == 4
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
@@ -79,12 +79,12 @@ def test_errs_no_more_than_the_plain_layers(name: str, dtype: torch.dtype) -> No
     """Against float64, and in bfloat16 within autocast as a training has it."""
     layer, plain, channels = case(name)
     x = torch.randn(2, channels, 12, 12)
-    slope = torch.randn_like(plain(x))
+    grad = torch.randn_like(plain(x))
     found = {}
     for each in (layer, plain):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            found[each] = passed(each, x, slope.to(dtype))
-    exact = passed(plain.double(), x.double(), slope.double())
+            found[each] = passed(each, x, grad.to(dtype))
+    exact = passed(plain.double(), x.double(), grad.double())
 
     def errors(each: nn.Module) -> list[float]:
         pairs = zip(found[each], exact, strict=True)

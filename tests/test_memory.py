@@ -168,14 +168,14 @@ def test_the_least_slow_choice_that_fits_is_taken() -> None:
     assert again.recompute and (again.batch, again.accumulate) == (2, 1)
     assert predicted(again).total <= size["all"]
     assert len(said) == 1 and "computed again in the backward pass" in said[0]
-    parted, said = chosen(plain, size["all"] - 1)
-    assert (parted.batch, parted.accumulate, parted.recompute) == (1, 2, ())
-    assert "a batch is 2 parts of 1" in said[0]
+    split, said = chosen(plain, size["all"] - 1)
+    assert (split.batch, split.accumulate, split.recompute) == (1, 2, ())
+    assert "a batch is 2 micro-batches of 1" in said[0]
     both, said = chosen(plain, predicted(replace(all_parts, batch=1, accumulate=2)).total)
     assert (both.batch, both.accumulate, set(both.recompute)) == (1, 2, set(PARTS))
 
 
-def test_many_parts_of_a_batch_are_predicted_from_few() -> None:
+def test_many_micro_batches_are_predicted_from_few() -> None:
     many = replace(short(batch=1), accumulate=6)
     found, expected = Fitting(check(many), Placement("NCHW"), "fp32", CPU).predict(many), predicted(many)
     assert found.peak == pytest.approx(expected.peak, rel=0.01) and found.flops == expected.flops
@@ -238,13 +238,13 @@ def gradients(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.usefixtures("one_page")
-@pytest.mark.parametrize("share", ["recomputed", "parted"])
+@pytest.mark.parametrize("share", ["recomputed", "split"])
 def test_no_choice_changes_the_gradient(share: str) -> None:
     plain = short(batch=2, noise=0.0, lr=1e-12)
     all_parts = replace(plain, recompute=PARTS)
     limit = {
         "recomputed": predicted(all_parts).total,
-        "parted": predicted(all_parts).total - 1,
+        "split": predicted(all_parts).total - 1,
     }[share]
     found, expected = gradients(chosen(plain, limit)[0]), gradients(plain)
     assert found.keys() == expected.keys() and any(value.abs().max() > 0 for value in expected.values())

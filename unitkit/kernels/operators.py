@@ -209,8 +209,8 @@ def _error(operator: Operator, device: torch.device, precision: Precision, layou
         inputs = [each.bfloat16().float() for each in inputs]
     wanted = [each.double().requires_grad_() for each in inputs]
     result = operator.reference(*wanted)
-    slope = torch.randn(result.shape)
-    expected = [result, *torch.autograd.grad(result, wanted, slope.double())]
+    grad = torch.randn(result.shape)
+    expected = [result, *torch.autograd.grad(result, wanted, grad.double())]
     given = [each.to(device, memory_format=memory if each.dim() == 4 else torch.preserve_format) for each in inputs]
     given = [each.requires_grad_() for each in given]
     try:
@@ -218,8 +218,8 @@ def _error(operator: Operator, device: torch.device, precision: Precision, layou
             # As within a network, where what comes before is in bfloat16.
             image = given[0].bfloat16() if precision == "bf16" else given[0]
             found = operator.run(image, *given[1:])
-        slope = slope.to(found.device, found.dtype).contiguous(memory_format=memory)
-        results = [found, *torch.autograd.grad(found, given, slope)]
+        grad = grad.to(found.device, found.dtype).contiguous(memory_format=memory)
+        results = [found, *torch.autograd.grad(found, given, grad)]
     except Exception:  # not to be had on this device, in whatever words
         return float("inf")
     pairs = [(x.detach().cpu().double(), y.detach()) for x, y in zip(results, expected, strict=True)]
@@ -228,20 +228,20 @@ def _error(operator: Operator, device: torch.device, precision: Precision, layou
 
 def _adam_error(device: torch.device, layout: Layout) -> float:
     """How far three steps of Adam with weight decay are from its formula (Kingma and Ba 2015, algorithm 1)."""
-    start, *slopes = torch.randn(4, 6, 4, 3, 3)
+    start, *grads = torch.randn(4, 6, 4, 3, 3)
     weight = torch.nn.Parameter(start.clone().to(device).contiguous(memory_format=LAYOUTS[layout]))
     lr, one, two, decay = 0.1, 0.5, 0.999, 0.01
     try:
         adam = torch.optim.Adam([weight], lr=lr, betas=(one, two), weight_decay=decay, fused=True)
-        for slope in slopes:
-            weight.grad = slope.to(device).contiguous(memory_format=LAYOUTS[layout])
+        for grad in grads:
+            weight.grad = grad.to(device).contiguous(memory_format=LAYOUTS[layout])
             adam.step()
     except Exception:
         return float("inf")
     value, mean, square = start.double(), torch.zeros(1), torch.zeros(1)
-    for step, slope in enumerate(slopes, start=1):
-        gradient = slope.double() + decay * value
-        mean, square = one * mean + (1 - one) * gradient, two * square + (1 - two) * gradient**2
+    for step, grad in enumerate(grads, start=1):
+        decayed = grad.double() + decay * value
+        mean, square = one * mean + (1 - one) * decayed, two * square + (1 - two) * decayed**2
         value = value - lr * (mean / (1 - one**step)) / ((square / (1 - two**step)).sqrt() + 1e-8)
     moved = weight.detach().cpu().double() - start
     return float((moved - (value - start)).norm() / (value - start).norm())

@@ -142,7 +142,7 @@ def norm_act_backward(
     }
     if tiling.chunks:
         grid = (tiling.blocks(x), tiling.chunks)
-        wrap_triton(triton_norm.slopes_of_chunks)[grid](
+        wrap_triton(triton_norm.grads_of_chunks)[grid](
             x, gradient, moments, sums, n * c, c, h, w, tiling.chunk, **block
         )
     wrap_triton(triton_norm.backward)[(tiling.blocks(x), tiling.tiles(x))](

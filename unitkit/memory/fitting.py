@@ -23,7 +23,7 @@ from .predict import FRAMEWORK, SPLIT, Prediction, Unpredictable, predict
 
 CERTAIN = 1.15  # times the memory that there is, from which a prediction refuses; its error is below that
 NEAR = 0.85  # from which it warns
-FEW = 3  # parts of a batch, from which on each takes as much more as the last did
+FEW = 3  # micro-batches, from which on each takes as much more as the last did
 MOST = 1024  # images of the largest batch that is looked for
 STRAIGHT = 6  # batches that are looked for on a line; it bends where maps become too large for the heap
 
@@ -55,11 +55,11 @@ def fitted(
 
 
 def _kept(recipe: Recipe, before: Mapping[str, Any]) -> Recipe | None:
-    """The recipe with what a run has chosen, unless its batch can no longer be parted so."""
-    whole, parts = recipe.batch * recipe.accumulate, before["accumulate"]
-    if whole % parts:
+    """The recipe with what a run has chosen, unless its batch can no longer be split so."""
+    whole, count = recipe.batch * recipe.accumulate, before["accumulate"]
+    if whole % count:
         return None
-    return replace(recipe, batch=whole // parts, accumulate=parts, recompute=tuple(before["recompute"]))
+    return replace(recipe, batch=whole // count, accumulate=count, recompute=tuple(before["recompute"]))
 
 
 class Fitting:
@@ -70,7 +70,7 @@ class Fitting:
         self._known: dict[tuple[object, ...], Prediction] = {}
 
     def predict(self, recipe: Recipe) -> Prediction:
-        """`predict`, of the recipe that was checked or one like it; once for each, and for many parts from few."""
+        """`predict`, of the recipe that was checked or one like it; once for each; many micro-batches from few."""
         if recipe.accumulate > FEW:
             one, other = (self.predict(replace(recipe, accumulate=count)) for count in (FEW - 1, FEW))
             return other.beyond(one, recipe.accumulate - FEW)
@@ -238,7 +238,8 @@ def _changes(recipe: Recipe, chosen: Recipe) -> str:
         words.append(f"the activations of the {' and '.join(more)} are computed again in the backward pass")
     if chosen.accumulate > recipe.accumulate:
         words.append(
-            f"a batch is {chosen.accumulate} parts of {chosen.batch}, with noise and any batch statistics of their own"
+            f"a batch is {chosen.accumulate} micro-batches of {chosen.batch}, with noise and any batch statistics of "
+            "their own"
         )
     return ", and ".join(words)
 

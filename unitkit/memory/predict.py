@@ -195,9 +195,9 @@ class _Work:
             x, weight = args[:2]
             return _size(weight, result) if _channels_last(x) else _size(x, weight, result)
         if func is torch.ops.aten.convolution_backward.default:
-            slope, x, weight = args[:3]
+            grad, x, weight = args[:3]
             by_x = _size(result[0])
-            return by_x + (3 * _size(weight) if _channels_last(x) else _size(slope, x, weight))
+            return by_x + (3 * _size(weight) if _channels_last(x) else _size(grad, x, weight))
         return 0
 
 

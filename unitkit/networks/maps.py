@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reach:
-    """What a pixel of a layer's output hangs on, along one side.
+    """What a pixel of a layer's output depends on, along one side.
 
     Pixel o reads the input from o * down // up - before to o * down // up + after, where these are within the map.
     One of `down` and `up` is 1.
@@ -53,7 +53,7 @@ class Reach:
     up: int = 1
 
     def behind(self, wanted: range, size: int) -> range:
-        """The input, of a whole of `size`, that `wanted` of the output hangs on; it starts at a multiple of `down`."""
+        """The input, out of `size`, that `wanted` of the output depends on; it starts at a multiple of `down`."""
         first = wanted.start * self.down // self.up - self.before
         first = min(max(0, first), size - 1) // self.down * self.down
         last = (wanted.stop - 1) * self.down // self.up + self.after

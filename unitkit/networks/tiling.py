@@ -56,7 +56,7 @@ def run(program: Program, values: list[Any]) -> list[Any]:
     """As `Program.run`, of slots with maps in them."""
     for function, inputs, outputs, joins, done in program.calls:
         given = [values[slot] for slot in inputs]
-        results = [_in_turn(function, each) for each in given] if joins else [function(*given)]
+        results = [_chained(function, each) for each in given] if joins else [function(*given)]
         for slot, result in zip(outputs, results, strict=True):
             values[slot] = result
         del given, results  # which may be the last to hold a map
@@ -65,7 +65,7 @@ def run(program: Program, values: list[Any]) -> list[Any]:
     return values
 
 
-def _in_turn(function: Callable[..., Any], value: Any) -> Any:
+def _chained(function: Callable[..., Any], value: Any) -> Any:
     for stage in stages_of(function):
         assert isinstance(stage, nn.Module), "nothing is computed again where nothing is differentiated"
         value = apply(stage, value)

@@ -117,7 +117,7 @@ class Compiled(Computation):
 
     def backward(self, turn: Turn, images: Images, step: int, share: float = 1.0) -> dict[str, Tensor]:
         parameters = self.parameters[turn.player.name]
-        further = any(p.grad is not None for p in parameters)  # a part of a batch beside which there was another
+        further = any(p.grad is not None for p in parameters)  # of a micro-batch before this one
         if not self.on or turn.alike in self.agreed or further or not _compiles(turn):
             return super().backward(turn, images, step, share)
         plain, gradients = self._plainly(turn, images, step, share)

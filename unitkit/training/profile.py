@@ -18,7 +18,7 @@ from ..system import dist
 from .plan import Turn
 
 MARK = "unitkit: "  # before the names of what is told apart
-SKIPPED = 3  # steps that warm up: the first compile, and fill caches
+SKIPPED = 3  # steps that warm up: the first ones fill caches, and may compile
 BACKWARD = "autograd::engine::evaluate_function"
 OTHER = "the rest: optimizers, averages, the loader"
 
