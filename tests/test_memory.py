@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from commands import unitkit
+from test_benchmarks import BENCHMARKS, benchmark
 from tiny import one_way
 from tiny import recipe as tiny
-from torch.profiler import ProfilerActivity, profile
 
 from unitkit import Adam, Player, Recipe, RunOptions, Trainer, r1
 from unitkit.check import check
@@ -21,7 +21,6 @@ from unitkit.kernels.placement import Placement, usual_layout
 from unitkit.memory import fitting
 from unitkit.memory.fitting import Fitting
 from unitkit.memory.predict import FRAMEWORK, Prediction, Unpredictable, predict
-from unitkit.networks.average import Average
 from unitkit.runs.options import Options
 from unitkit.system import live
 from unitkit.system.errors import UserError
@@ -36,30 +35,6 @@ PARTS = ("encoders", "generators", "discriminators")
 
 def predicted(recipe: Recipe, precision: str = "fp32") -> Prediction:
     return predict(check(recipe), recipe, Placement(usual_layout(CPU, precision)), precision, CPU)
-
-
-def allocated(recipe: Recipe, precision: str = "fp32") -> int:
-    """The peak of what torch's allocator gave to two steps and all that they need, by torch's profiler."""
-    placement = Placement(usual_layout(CPU, precision))
-    checked, options = check(recipe), RunOptions("", precision=precision).resolved({}, precision)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        model = placement.place(recipe.model.build(), CPU).train()
-        step = TrainingStep(recipe, checked, model, options, CPU, placement, lambda _: {})
-        average = Average(model, recipe.ema) if recipe.ema else None
-        for number in range(2):
-            images = {
-                letter: torch.randn(recipe.batch * recipe.accumulate, channels, *recipe.data.size)
-                for letter, channels in recipe.data.channels.items()
-            }
-            step({letter: each.to(memory_format=placement.memory_format) for letter, each in images.items()}, number)
-            if average:
-                average.update(number)
-    events = [each for each in seen.profiler.kineto_results.events() if each.name() == "[memory]"]  # type: ignore[union-attr]
-    total = peak = 0
-    for event in sorted(events, key=lambda each: each.start_ns()):
-        total += event.nbytes()
-        peak = max(peak, total)
-    return peak
 
 
 def short(**knobs: Any) -> Recipe:
@@ -85,12 +60,14 @@ CASES: dict[str, tuple[Callable[[], Recipe], str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_prediction_is_what_a_training_allocates(name: str) -> None:
+def test_the_prediction_is_what_a_training_allocates(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the bound that takes no time to see is above it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    allocated = benchmark("memory").allocated
     make, precision = CASES[name]
     recipe = make()
     fit = Fitting(check(recipe), Placement(usual_layout(CPU, precision)), precision, CPU)
-    assert fit.predict(recipe).peak == pytest.approx(allocated(recipe, precision), rel=0.1)
+    assert fit.predict(recipe).peak == pytest.approx(allocated(check(recipe), precision, CPU), rel=0.1)
     assert fit._at_most(recipe) > fit.total(recipe)
 
 

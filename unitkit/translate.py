@@ -17,14 +17,14 @@ from .data.tensors import at_once
 from .kernels.placement import best_precision, placement
 from .models import ImagePaths
 from .models.inference import Inference
-from .runs import checkpoint
+from .runs import checkpoint, options
 from .runs.folder import RunFolder
 from .runs.stored import not_finite
 from .system.devices import choose_device
 from .system.errors import UserError, nearest
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = tuple(each for each in options.PRECISIONS if each != "tf32")  # which is of products in training
 
 
 def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:

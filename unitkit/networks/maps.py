@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..kernels.layout import channels_last
 from ..system.errors import TrainingError
 
 DEEPEST = 48  # layers that wait on one another; more would read ever wider windows
@@ -210,7 +211,7 @@ def empty(shape: torch.Size, like: Tensor, limits: Limits) -> Tensor:
 
 def memory_format(x: Tensor) -> torch.memory_format:
     """Whether a tensor's channels lie side by side, or its pixels."""
-    return torch.channels_last if x.stride(1) == 1 and x.shape[1] > 1 else torch.contiguous_format
+    return torch.channels_last if channels_last(x) else torch.contiguous_format
 
 
 def _file(size: int) -> Tensor:
