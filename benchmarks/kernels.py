@@ -121,14 +121,14 @@ def error(run: Run, case: Case, inputs: Sequence[Tensor]) -> float:
 def microseconds(run: Run, inputs: Sequence[Tensor], what: str) -> float:
     """The time of one pass."""
     y = run(*inputs) if what == "backward" else None
-    slope = torch.ones_like(y) if y is not None else None
+    grad = torch.ones_like(y) if y is not None else None
 
     def work() -> None:
         if what == "forward":
             run(*inputs)
             return
         result = run(*inputs) if y is None else y
-        torch.autograd.grad(result, inputs, torch.ones_like(result) if slope is None else slope)
+        torch.autograd.grad(result, inputs, torch.ones_like(result) if grad is None else grad)
 
     return 1e6 * clock(work, inputs[0].device)
 

@@ -92,8 +92,13 @@ def images(recipe: Recipe, placement: Placement, device: torch.device) -> dict[s
 
 
 def counted(case: str, device: torch.device) -> int:
-    """The peak of what torch's allocator gave away."""
+    """The peak of what torch's allocator gave away while a case trains."""
     precision, checked = checked_recipe(case)
+    return allocated(checked, precision, device)
+
+
+def allocated(checked: Checked, precision: str, device: torch.device) -> int:
+    """The peak of what torch's allocator gave to two steps and all that they need."""
     if device.type == "cuda":
         train(checked, precision, device, 2)
         return torch.cuda.max_memory_allocated(device)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from commands import one_line, start, unitkit, until
 
-from unitkit import UserError
+from unitkit import RunOptions, UserError
 from unitkit.ablation.folder import Ablation, begin, choose_metric
 from unitkit.ablation.grid import folder_name, read_grid, split_values
+from unitkit.commands import ablate
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.folder import RunFolder
 
@@ -50,7 +51,7 @@ def begun_record(tiny: Path, folder: Path) -> dict[str, Any]:
     """What an ablation of one cell leaves that was killed at once."""
     file = read_recipe_file(tiny)
     grid = read_grid(file, ["shared=1", "steps=2", "width=2"])
-    begin(folder / "begun", file, grid, 1, {}, "psnr(aa, a).", "fp32", [])
+    begin(folder / "begun", file, grid, 1, {}, "psnr(aa, a).", RunOptions(folder, precision="fp32", compile=False), [])
     return record(folder / "begun")
 
 
@@ -159,6 +160,20 @@ def test_what_differs_from_the_ablation_there_is_refused(tiny: Path, tmp_path: P
     one_line(unitkit(*words, "--precision", "bf16"), "precision", "another --out")
     one_line(unitkit(*words[:-2], "--out", tmp_path / "new", "--precision", "fp61"), "fp61", "Did you mean")
     one_line(unitkit("ablate", tiny, "shared=0,1", "--device", "cuda:99", "--out", tmp_path / "new"), "cuda:99")
+
+
+def test_auto_is_one_precision_for_all_cells(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the ablation that is there, on whatever machine it goes on; and of compiling is kept whether."""
+    monkeypatch.setattr(ablate, "_run", lambda *_: None)
+    monkeypatch.setattr(ablate, "write_ablation_report", lambda *_: None)
+    words = ("ablate", tiny, "shared=1", "steps=2", "--precision", "auto", "--out", tmp_path / "out")
+    for best in "bf16", "fp32":
+        monkeypatch.setattr(ablate, "best_precision", lambda _, best=best: best)
+        assert unitkit(*words).status == 0
+        record = json.loads((tmp_path / "out/ablation.json").read_text())
+        assert (record["precision"], record["compile"]) == ("bf16", False)
+    one_line(unitkit(*words, "--compile"), "--compile differs: False, now True", "another --out")
+    one_line(unitkit(*words[:-1], tmp_path / "new", "--ray", "auto"), "fp32 or bf16, not auto")
 
 
 def test_values_with_commas_are_explained(tiny: Path, tmp_path: Path) -> None:

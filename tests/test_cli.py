@@ -281,6 +281,20 @@ def test_run_folders_that_do_not_serve(trained: Path, tmp_path: Path) -> None:
     one_line(unitkit("train", "--resume", "--out", trained, "--precision", "bf16"), "precision fp32, not bf16")
 
 
+def test_a_run_is_not_resumed_with_a_recipe_whose_imports_were_edited(tmp_path: Path) -> None:
+    base = written(tmp_path, RECIPE, "base.py")
+    recipe = written(tmp_path, "from base import presets, recipe\n", "mine.py")
+    command = ("train", recipe, "@quick", "--resume", "--out", tmp_path / "run")
+    for _ in range(2):
+        answer = unitkit(*command)
+        assert answer.status == 0, answer.err
+    base.write_text(base.read_text() + "# edited\n")
+    one_line(unitkit(*command), "a run of another recipe, 'mine'", "leave the recipe out")
+    base.unlink()
+    one_line(unitkit(*command), "a run of another recipe, 'mine'")
+    assert unitkit("train", "--resume", "--out", tmp_path / "run").status == 0
+
+
 def test_a_run_folder_whose_name_is_markup(tmp_path: Path) -> None:
     folder = tmp_path / "a [red] b [/blue]" / "run=1.py"
     answer = unitkit("train", TINY, "@quick", "--out", folder)

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from commands import TINY, unitkit
-from torch import Tensor
+from tiny import recipe
+from torch import Tensor, nn
 from torch.nn import functional
 
-from unitkit import TrainingError
+from unitkit import RunOptions, Trainer, TrainingError, load
 from unitkit.commands import doctor
-from unitkit.kernels import operators
+from unitkit.kernels import operators, placement
 from unitkit.kernels.norms import InstanceNorm, instance_norm_reference
 from unitkit.kernels.operators import ADAM, LAYOUTS, Fault, Operator, Precision
 from unitkit.kernels.placement import Placement
+from unitkit.networks import convolutions
 
 CPU = torch.device("cpu")
 
@@ -36,10 +38,6 @@ def everywhere(operator: str, precision: Precision = "fp32") -> list[Fault]:
     return [Fault(operator, precision, layout, 1.0) for layout in LAYOUTS]
 
 
-def test_all_operators_are_right_here() -> None:
-    assert list(operators.faults(CPU)) == []
-
-
 @pytest.mark.parametrize("operator", operators.OPERATORS, ids=lambda operator: operator.name)
 @pytest.mark.parametrize("what", ["value", "gradient"])
 def test_each_operator_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, operator: Operator, what: str) -> None:
@@ -49,8 +47,8 @@ def test_each_operator_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, o
             return x * 1.1 if what == "value" else x.clone()
 
         @staticmethod
-        def backward(ctx: object, slope: Tensor) -> Tensor:  # type: ignore[override]
-            return slope.flip(0) * 0.9 if what == "gradient" else slope
+        def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+            return grad.flip(0) * 0.9 if what == "gradient" else grad
 
     wrong = Operator(**{**operator.__dict__, "run": lambda *x: Wrong.apply(operator.run(*x))})
     monkeypatch.setattr(operators, "OPERATORS", (wrong,))
@@ -62,9 +60,9 @@ def test_each_operator_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, o
 
 def test_torchs_own_instance_norm_is_found_where_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 4, 9, 7, requires_grad=True)
-    slope = torch.randn(1, 4, 9, 7)
+    grad = torch.randn(1, 4, 9, 7)
     both = [
-        torch.autograd.grad(functional.instance_norm(x), x, slope.contiguous(memory_format=memory))[0]
+        torch.autograd.grad(functional.instance_norm(x), x, grad.contiguous(memory_format=memory))[0]
         for memory in LAYOUTS.values()
     ]
     own = Operator("instance norm of torch", functional.instance_norm, instance_norm_reference)
@@ -99,6 +97,27 @@ def test_the_outcome_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch, "__version__", "99.0")  # another build has an outcome of its own
     known(monkeypatch)
     assert doctor.outcome(CPU) == []
+
+
+@pytest.mark.parametrize("name", ["operators.py", "norms.py", "convolutions.py"])
+@pytest.mark.usefixtures("cache")
+def test_an_outcome_is_of_the_text_of_what_was_checked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, *everywhere("tanh"))
+    assert doctor.outcome(CPU) == everywhere("tanh")
+    known(monkeypatch)
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda self, *how: read(self, *how) + "# edited" * (self.name == name))
+    assert doctor.outcome(CPU) == []
+
+
+def test_layers_that_are_computed_another_way_are_checked_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the products of matrices and the shuffle that a training on a CPU takes."""
+    used = []
+    for place, name in ((torch, "addmm"), (torch, "baddbmm"), (convolutions, "pixel_shuffle")):
+        real = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *given, r=real, n=name: (used.append(n), r(*given))[1])
+    assert list(operators.faults(CPU)) == []
+    assert set(used) == {"addmm", "baddbmm", "pixel_shuffle"}
 
 
 def test_a_home_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +160,40 @@ def test_a_training_goes_around_and_says_so(tmp_path: Path, monkeypatch: pytest.
     assert answer.status == 0, answer.err
     assert answer.out.count("note: torch") == 2 and "norms are computed by their formulas" in answer.out
     assert any(each.reference for each in seen)
+
+
+@pytest.mark.usefixtures("cache")
+def test_translating_goes_around_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training does: in the layout that is right, with norms by their formulas, and not at all where none is."""
+    trainer = Trainer(recipe(), RunOptions(tmp_path, device="cpu"))
+    trainer.done = 1
+    trainer.save()
+    monkeypatch.setattr(placement, "emulates_bf16", lambda device: False)
+    moved = Fault("convolution 3x3", "bf16", "channels-last", 1.0)
+    found: dict[str, tuple[str, bool, bool]] = {}
+    for name, faults in {
+        "right": [],
+        "moved": [moved],
+        "norms": [moved, *everywhere("instance norm", "bf16")],
+        "fp32": [Fault("convolution 3x3", "fp32", "NCHW", 1.0), *everywhere("convolution 3x3", "bf16")],
+        "wrong": everywhere("tanh"),
+    }.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        known(monkeypatch, *faults)
+        if name == "wrong":
+            with pytest.raises(TrainingError, match="computes tanh wrongly in fp32"):
+                load(tmp_path, device="cpu")
+            continue
+        ours = load(tmp_path, device="cpu", precision="auto")
+        weight = next(module for module in ours.model.modules() if isinstance(module, nn.Conv2d)).weight
+        norm = next(module for module in ours.model.modules() if isinstance(module, InstanceNorm))
+        found[name] = ours.inference.precision, weight.is_contiguous(), norm.reference
+    assert found == {
+        "right": ("bf16", False, False),
+        "moved": ("bf16", True, False),
+        "norms": ("bf16", True, True),
+        "fp32": ("fp32", False, False),
+    }
 
 
 @pytest.mark.usefixtures("cache")

@@ -15,6 +15,7 @@ import torch
 from commands import TINY, losses_and_gradients
 from ranks import on_two_ranks
 from safetensors.torch import load_file, save_file
+from tiny import one_way
 from torch import Tensor, nn
 
 from unitkit import load_recipe
@@ -23,7 +24,7 @@ from unitkit.kernels.placement import Placement
 from unitkit.models.munit import Munit
 from unitkit.networks.state import weights_of
 from unitkit.runs.options import RunOptions
-from unitkit.system import dist, seeds
+from unitkit.system import dist, gradients, seeds
 from unitkit.system.errors import UserError
 from unitkit.system.gradients import GradientMean
 from unitkit.training.plan import trained
@@ -41,6 +42,7 @@ class Case:
     knobs: Mapping[str, Any]
     more: Mapping[str, Any] = field(default_factory=dict)  # fields of the recipe
     bucket: int = 2000  # bytes: dozens of buckets
+    compile: bool = False
 
 
 QUIET = {"noise": 0.0, "batch": 2}
@@ -51,6 +53,8 @@ CASES = {
     "unit accumulated and recomputed": Case(
         str(TINY), QUIET, {"accumulate": 2, "recompute": ("encoders", "generators")}
     ),
+    # Whose first turns are computed twice, plainly too, and send their gradients once.
+    "unit compiled": Case(str(TINY), QUIET, {"players": one_way().players[:1]}, 300, True),
     # Its pool is filling, and gives back what comes in; r1 trains the discriminators too, with their optimizer.
     "cyclegan": Case("cyclegan", {**SMALL, "blocks": 2, "lambda_r1": 1.0}),
     "munit": Case("munit", {**SMALL, "blocks": 1, "style_downs": 2, "mlp": 8, "width_d": 4}),
@@ -68,8 +72,10 @@ def steps(case: Case) -> Iterator[tuple[str, Tensor]]:
     torch.manual_seed(0)
     model = recipe.model.build().double().train()
     checked = check(recipe)
-    options = RunOptions("nowhere", device="cpu").resolved({}, "fp32")
-    step = TrainingStep(recipe, checked, model, options, torch.device("cpu"), PLAIN, lambda number: {})
+    options = RunOptions("nowhere", device="cpu", compile=case.compile).resolved({}, "fp32")
+    step = TrainingStep(
+        recipe, checked, model, options, torch.device("cpu"), PLAIN, lambda number: {}, list[str]().append
+    )
     step.means = {player.name: GradientMean(trained(model, player), case.bucket) for player in checked.players}
     count = recipe.batch * recipe.accumulate * 2 // world
     for number in range(STEPS):
@@ -82,6 +88,9 @@ def steps(case: Case) -> Iterator[tuple[str, Tensor]]:
             step.recipe = replace(recipe, batch=recipe.batch * 2)
         losses = step({letter: each[rank * count :][:count] for letter, each in whole.items()}, number)
         yield from losses_and_gradients(model, number, dist.mean(losses)).items()
+    for known in (each for mean in step.means.values() for each in mean.known.values()):
+        assert sum(map(len, known.parameters)) == len(known.number)  # each is sent once
+    assert not case.compile or len(step.computation.agreed) == len(checked.players)  # type: ignore[attr-defined]
     for name, value in weights_of(model).items():
         yield f"weight {name}", value.clone()
     counts = [len(each.parameters) for mean in step.means.values() for each in mean.known.values()]
@@ -101,7 +110,9 @@ def walk(environment: dict[str, str], folder: Path, cases: Mapping[str, Case] = 
     alike = mock.patch(
         "unitkit.training.step.seed_step", lambda seed, step, rank, *part: seeds.seed_step(seed, step, 0)
     )
-    with alike, mock.patch.object(Munit, "_drawn_style", drawn):
+    real = torch.compile  # to plain operators, which takes less time
+    compiled = mock.patch("torch.compile", lambda function, **_: real(function, fullgraph=True, backend="aot_eager"))
+    with alike, compiled, mock.patch.object(Munit, "_drawn_style", drawn):
         for name, case in cases.items():
             save_file(dict(steps(case)), folder / f"{name} {dist.rank()}.safetensors")
     if dist.world() > 1:
@@ -165,11 +176,11 @@ def test_two_ranks_take_the_steps_of_one(two: Path, tmp_path: Path, name: str) -
     ranks = [load_file(two / f"{name} {rank}.safetensors") for rank in (0, 1)]
     buckets = [int(each.pop("buckets")) for each in (one, *ranks)]
     assert buckets[0] == 0 and buckets[1] == buckets[2]
-    assert (buckets[1] > 5) == (CASES[name].bucket < 2**20)
+    assert (buckets[1] > 4) == (CASES[name].bucket < 2**20)
     assert one.keys() == ranks[0].keys() == ranks[1].keys()
     for kind, tolerance in ("loss", 1e-12), ("gradient", 1e-11), ("weight", 1e-8):
         found = [each for each in one if each.startswith(kind)]
-        assert len(found) > 10
+        assert len(found) > 10 or (kind == "loss" and len(found) >= STEPS)
         for each in found:
             assert torch.equal(ranks[0][each], ranks[1][each]), each
             scale = max(1.0, one[each].abs().max().item())
@@ -195,10 +206,11 @@ def test_parameters_that_have_a_gradient_now_and_then_or_here_and_there_are_refu
         assert "only some of 2 processes have a gradient of 0.weight" in here
 
 
-def test_a_turn_that_is_computed_twice_sends_its_gradients_once() -> None:
-    """As the first one that is compiled, which is compared with the plain one."""
-    layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    mean = GradientMean(dict(layers.named_parameters()))
-    for parameter in [*layers.parameters(), *layers.parameters()]:
-        mean._finish_one(parameter)
-    assert [len(bucket) for bucket in mean._arrange().parameters] == [4]
+def test_a_backward_that_fails_leaves_no_hooks_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "world", lambda: 2)
+    layer = nn.Linear(2, 2)
+    mean = GradientMean(dict(layer.named_parameters()))
+    for _ in range(2):  # the first of which never comes to its end
+        mean.begin("a program")
+    layer(torch.ones(1, 2)).sum().backward()
+    assert len(mean.finished) == 2

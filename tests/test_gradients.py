@@ -110,9 +110,9 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     cyclegan = next(path for path in RECIPES if path.stem == "cyclegan")  # shares nothing, so that one stays one
     testing.check_step(small(cyclegan, 2))
     x = torch.randn(1, 4, 5, 7, dtype=torch.float64, requires_grad=True)
-    slope = torch.randn(1, 4, 5, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    (found,) = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, slope)
-    (right,) = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, slope.contiguous())
+    grad = torch.randn(1, 4, 5, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    (found,) = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, grad)
+    (right,) = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, grad.contiguous())
     if torch.allclose(found, right):
         pytest.skip("this torch's instance norm is right")
     with pytest.raises(AssertionError, match=r"in channels-last, batch 1: the gradient of .* is off by"):

@@ -65,7 +65,7 @@ def test_kernels_compile_for_a_gpu(
             "BLOCK_P": tiling.pixels,
         }
         kernels = [triton_norm.forward, triton_norm.backward]
-        kernels += [triton_norm.moments_of_chunks, triton_norm.slopes_of_chunks] if tiling.chunks else []
+        kernels += [triton_norm.moments_of_chunks, triton_norm.grads_of_chunks] if tiling.chunks else []
         for kernel in kernels:
             names = kernel.arg_names
             signature = {
@@ -121,8 +121,8 @@ def test_plain_is_what_layers_compute(activation: Any, padding: int, kernel: boo
     wanted = Reflect(padding)(after(InstanceNorm()(x)) + residual)
     found = norm_act(x, activation=activation, residual=residual, padding=padding, fused=kernel)
     assert torch.equal(found, wanted)
-    slope = torch.randn_like(wanted)
-    for ours, theirs in zip(*(torch.autograd.grad(y, (x, residual), slope) for y in (found, wanted)), strict=True):
+    grad = torch.randn_like(wanted)
+    for ours, theirs in zip(*(torch.autograd.grad(y, (x, residual), grad) for y in (found, wanted)), strict=True):
         assert torch.equal(ours, theirs)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -49,12 +49,12 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolutions, "MANY", 1)
 
 
-def passed(layer: nn.Module, x: Tensor, slope: Tensor) -> list[Tensor]:
+def passed(layer: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
     """The output, and the gradients by the input and by the parameters."""
     x = x.detach().requires_grad_()
     layer.zero_grad()
     y = layer(x)
-    y.backward(slope)
+    y.backward(grad)
     return [y.detach(), *(p.grad for p in (x, *layer.parameters()) if p.grad is not None)]
 
 
@@ -65,8 +65,8 @@ def test_in_float64(name: str, n: int, height: int, width: int, memory: torch.me
     ours, plain, channels = case(name)
     layer, plain = (each.double().to(memory_format=memory) for each in (ours, plain))
     x = torch.randn(n, channels, height, width, dtype=torch.float64).contiguous(memory_format=memory)
-    slope = torch.randn_like(plain(x)).transpose(2, 3).contiguous().transpose(2, 3)  # of no usual layout
-    found, expected = passed(layer, x, slope), passed(plain, x, slope)
+    grad = torch.randn_like(plain(x)).transpose(2, 3).contiguous().transpose(2, 3)  # of no usual layout
+    found, expected = passed(layer, x, grad), passed(plain, x, grad)
     assert len(found) == len(expected) == 4
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
@@ -79,12 +79,12 @@ def test_errs_no_more_than_the_plain_layers(name: str, dtype: torch.dtype) -> No
     """Against float64, and in bfloat16 within autocast as a training has it."""
     layer, plain, channels = case(name)
     x = torch.randn(2, channels, 12, 12)
-    slope = torch.randn_like(plain(x))
+    grad = torch.randn_like(plain(x))
     found = {}
     for each in (layer, plain):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            found[each] = passed(each, x, slope.to(dtype))
-    exact = passed(plain.double(), x.double(), slope.double())
+            found[each] = passed(each, x, grad.to(dtype))
+    exact = passed(plain.double(), x.double(), grad.double())
 
     def errors(each: nn.Module) -> list[float]:
         pairs = zip(found[each], exact, strict=True)
@@ -105,3 +105,21 @@ def test_few_pixels_are_a_product_of_matrices(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(convolutions, "MANY", layer.weight.numel() + 1)
     layer(torch.zeros(1, 4, 8, 8))
     assert used == [(4, 4, 8, 10), (1, 4, 8, 8), (1, 4, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"padding": 1, "padding_mode": mode} for mode in ("zeros", "reflect", "replicate", "circular")),
+        *({"dilation": 2, "padding": 2}, {"dilation": (1, 2)}, {"groups": 2}, {"bias": False}, {"stride": (2, 1)}),
+        *({"padding": "same"}, {"padding": "valid"}, {"padding": (0, 2)}, {"groups": 4, "bias": False}),
+    ],
+    ids=str,
+)
+def test_few_pixels_with_any_settings_are_torchs(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = (each(4, 8, 3, **settings).double() for each in (Conv2d, nn.Conv2d))
+    theirs.load_state_dict(ours.state_dict())
+    for shape in (2, 4, 5, 6), (4, 5, 6):  # a batch, and an image without one
+        x = torch.randn(shape, dtype=torch.float64)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)

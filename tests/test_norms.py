@@ -63,14 +63,14 @@ def test_values_and_gradients_in_every_layout(name: str, dtype: torch.dtype, mos
         plain, gradient = torch.randn(2, n, c, *size).to(dtype)
         wanted = plain.double().requires_grad_()
         out = formula(wanted, dims)
-        (slope,) = torch.autograd.grad(out, wanted, gradient.double())
+        (grad,) = torch.autograd.grad(out, wanted, gradient.double())
         for layout, theirs in itertools.product(LAYOUTS, LAYOUTS):
             x = laid_out(plain, layout).detach().requires_grad_()
             y = norm(x)
             (found,) = torch.autograd.grad(y, x, laid_out(gradient, theirs))
             doing = f"{n} images of {c}x{size} in {layout}, the gradient in {theirs}"
             assert y.dtype == dtype and (y.double() - out).norm() <= most * out.norm(), doing
-            assert (found.double() - slope).norm() <= most * gradient.double().norm(), doing
+            assert (found.double() - grad).norm() <= most * gradient.double().norm(), doing
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)

@@ -18,7 +18,7 @@ from unitkit.kernels.norms import BatchNorm, InstanceNorm, LayerNorm
 from unitkit.models import ImagePaths
 from unitkit.networks import maps, tiling
 from unitkit.networks.convolutions import Doubling, PixelwiseTransposed
-from unitkit.networks.layers import Coordinates, Reflect, ShiftNorm, conv
+from unitkit.networks.layers import Coordinates, Reflect, Residual, ShiftNorm, conv
 from unitkit.networks.maps import Limits, Map, Stored, tile_size
 
 SMALL = Limits(tile=15_000, stored=4_000)  # many tiles, and larger maps in a file
@@ -98,7 +98,7 @@ def test_every_recipe_in_tiles_is_one_pass_in_float32(model: ImagePaths) -> None
 
 
 def layers() -> dict[str, list[nn.Module]]:
-    """Chains of every layer with a rule, with kernels, strides and paddings that meet at their borders."""
+    """Chains of layers with a rule, with kernels, strides and paddings that meet at their borders."""
     c = 3
     return {
         "even and dilated": [nn.Conv2d(c, c, 4, 2, 1), nn.Conv2d(c, c, 3, 1, 2, dilation=2), nn.Conv2d(c, c, (1, 5))],
@@ -115,8 +115,26 @@ def layers() -> dict[str, list[nn.Module]]:
         "norms": [InstanceNorm(), nn.Conv2d(c, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU(), LayerNorm(4)],
         "statistics of training": [BatchNorm(c), nn.Dropout(0.5), ShiftNorm(c), nn.LeakyReLU(0.2, inplace=True)],
         "in place": [nn.Dropout(0.5), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3), nn.LeakyReLU(0.2, inplace=True)],
+        "each pixel": [
+            nn.ELU(),
+            nn.SiLU(),
+            nn.Conv2d(c, c, 3),
+            nn.Softplus(),
+            nn.Sigmoid(),
+            nn.PReLU(c),
+            nn.Identity(),
+        ],
+        "batch norm of torch": [nn.BatchNorm2d(c), nn.Dropout2d(0.5), nn.Identity(), nn.Conv2d(c, c, 3)],
+        "residual": [Residual(c), Residual(c, padding="reflect"), nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, 3))],
         "deep": [layer for _ in range(maps.DEEPEST) for layer in (nn.Conv2d(c, c, 3, padding=1), nn.Tanh())],
     }
+
+
+def test_every_layer_with_a_rule_is_tested() -> None:
+    """In these chains, or in the towers of MUNIT, in whose tests below and above the others are."""
+    towers = encoders.style.build(3, width=4, downs=3, style=5), generators.adain.build(16, 3, ups=1, style=5)
+    chains = (nn.Sequential(*chain) for chain in layers().values())
+    assert tiling.RULES.keys() <= {type(module) for each in (*chains, *towers) for module in each.modules()}
 
 
 @pytest.mark.parametrize("name", layers())
@@ -238,12 +256,13 @@ def test_a_disk_without_room_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.AdaptiveAvgPool2d(2),
         nn.BatchNorm2d(3).train(),
+        nn.BatchNorm2d(3, track_running_stats=False),
         type("Own", (nn.Conv2d,), {})(3, 3, 3),
     ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_a_layer_without_a_rule_is_refused(layer: nn.Module) -> None:
-    if not isinstance(layer, nn.BatchNorm2d):
+    if not isinstance(layer, nn.BatchNorm2d) or not layer.track_running_stats:
         layer.eval()
     with pytest.raises(tiling.Untiled):
         tiling.apply(layer, Stored(torch.zeros(1, 3, 8, 8), torch.device("cpu")))

@@ -91,7 +91,7 @@ def test_what_is_computed_again_is_the_same(tmp_path: Path, parts: list[str] | N
 
 
 def test_a_part_of_a_batch_leaves_no_graph_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a later turn sees of images is not what made them: else memory would hold all parts of a batch at once."""
+    """What a later turn sees of images is not what made them: else memory would hold all micro-batches at once."""
     ours = recipe(batch=1, accumulate=2)
     ours = replace(ours, players=ours.players[::-1])  # the generator moves first
     made, held = trainer(tmp_path / "run", ours), []

@@ -1,5 +1,8 @@
 """A recipe for tests: UNIT at width 4 on rendered portraits of 16x16, or on a folder; twelve steps take a second."""
 
+from dataclasses import replace
+from typing import Any
+
 from unitkit import (
     Adam,
     Player,
@@ -57,3 +60,10 @@ def recipe(
         crop=2 if augment else 0,
         evaluate=[psnr("aa", "a")],
     )
+
+
+def one_way(**knobs: Any) -> Recipe:
+    """The game of `recipe` from a to b alone, which is soon computed."""
+    ours, game = recipe(**knobs), gan("ab")
+    players = [replace(player, terms=terms) for player, terms in zip(ours.players, (game.d, game.g), strict=True)]
+    return replace(ours, players=players)

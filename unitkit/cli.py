@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -164,7 +165,8 @@ def translate(
     """Translate images of any size along a trained model's image path."""
     from .commands.translate import translate_images
 
-    translate_images(run, path, source, target, parts, style, samples, seed, weights, device, precision, alpha, format)
+    translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
+    translated(style=style, samples=samples, seed=seed, device=device, precision=precision, alpha=alpha, format=format)
 
 
 @app.command()

@@ -64,8 +64,8 @@ class Call(Hook):
 
 
 def due(trainer: Training) -> bool:
-    """Whether the log and trackers take this step: the first, every tenth, the last, and where a player moves that
-    moves but now and then, though not much oftener than every tenth."""
+    """Whether the log and trackers take this step: the first, every tenth, the last, and one in which a player moves
+    that seldom does, though not much more often than every tenth."""
     step, steps = trainer.done - 1, trainer.recipe.steps
     if trainer.done % 10 == 0 or trainer.done in (1, steps):
         return True

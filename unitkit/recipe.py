@@ -148,8 +148,8 @@ class Recipe:
         data: `open_data(...)`.
         steps: training steps.
         batch: images of each domain in a step, on each rank.
-        accumulate: parts of that size whose gradients a step adds up, for batches that memory does not hold at once:
-            a step sees accumulate * batch images.
+        accumulate: micro-batches of that size whose gradients a step adds up, for batches that memory does not hold at
+            once: a step sees accumulate * batch images.
         flip: mirror each training image left to right with probability 1/2.
         crop: shift each training image by up to this many pixels (images are decoded that much larger).
         affine: rotate, scale and shift each training image at random.

@@ -19,18 +19,17 @@ from .data.formats.npy import channels_first
 from .data.formats.windows import windows_of, write_windows
 from .data.tensors import at_once
 from .data.values import Values, in_channels, supported
-from .kernels.operators import LAYOUTS
-from .kernels.placement import best_precision, usual_layout
+from .kernels.placement import best_precision, placement
 from .models import ImagePaths
 from .models.inference import Inference
-from .runs import checkpoint
+from .runs import checkpoint, options
 from .runs.folder import RunFolder
 from .runs.stored import not_finite
 from .system.devices import choose_device
 from .system.errors import UserError, nearest
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = tuple(each for each in options.PRECISIONS if each != "tf32")  # which is of products in training
 
 
 def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:
@@ -44,6 +43,7 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
 
     Raises:
         UserError: no model, or one that this version cannot read; an unknown device, or precision.
+        TrainingError: a device that computes wrongly what networks are made of.
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, PRECISIONS)}")
@@ -53,9 +53,8 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     model, description = checkpoint.load_model(folder, weights)
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
-    layout = usual_layout(place, precision)
     values = {letter: Values.from_json(each) for letter, each in description.get("values", {}).items()}
-    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"], precision, values)
+    return Translator(placement(place, precision).place(model, place), description["labels"], precision, values)
 
 
 class Translator:

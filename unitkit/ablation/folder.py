@@ -14,6 +14,7 @@ from ..recipe_file import RecipeFile
 from ..runs.checkpoint import load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe
+from ..runs.options import RunOptions
 from ..runs.steps import latest, step_of
 from ..runs.stored import read_json
 from ..system.errors import UserError, nearest
@@ -96,13 +97,17 @@ def begin(
     seeds: int,
     baseline: Mapping[str, Any],
     metric: Figure,
-    precision: str,
+    options: RunOptions,
     command: Sequence[str],
 ) -> Ablation:
     """The ablation of a folder, new, taken up again, or extended by values and seeds.
 
+    Args:
+        options: of every cell, of which the precision and `compile` are kept.
+
     Raises:
-        UserError: a folder that holds an ablation of another recipe, precision, of other fixed or other swept knobs.
+        UserError: a folder that holds an ablation of another recipe, precision, of other fixed or other swept knobs, or
+            of which one is compiled and the other is not.
     """
     record: dict[str, Any] = {
         "format": 1,
@@ -115,7 +120,8 @@ def begin(
         "seeds": seeds,
         "baseline": plain(baseline),
         "metric": list(metric),
-        "precision": precision,
+        "precision": options.precision,
+        "compile": options.compile,
         "command": " ".join(command),
         "cells": [plain(cell.to_json()) for cell in grid.cells(seeds)],
     }
@@ -126,6 +132,7 @@ def begin(
             ("recipe", "the recipe"),
             ("sha256", "the recipe's text"),
             ("precision", "the precision"),
+            ("compile", "--compile"),
             ("fixed", "the fixed knobs"),
         ):
             if before.get(key, record[key]) != record[key]:

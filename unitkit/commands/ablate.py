@@ -22,6 +22,7 @@ from ..ablation.report import write_ablation_report
 from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
 from ..check import check
 from ..data.files.bad import WAY_OUT, refuse_unreadable
+from ..kernels.placement import best_precision
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
 from ..runs.folder import RunFolder, fresh_folder
@@ -81,8 +82,9 @@ def ablate(
         out = fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()
     try:
+        options = _resolved(options, out, ray)
         command = ["unitkit", "ablate", *map(shlex.quote, sys.argv[2:])]
-        ablation = begin(out, file, grid, seeds, reference, main, options.precision or DEFAULTS["precision"], command)
+        ablation = begin(out, file, grid, seeds, reference, main, options, command)
 
         def job(cell: Cell) -> Job:
             here = replace(options, out=out / cell.folder, seed=cell.seed)
@@ -94,6 +96,19 @@ def ablate(
     finally:
         os.close(lock)
     _close(console, ablation, out, stopped)
+
+
+def _resolved(options: RunOptions, out: Path, ray: str | None) -> RunOptions:
+    """With one precision for all cells, wherever they are trained: "auto" is that of the ablation that is there, else
+    what is best here. Raises `UserError` where that says nothing of a cluster's machines."""
+    precision = options.precision or DEFAULTS["precision"]
+    if precision == "auto" and (out / "ablation.json").is_file():
+        precision = read_json(out / "ablation.json").get("precision", precision)
+    if precision == "auto" and ray is not None:
+        raise UserError("the machines of a Ray cluster may differ: say which precision, fp32 or bf16, not auto")
+    if precision == "auto":
+        precision = best_precision(choose_device(options.device))
+    return replace(options, precision=precision, compile=bool(options.compile))
 
 
 def train_cell(job: Job) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..knobs import find
-from ..recipe_file import RecipeFile, parse_knobs, shipped
+from ..recipe_file import IMPORTED, RecipeFile, parse_knobs, shipped
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data
 from ..runs.options import RunOptions
@@ -56,7 +56,7 @@ def resumed(recipe: str | None, words: Sequence[str], out: Path) -> tuple[Recipe
     file = kept_recipe(folder)
     if recipe is not None:
         path = Path(recipe) if os.path.isfile(recipe) else shipped().get(recipe, Path(recipe))
-        if (path.stem, _text(path)) != (record["recipe"], file.source):
+        if path.stem != record["recipe"] or _now(path, file) != file.files:
             raise UserError(
                 f"{out} is a run of another recipe, '{record['recipe']}' as kept in it, not of {recipe} as it is now: "
                 "leave the recipe out to resume, or choose another --out for a new run"
@@ -94,6 +94,12 @@ def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
         )
     if trainer.device.type != torch.device(record.get("device", trainer.device)).type:
         yield f"on {trainer.device}, where the run began on {record['device']}; --device chooses"
+
+
+def _now(path: Path, kept: RecipeFile) -> dict[str, str | None]:
+    """The files that a run keeps, as they are now, beside the recipe or where a run has them."""
+    beside = {name: _text(path.with_name(name)) or _text(path.parent / IMPORTED / name) for name in kept.imported}
+    return {"recipe.py": _text(path), **{f"{IMPORTED}/{name}": text for name, text in beside.items()}}
 
 
 def _text(recipe: Path) -> str | None:

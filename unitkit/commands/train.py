@@ -115,7 +115,8 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
 
 
 def _print_profile(console: Console, profile: Profile) -> None:
-    table = Table(title=f"where the time of a step goes ({profile.path} is the trace)", title_justify="left")
+    title = f"where the time of a step goes, without --compile ({profile.path} is the trace)"
+    table = Table(title=title, title_justify="left")
     for column in ("tower or term", "forward, ms", "backward, ms", "share"):
         table.add_column(column, justify="left" if column.startswith("tower") else "right")
     for line in profile.lines():

@@ -52,6 +52,7 @@ def translate_images(
     path: str,
     source: Path,
     target: Path,
+    *,
     parts: Path | None = None,
     style: Path | None = None,
     samples: int | None = None,

@@ -1,4 +1,4 @@
-"""Instance norm with what follows it in a residual block, as one operator: plain, and by a Triton kernel beside it.
+"""Instance norm and what follows it in a residual block, as one operator: in plain torch, and as a Triton kernel.
 
 The kernel has not been measured on a GPU yet, and is off: `Placement.kernels` switches it on in a model's residual
 blocks, and `python benchmarks/kernels.py --device cuda` measures it.

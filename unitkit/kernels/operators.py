@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
+from ..networks.convolutions import Conv2d, Doubling, PixelwiseTransposed
 from .norms import (
     batch_norm,
     batch_norm_reference,
@@ -61,20 +63,46 @@ def _convolution(kernel: int, stride: int, padding: int, groups: int = 1) -> Ope
     def run(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         return functional.conv2d(x, w, b, stride, padding, groups=groups)
 
+    inside, outside = (1, 4) if groups > 1 else (4, 6)
+    kind = f"depthwise convolution {kernel}x{kernel}" if groups > 1 else f"convolution {kernel}x{kernel}"
+    name = kind + (f" of stride {stride}" if stride > 1 else "")
+    return Operator(name, run, _sum_of_taps(stride, padding), weights=((outside, inside, kernel, kernel), (outside,)))
+
+
+def _sum_of_taps(stride: int, padding: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A convolution with zero padding, each channel by itself where weights are of one."""
+
     def reference(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         x = functional.pad(x, (padding,) * 4)
+        kernel = w.shape[2]
         high, wide = ((edge - kernel) // stride + 1 for edge in x.shape[2:])
         y = b[:, None, None].expand(len(x), len(b), high, wide)
         for i, j in itertools.product(range(kernel), repeat=2):
             seen = x[:, :, i : i + stride * (high - 1) + 1 : stride, j : j + stride * (wide - 1) + 1 : stride]
             tap = w[:, :, i, j]
-            y = y + (seen * tap.T[:, :, None, None] if groups > 1 else torch.einsum("nchw,oc->nohw", seen, tap))
+            y = y + (seen * tap.T[:, :, None, None] if w.shape[1] == 1 else torch.einsum("nchw,oc->nohw", seen, tap))
         return y
 
-    inside, outside = (1, 4) if groups > 1 else (4, 6)
-    kind = f"depthwise convolution {kernel}x{kernel}" if groups > 1 else f"convolution {kernel}x{kernel}"
-    name = kind + (f" of stride {stride}" if stride > 1 else "")
-    return Operator(name, run, reference, weights=((outside, inside, kernel, kernel), (outside,)))
+    return reference
+
+
+def _layer(name: str, layer: nn.Module, reference: Callable[..., Tensor], channels: int = 4) -> Operator:
+    """A layer of `networks.convolutions`, which is computed another way than torch's."""
+
+    def run(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        found: Tensor = functional_call(layer, {"weight": w, "bias": b}, (x,))
+        return found
+
+    shapes = tuple(tuple(p.shape) for p in layer.parameters())
+    return Operator(name, run, reference, channels, weights=shapes)
+
+
+def _doubled(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _sum_of_taps(1, 2)(_twice(x), w, b)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 def _transposed(kernel: int, stride: int, padding: int, more: int = 0) -> Operator:
@@ -127,6 +155,9 @@ OPERATORS = (
     *(_convolution(*each) for each in ((1, 1, 0), (3, 1, 1), (7, 1, 3), (3, 2, 1), (4, 2, 1), (5, 1, 2), (5, 2, 2))),
     _convolution(5, 2, 0, groups=4),
     *(_transposed(*each) for each in ((1, 1, 0), (3, 2, 1, 1), (4, 2, 1), (4, 1, 0))),
+    _layer("convolution of few pixels", Conv2d(128, 128, 4, 2, 1, device="meta"), _sum_of_taps(2, 1), 128),
+    _layer("transposed convolution by a product", PixelwiseTransposed(4, 6), _transposed(1, 1, 0).reference),
+    _layer("convolution that doubles", Doubling(4, 6), _doubled),
     Operator("instance norm", instance_norm, instance_norm_reference),
     Operator("layer norm", layer_norm, layer_norm_reference),
     Operator(
@@ -147,7 +178,7 @@ OPERATORS = (
     Operator(
         "nearest upsampling",
         lambda x: functional.interpolate(x, scale_factor=2, mode="nearest"),
-        lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
+        _twice,
     ),
     Operator("tanh", torch.tanh, lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())),
     Operator("softplus", functional.softplus, lambda x: (1 + x.exp()).log()),
@@ -178,8 +209,8 @@ def _error(operator: Operator, device: torch.device, precision: Precision, layou
         inputs = [each.bfloat16().float() for each in inputs]
     wanted = [each.double().requires_grad_() for each in inputs]
     result = operator.reference(*wanted)
-    slope = torch.randn(result.shape)
-    expected = [result, *torch.autograd.grad(result, wanted, slope.double())]
+    grad = torch.randn(result.shape)
+    expected = [result, *torch.autograd.grad(result, wanted, grad.double())]
     given = [each.to(device, memory_format=memory if each.dim() == 4 else torch.preserve_format) for each in inputs]
     given = [each.requires_grad_() for each in given]
     try:
@@ -187,8 +218,8 @@ def _error(operator: Operator, device: torch.device, precision: Precision, layou
             # As within a network, where what comes before is in bfloat16.
             image = given[0].bfloat16() if precision == "bf16" else given[0]
             found = operator.run(image, *given[1:])
-        slope = slope.to(found.device, found.dtype).contiguous(memory_format=memory)
-        results = [found, *torch.autograd.grad(found, given, slope)]
+        grad = grad.to(found.device, found.dtype).contiguous(memory_format=memory)
+        results = [found, *torch.autograd.grad(found, given, grad)]
     except Exception:  # not to be had on this device, in whatever words
         return float("inf")
     pairs = [(x.detach().cpu().double(), y.detach()) for x, y in zip(results, expected, strict=True)]
@@ -197,20 +228,20 @@ def _error(operator: Operator, device: torch.device, precision: Precision, layou
 
 def _adam_error(device: torch.device, layout: Layout) -> float:
     """How far three steps of Adam with weight decay are from its formula (Kingma and Ba 2015, algorithm 1)."""
-    start, *slopes = torch.randn(4, 6, 4, 3, 3)
+    start, *grads = torch.randn(4, 6, 4, 3, 3)
     weight = torch.nn.Parameter(start.clone().to(device).contiguous(memory_format=LAYOUTS[layout]))
     lr, one, two, decay = 0.1, 0.5, 0.999, 0.01
     try:
         adam = torch.optim.Adam([weight], lr=lr, betas=(one, two), weight_decay=decay, fused=True)
-        for slope in slopes:
-            weight.grad = slope.to(device).contiguous(memory_format=LAYOUTS[layout])
+        for grad in grads:
+            weight.grad = grad.to(device).contiguous(memory_format=LAYOUTS[layout])
             adam.step()
     except Exception:
         return float("inf")
     value, mean, square = start.double(), torch.zeros(1), torch.zeros(1)
-    for step, slope in enumerate(slopes, start=1):
-        gradient = slope.double() + decay * value
-        mean, square = one * mean + (1 - one) * gradient, two * square + (1 - two) * gradient**2
+    for step, grad in enumerate(grads, start=1):
+        decayed = grad.double() + decay * value
+        mean, square = one * mean + (1 - one) * decayed, two * square + (1 - two) * decayed**2
         value = value - lr * (mean / (1 - one**step)) / ((square / (1 - two**step)).sqrt() + 1e-8)
     moved = weight.detach().cpu().double() - start
     return float((moved - (value - start)).norm() / (value - start).norm())

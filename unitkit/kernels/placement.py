@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..networks import convolutions
 from ..networks.layers import Residual
 from ..system.devices import device_name, emulates_bf16
 from ..system.errors import TrainingError
 from ..system.files import replacing
-from . import operators
+from . import norms, operators
 from .norms import BatchNorm, InstanceNorm, LayerNorm
 from .operators import ADAM, LAYOUTS, OPERATORS, Fault, Layout
 
@@ -152,8 +153,7 @@ def _fault(kept: dict[str, Any]) -> Fault:
 
 def _cache(device: torch.device) -> Path:
     """Where the outcome is kept: a name for each build of torch, processor, and text of the checks."""
-    files = (Path(operators.__file__).with_name(f"{name}.py") for name in ("operators", "norms"))
-    text = "".join(file.read_text("utf-8") for file in files)
+    text = "".join(Path(str(module.__file__)).read_text("utf-8") for module in (operators, norms, convolutions))
     key = (torch.__version__, torch.version.git_version, torch.__config__.show(), device_name(device), text)
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

@@ -116,7 +116,7 @@ def forward(
 
 
 @triton.jit
-def _slopes(
+def _grads(
     x, gradient, moments, n, c, p, mask, rows, channels, height, width,
     SLOPE: tl.constexpr, PADDING: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
@@ -128,7 +128,7 @@ def _slopes(
     value = tl.load(x + place, mask=mask, other=0.0).to(mean.dtype)
     z = tl.where(mask, (value - mean) * rstd, 0.0)
     if PADDING:  # gathered from where a pixel was copied to, so that the order of the sum is fixed
-        slope = tl.zeros_like(z)
+        grad = tl.zeros_like(z)
         wide = width + 2 * PADDING
         padded = wide * (height + 2 * PADDING)
         for down in tl.static_range(3):
@@ -136,14 +136,14 @@ def _slopes(
             for across in tl.static_range(3):
                 j, beside = _mirrored(p % width, width, PADDING, across)
                 copied = _at(n, c, i * wide + j, channels, padded, LAST)
-                slope += tl.load(gradient + copied, mask=mask & above & beside, other=0.0).to(z.dtype)
+                grad += tl.load(gradient + copied, mask=mask & above & beside, other=0.0).to(z.dtype)
     else:
-        slope = tl.load(gradient + place, mask=mask, other=0.0).to(z.dtype)
-    return rstd, z, tl.where(z > 0, slope, SLOPE * slope), slope
+        grad = tl.load(gradient + place, mask=mask, other=0.0).to(z.dtype)
+    return rstd, z, tl.where(z > 0, grad, SLOPE * grad), grad
 
 
 @triton.jit
-def slopes_of_chunks(
+def grads_of_chunks(
     x, gradient, moments, sums, rows, channels, height, width, chunk,
     SLOPE: tl.constexpr, PADDING: tl.constexpr, LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
@@ -155,11 +155,11 @@ def slopes_of_chunks(
     for start in range(0, chunk, BLOCK_P):
         p = s * chunk + start + tl.arange(0, BLOCK_P)[None, :]
         mask = (c < channels) & (p < height * width)
-        _, z, slope, _ = _slopes(
+        _, z, grad, _ = _grads(
             x, gradient, moments, n, c, p, mask, rows, channels, height, width, SLOPE, PADDING, LAST
         )  # fmt: skip
-        total += tl.sum(slope, 1)[:, None]
-        product += tl.sum(slope * z, 1)[:, None]
+        total += tl.sum(grad, 1)[:, None]
+        product += tl.sum(grad * z, 1)[:, None]
     place = s * rows + n * channels + c
     tl.store(sums + place, total, mask=c < channels)
     tl.store(sums + tl.num_programs(1) * rows + place, product, mask=c < channels)
@@ -177,7 +177,7 @@ def backward(
     pixels = height * width
     p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
     mask = (c < channels) & (p < pixels)
-    rstd, z, slope, outer = _slopes(
+    rstd, z, grad, outer = _grads(
         x, gradient, moments, n, c, p, mask, rows, channels, height, width, SLOPE, PADDING, LAST
     )  # fmt: skip
     if CHUNKS:
@@ -186,9 +186,9 @@ def backward(
             total += tl.load(sums + s * rows + n * channels + c, mask=c < channels, other=0.0)
             product += tl.load(sums + (CHUNKS + s) * rows + n * channels + c, mask=c < channels, other=0.0)
     else:
-        total, product = tl.sum(slope, 1)[:, None], tl.sum(slope * z, 1)[:, None]
+        total, product = tl.sum(grad, 1)[:, None], tl.sum(grad * z, 1)[:, None]
     place = _at(n, c, p, channels, pixels, LAST)
-    result = (slope - total / pixels - z * (product / pixels)) * rstd
+    result = (grad - total / pixels - z * (product / pixels)) * rstd
     tl.store(dx + place, result.to(dx.dtype.element_ty), mask=mask)
     if UNPADDED:
         tl.store(unpadded + place, outer.to(unpadded.dtype.element_ty), mask=mask)

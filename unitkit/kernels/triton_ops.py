@@ -16,6 +16,7 @@ from torch.library import custom_op, triton_op, wrap_triton
 
 from ..system.errors import UserError
 from . import triton_norm
+from .layout import channels_last
 
 PART = 4096  # pixels times channels of a tile that has not all pixels of a channel
 PROGRAMS = 1024  # that the kernel of chunks should have, to fill a large GPU
@@ -65,11 +66,6 @@ class Tiling(NamedTuple):
         return int(triton.cdiv(x.shape[2] * x.shape[3], self.pixels))
 
 
-def _channels_last(x: Tensor) -> bool:
-    """Whether a map is computed in channels-last: it lies so, or is cut out of one that does."""
-    return x.shape[1] > 1 and not x.is_contiguous() and x.stride(1) == 1
-
-
 def _laid_out(x: Tensor, last: bool) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -77,7 +73,7 @@ def _laid_out(x: Tensor, last: bool) -> Tensor:
 def _map(like: Tensor, dtype: torch.dtype, padding: int = 0) -> Tensor:
     """An empty map in the format of `like`, padded."""
     n, c, h, w = like.shape
-    memory = torch.channels_last if _channels_last(like) else torch.contiguous_format
+    memory = torch.channels_last if channels_last(like) else torch.contiguous_format
     shape = (n, c, h + 2 * padding, w + 2 * padding)
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=memory)
 
@@ -91,7 +87,7 @@ def _sums(x: Tensor, count: int) -> Tensor:
 @_operator("unitkit::norm_act")
 def norm_act(x: Tensor, residual: Tensor | None, slope: float, padding: int, eps: float) -> tuple[Tensor, Tensor]:
     """See `fused.norm_act`; and (2, 1, N C), mean and 1 / standard deviation. `slope` is that of values below 0."""
-    last = _channels_last(x)
+    last = channels_last(x)
     tiling = Tiling.of(x, last, padding)
     y = _map(x, x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype), padding)
     moments, sums = _sums(x, 1), _sums(x, max(1, tiling.chunks))
@@ -127,7 +123,7 @@ def norm_act_backward(
     gradient: Tensor, x: Tensor, moments: Tensor, slope: float, padding: int, unpadded: bool
 ) -> tuple[Tensor, Tensor]:
     """The gradients of `norm_act` by x, and, where `unpadded`, by what was padded, which is that by the residual."""
-    last = _channels_last(x)
+    last = channels_last(x)
     tiling = Tiling.of(x, last, padding)
     dx, outer, sums = _map(x, x.dtype), _outer(gradient, x, unpadded), _sums(x, max(1, tiling.chunks))
     n, c, h, w = x.shape
@@ -142,7 +138,7 @@ def norm_act_backward(
     }
     if tiling.chunks:
         grid = (tiling.blocks(x), tiling.chunks)
-        wrap_triton(triton_norm.slopes_of_chunks)[grid](
+        wrap_triton(triton_norm.grads_of_chunks)[grid](
             x, gradient, moments, sums, n * c, c, h, w, tiling.chunk, **block
         )
     wrap_triton(triton_norm.backward)[(tiling.blocks(x), tiling.tiles(x))](

@@ -23,11 +23,12 @@ from .predict import FRAMEWORK, SPLIT, Prediction, Unpredictable, predict
 
 CERTAIN = 1.15  # times the memory that there is, from which a prediction refuses; its error is below that
 NEAR = 0.85  # from which it warns
-FEW = 3  # parts of a batch, from which on each takes as much more as the last did
+FEW = 3  # micro-batches, from which on each takes as much more as the last did
 FAR = 1.5  # times the memory that there is, from which a rough guess will do
 TRIED = 4  # numbers of parts from there on, each of which takes about half of the one before
 NARROWER = "give narrower networks (see `unitkit show`)"
 MOST = 1024  # images of the largest batch that is looked for
+STRAIGHT = 6  # batches that are looked for on a line; it bends where maps become too large for the heap
 
 
 def fitted(
@@ -57,11 +58,11 @@ def fitted(
 
 
 def _kept(recipe: Recipe, before: Mapping[str, Any]) -> Recipe | None:
-    """The recipe with what a run has chosen, unless its batch can no longer be parted so."""
-    whole, parts = recipe.batch * recipe.accumulate, before["accumulate"]
-    if whole % parts:
+    """The recipe with what a run has chosen, unless its batch can no longer be split so."""
+    whole, count = recipe.batch * recipe.accumulate, before["accumulate"]
+    if whole % count:
         return None
-    return replace(recipe, batch=whole // parts, accumulate=parts, recompute=tuple(before["recompute"]))
+    return replace(recipe, batch=whole // count, accumulate=count, recompute=tuple(before["recompute"]))
 
 
 class Fitting:
@@ -72,7 +73,7 @@ class Fitting:
         self._known: dict[tuple[object, ...], Prediction] = {}
 
     def predict(self, recipe: Recipe) -> Prediction:
-        """`predict`, of the recipe that was checked or one like it; once for each, and for many parts from few."""
+        """`predict`, of the recipe that was checked or one like it; once for each; many micro-batches from few."""
         if recipe.accumulate > FEW:
             one, other = (self.predict(replace(recipe, accumulate=count)) for count in (FEW - 1, FEW))
             return other.beyond(one, recipe.accumulate - FEW)
@@ -145,17 +146,20 @@ class Fitting:
         return ", or ".join(words) or NARROWER
 
     def largest_batch(self, recipe: Recipe, limit: int) -> int:
-        """The largest batch that fits, up to `MOST`; 0 for none."""
-        one, two = (self.total(replace(recipe, batch=recipe.batch * n)) for n in (1, 2))
-        if math.isinf(two):
-            return 0
-        each = max(1.0, (two - one) / recipe.batch)
-        batch = min(MOST, math.floor(recipe.batch + (limit - one) / each))
-        for _ in range(8):  # the growth is nearly a line
-            if batch < 1 or self.total(replace(recipe, batch=batch)) <= limit:
-                break
-            batch -= max(1, batch // 50)
-        return max(0, batch)
+        """A batch that fits, where none fits that is more than 2 % larger, of up to `MOST` images; 0 for none."""
+        known = {batch: self.total(replace(recipe, batch=batch)) for batch in (recipe.batch, 2 * recipe.batch)}
+        low = max((batch for batch, size in known.items() if size <= limit), default=0)
+        high = min((batch for batch, size in known.items() if size > limit), default=max(MOST, *known) + 1)
+        while high - low > (step := max(1, low // 50)):
+            one, two = sorted(known, key=lambda batch: abs(known[batch] - limit))[:2]
+            each = (known[two] - known[one]) / (two - one)
+            batch = (low + high) // 2
+            if len(known) <= STRAIGHT and 0 < each < math.inf:
+                batch = math.floor(one + (limit - known[one]) / each)
+            batch = min(max(batch, low + step), high - 1)
+            known[batch] = self.total(replace(recipe, batch=batch))
+            low, high = (batch, high) if known[batch] <= limit else (low, batch)
+        return low
 
     def _choices(self, limit: int) -> Iterable[Recipe]:
         """From the least slow on. Where all parts together do not save enough, none of them is tried by itself."""
@@ -182,9 +186,13 @@ class Fitting:
         """The recipe with parts recomputed, the least arithmetic first."""
         recipe = self.checked.recipe
         more = [part for part in parts if part not in recipe.recompute]
-        cost = {part: self.predict(replace(recipe, recompute=[*recipe.recompute, part])).flops for part in more}
+        cost = {}
+        for part in more:
+            with suppress(Unpredictable):  # which no choice can have then
+                cost[part] = self.predict(replace(recipe, recompute=[*recipe.recompute, part])).flops
+        more = list(cost)
         several = [chosen for n in range(1, len(more) + 1) for chosen in itertools.combinations(more, n)]
-        least = min(cost.values())
+        least = min(cost.values(), default=0)
         for chosen in sorted(several, key=lambda chosen: (sum(cost[part] - least + 1 for part in chosen), len(chosen))):
             yield replace(recipe, recompute=(*recipe.recompute, *chosen))
 
@@ -243,7 +251,8 @@ def _changes(recipe: Recipe, chosen: Recipe) -> str:
         words.append(f"the activations of the {' and '.join(more)} are computed again in the backward pass")
     if chosen.accumulate > recipe.accumulate:
         words.append(
-            f"a batch is {chosen.accumulate} parts of {chosen.batch}, with noise and any batch statistics of their own"
+            f"a batch is {chosen.accumulate} micro-batches of {chosen.batch}, with noise and any batch statistics of "
+            "their own"
         )
     return ", and ".join(words)
 

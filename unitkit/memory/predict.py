@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..check import Checked, meta_batch
+from ..kernels.layout import channels_last
 from ..kernels.placement import Placement
 from ..networks.average import Average
 from ..networks.state import unique_state
@@ -193,16 +194,12 @@ class _Work:
             return 0
         if func is torch.ops.aten.convolution.default:
             x, weight = args[:2]
-            return _size(weight, result) if _channels_last(x) else _size(x, weight, result)
+            return _size(weight, result) if channels_last(x) else _size(x, weight, result)
         if func is torch.ops.aten.convolution_backward.default:
-            slope, x, weight = args[:3]
+            grad, x, weight = args[:3]
             by_x = _size(result[0])
-            return by_x + (3 * _size(weight) if _channels_last(x) else _size(slope, x, weight))
+            return by_x + (3 * _size(weight) if channels_last(x) else _size(grad, x, weight))
         return 0
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _size(*tensors: Tensor | None) -> int:

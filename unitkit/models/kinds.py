@@ -46,17 +46,27 @@ class Kind(Protocol):
 
 K = TypeVar("K", bound=Kind)
 registry: Registry = Registry("reading")
-DIFFERENTIATED = ("grad",)  # kinds that are gradients themselves: theirs are second derivatives
+GRADIENT = "is_gradient"  # the attribute of a kind that says so
 
 
-def register(name: str) -> Callable[[K], K]:
-    """Decorator: enter a kind of reading under a name. A name is taken once."""
+def register(name: str, *, gradient: bool = False) -> Callable[[K], K]:
+    """Decorator: enter a kind of reading under a name. A name is taken once.
+
+    Args:
+        gradient: whether the reading is a gradient itself: its own is a second derivative, which torch.compile has not.
+    """
 
     def enter(kind: K) -> K:
         registry.enter(kind, name)
+        setattr(kind, GRADIENT, gradient)
         return kind
 
     return enter
+
+
+def is_gradient(kind: str) -> bool:
+    """Whether a kind of reading was registered as a gradient. Raises `UserError` for an unknown one."""
+    return bool(getattr(registry[kind], GRADIENT, False))
 
 
 @register("image")
@@ -121,7 +131,7 @@ def class_(model: Model, graph: Graph, path: str) -> Node:
     return graph.make(("class", tower), _classes, outputs[-1], label, translates=False)
 
 
-@register("grad")
+@register("grad", gradient=True)
 def grad(model: Model, graph: Graph, path: str) -> Node:
     """The gradient (N, C, H, W) of the discriminator's scores, summed over the image, by the image."""
     _, tower = model.discriminate(graph, path)

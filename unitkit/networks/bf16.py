@@ -66,8 +66,10 @@ class Bf16Weights:
     def set_aside(self) -> Iterator[None]:
         """Within the block, which lies in one of `in_place`, the model computes with its own weights."""
         self._place(copies=False)
-        yield
-        self._place(copies=True)
+        try:
+            yield
+        finally:
+            self._place(copies=True)
 
     def _place(self, *, copies: bool) -> None:
         for module, name, master, copy in self.places:
@@ -77,11 +79,11 @@ class Bf16Weights:
     def collect(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add the gradients of the copies to those of the weights, in float32, and forget them."""
         found = [p for p in parameters if p in self.copies and self.copies[p].grad is not None]
-        first = [p for p in found if p.grad is None]
-        for p in first:
-            p.grad = torch.empty_like(p)
         for master in found:
             gradient = self.copies[master].grad
-            assert master.grad is not None and gradient is not None
-            master.grad.copy_(gradient) if master in set(first) else master.grad.add_(gradient)
+            assert gradient is not None
+            if master.grad is None:
+                master.grad = torch.empty_like(master).copy_(gradient)
+            else:
+                master.grad.add_(gradient)
             self.copies[master].grad = None

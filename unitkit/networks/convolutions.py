@@ -15,17 +15,20 @@ MANY = 2**18  # weights
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with zero padding; on a CPU a product of two matrices where many weights make few pixels, as at
-    the end of a discriminator.
+    """A convolution; on a CPU, with zero padding, a bias and neither groups nor dilation, a product of two matrices
+    where many weights make few pixels, as at the end of a discriminator.
 
     A CPU's convolution brings its weights into another order each time, and its gradient back, which takes several
     times longer there than what is computed.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or self.weight.numel() < MANY:
+        if input.device.type != "cpu" or input.dim() != 4 or self.weight.numel() < MANY:
             return super().forward(input)
-        assert not isinstance(self.padding, str) and self.bias is not None, "as `layers.conv` makes it"
+        if (self.padding_mode, self.dilation, self.groups) != ("zeros", (1, 1), 1):
+            return super().forward(input)
+        if self.bias is None or isinstance(self.padding, str):
+            return super().forward(input)
         height, width = (
             (edge + 2 * more - size) // step + 1
             for edge, more, size, step in zip(input.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)

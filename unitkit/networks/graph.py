@@ -148,7 +148,7 @@ class Program:
             )
             for nodes in groups.values()
         ]
-        lines = _in_turn(lines, kept)
+        lines = _chained(lines, kept)
         last = {slot: place for place, line in enumerate(lines) for slot in line.inputs}
         self.calls = tuple(
             line._replace(done=tuple(dict.fromkeys(s for s in line.inputs if last[s] == place and s not in kept)))
@@ -158,9 +158,10 @@ class Program:
     @property
     def alike(self) -> Hashable:
         """What two programs of one graph have in common that compute the same."""
-        return self.reads, tuple(
+        calls = [
             (tuple(map(_origin, stages_of(line.function))), line.inputs, line.outputs, line.done) for line in self.calls
-        )
+        ]
+        return self.reads, self.batch, tuple(calls)
 
     def start(self, batch: Mapping[str, Any]) -> list[Any]:
         """Slots with what the program takes from a batch."""
@@ -181,7 +182,7 @@ class Program:
         return values
 
 
-def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
+def _chained(lines: list[Call], kept: set[int]) -> list[Call]:
     """The lines, with stages one behind the other as one line where nothing else reads what is between them: what is
     joined for the first is split behind the last."""
     readers = Counter(slot for line in lines for slot in set(line.inputs))
@@ -192,7 +193,7 @@ def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
         between = all(readers[slot] == 1 and slot not in kept for slot in line.inputs)
         if line.joins and before is not None and between:
             chain = found[before]
-            stages = _InTurn([*stages_of(chain.function), line.function])
+            stages = _Chain([*stages_of(chain.function), line.function])
             found[before] = chain._replace(function=stages, outputs=line.outputs)
             ends[line.outputs] = before
         else:
@@ -204,14 +205,14 @@ def _in_turn(lines: list[Call], kept: set[int]) -> list[Call]:
 
 def stages_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The stages that a line of a program runs in turn."""
-    return function.stages if isinstance(function, _InTurn) else [function]
+    return function.stages if isinstance(function, _Chain) else [function]
 
 
 def _origin(function: Callable[..., Any]) -> Hashable:
     return ("again", function.stage) if isinstance(function, _Recomputed) else function
 
 
-class _InTurn:
+class _Chain:
     """Stages, each on what the one before it gives."""
 
     def __init__(self, stages: list[Callable[..., Any]]) -> None:

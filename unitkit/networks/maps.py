@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..kernels.layout import channels_last
 from ..system.errors import TrainingError
 
 DEEPEST = 48  # layers that wait on one another; more would read ever wider windows
@@ -49,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reach:
-    """What a pixel of a layer's output hangs on, along one side.
+    """What a pixel of a layer's output depends on, along one side.
 
     Pixel o reads the input from o * down // up - before to o * down // up + after, where these are within the map.
     One of `down` and `up` is 1.
@@ -61,7 +62,7 @@ class Reach:
     up: int = 1
 
     def behind(self, wanted: range, size: int) -> range:
-        """The input, of a whole of `size`, that `wanted` of the output hangs on; it starts at a multiple of `down`."""
+        """The input, out of `size`, that `wanted` of the output depends on; it starts at a multiple of `down`."""
         first = wanted.start * self.down // self.up - self.before
         first = min(max(0, first), size - 1) // self.down * self.down
         last = (wanted.stop - 1) * self.down // self.up + self.after
@@ -228,7 +229,7 @@ def empty(shape: torch.Size, like: Tensor, limits: Limits) -> Tensor:
 
 def memory_format(x: Tensor) -> torch.memory_format:
     """Whether a tensor's channels lie side by side, or its pixels."""
-    return torch.channels_last if x.stride(1) == 1 and x.shape[1] > 1 else torch.contiguous_format
+    return torch.channels_last if channels_last(x) else torch.contiguous_format
 
 
 def _file(size: int) -> Tensor:

@@ -45,6 +45,8 @@ def apply(layer: nn.Module, value: Any) -> Any:
     """A layer on a value. Raises `Untiled` for one without a rule, where the value has a map in it."""
     if not any(isinstance(each, Map) for each in (value if isinstance(value, tuple) else (value,))):
         return layer(value)
+    if layer.training:
+        raise Untiled("tiles are for a model in evaluation")
     if type(layer) not in RULES:
         raise Untiled(f"{type(layer).__name__} has no rule for tiles")
     return RULES[type(layer)](layer, value)
@@ -54,7 +56,7 @@ def run(program: Program, values: list[Any]) -> list[Any]:
     """As `Program.run`, of slots with maps in them."""
     for function, inputs, outputs, joins, done in program.calls:
         given = [values[slot] for slot in inputs]
-        results = [_in_turn(function, each) for each in given] if joins else [function(*given)]
+        results = [_chained(function, each) for each in given] if joins else [function(*given)]
         for slot, result in zip(outputs, results, strict=True):
             values[slot] = result
         del given, results  # which may be the last to hold a map
@@ -63,7 +65,7 @@ def run(program: Program, values: list[Any]) -> list[Any]:
     return values
 
 
-def _in_turn(function: Callable[..., Any], value: Any) -> Any:
+def _chained(function: Callable[..., Any], value: Any) -> Any:
     for stage in stages_of(function):
         assert isinstance(stage, nn.Module), "nothing is computed again where nothing is differentiated"
         value = apply(stage, value)
@@ -138,20 +140,20 @@ def pair(size: Any) -> Any:
     return size if isinstance(size, tuple) else (size, size)
 
 
-@rule(
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.PReLU,
-    nn.BatchNorm2d, BatchNorm, ShiftNorm,
-)  # fmt: skip
+@rule(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.PReLU)
 def _pointwise(layer: nn.Module, x: Map) -> Map:
-    if layer.training:
-        raise Untiled("tiles are for a model in evaluation")
     return Layered(layer, x, keeps=True)
+
+
+@rule(nn.BatchNorm2d, BatchNorm, ShiftNorm)
+def _batch_norm(layer: nn.BatchNorm2d, x: Map) -> Map:
+    if layer.running_mean is None:
+        raise Untiled("batch norm without the statistics of training has no rule for tiles")
+    return _pointwise(layer, x)
 
 
 @rule(nn.Identity, nn.Dropout, nn.Dropout2d)
 def _nothing(layer: nn.Module, x: Map) -> Map:
-    if layer.training:
-        raise Untiled("tiles are for a model in evaluation")
     return x
 
 

@@ -31,7 +31,7 @@ class RunOptions:
         precision: "fp32" (the default); "tf32", float32 whose products CUDA devices may round to 10 bits; "bf16",
             networks in bfloat16 with weights, norms and losses in float32; or "auto", bf16 where the device has
             instructions for it and computes rightly with them, and else fp32. A run keeps its precision.
-        memory: what the training may take, "8G": parts are recomputed and batches parted until it fits. A resumed run
+        memory: what the training may take, "8G": parts are recomputed and batches split until it fits. A resumed run
             keeps what was chosen, unless another amount is given.
         resume: continue the run in `out` instead of starting one.
         init_from: a run or a checkpoint whose weights a new run begins with, as far as names and shapes agree.

@@ -22,7 +22,7 @@ from .options import Options
 SAME = ("model", "seed", "precision", "ema")  # which a run keeps for life
 # What a resumed training says anew.
 ANEW = (
-    *("data", "labels", "steps", "batch", "accumulate", "recompute", "memory", "world"),
+    *("data", "labels", "steps", "batch", "accumulate", "recompute", "memory", "compile", "world"),
     *("bad_images", "checkpoint_every", "sample_every", "keep"),
 )
 WATCHED = ("watch", "watch_metrics", "watch_every", "track")

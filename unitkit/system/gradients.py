@@ -64,6 +64,7 @@ class GradientMean:
         buckets = self.known[program].parameters if program in self.known else []
         self.program, self.finished, self.sent = program, [], []
         self.lacking = [len(bucket) for bucket in buckets]
+        self._unhook()  # of a backward that failed
         self.hooks = [
             p.register_post_accumulate_grad_hook(self._finish_one)  # type: ignore[no-untyped-call]
             for p in (self.parameters.values() if self.overlapped else ())
@@ -78,8 +79,7 @@ class GradientMean:
         """
         if world() == 1:
             return
-        for hook in self.hooks:
-            hook.remove()
+        self._unhook()
         if not self.overlapped:
             self.finished = [p for p in reversed(self.parameters.values()) if p.grad is not None]
         if self.program not in self.known:
@@ -100,6 +100,10 @@ class GradientMean:
             for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
         self.sent = []
+
+    def _unhook(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
     def _finish_one(self, parameter: nn.Parameter) -> None:
         """Called by backward when a gradient is whole: sends the buckets whose turn it is, and that are whole."""

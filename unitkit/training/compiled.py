@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.kinds import DIFFERENTIATED
-from ..networks.nested import map_tensors
+from ..models.kinds import is_gradient
 from ..networks.state import fill
 from ..schedules import Schedule
 from ..system.errors import UserError
 from .computation import Computation, Images
+from .difference import apart_from, difference, tensors_in
 from .plan import Phase, Turn
 
-# How far losses and gradients may be from the plain ones, as a share of their norms; a norm counts as FLOOR times the
-# largest at least. Two ways to round a GAN's gradient in float32 are 1e-2 apart, at the kinks of L1 and ReLU; that of a
-# bias before a norm, which is 0, is nothing but rounding. A wrong one is off by about 1. In lower precision what counts
-# is how far both are from float32: the compiled step may be twice as far as the plain one.
-TOLERANCE, FLOOR = 0.05, 0.01
+# How far losses and gradients may be from the plain ones, as `difference` has it. Two ways to round a GAN's gradient in
+# float32 are 1e-2 apart, at the kinks of L1 and ReLU; that of a bias before a norm, which is 0, is but rounding. One
+# that is wrong is off by about 1. In lower precision what counts is how far both are from float32: the compiled step
+# may be twice as far as the plain one.
+TOLERANCE = 0.05
 
 
 def check_compiler(device: torch.device) -> None:
@@ -60,8 +59,16 @@ class Compiled(Computation):
         on: whether functions are compiled; no longer where one was wrong.
     """
 
-    def __init__(self, *given: Any, say: Callable[[str], None]) -> None:
-        super().__init__(*given)
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, Sequence[nn.Parameter]],
+        precision: str,
+        device: torch.device,
+        steps: int,
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__(model, parameters, precision, device, steps)
         check_compiler(self.device)
         self.say, self.on = say, True
         self.functions: dict[Hashable, Callable[..., Any]] = {}
@@ -79,11 +86,20 @@ class Compiled(Computation):
         images = Images(self._run(phase.alike, "the image pass", values, batch), phase, batch, state)
         if not new or phase.through:  # else compared with the gradient that goes through them
             return images
+        plain = exact = self._plain_images(phase, batch, state)
+        allowed = TOLERANCE
+        if self.precision != "fp32":
+            with self._in_fp32():
+                exact = self._plain_images(phase, batch, state)
+            allowed = max(TOLERANCE, 2 * difference(tensors_in(plain.values), tensors_in(exact.values)))
+        apart = difference(tensors_in(images.values), tensors_in(exact.values))
+        return images if self._agrees("the image pass", apart, allowed) else plain
+
+    def _plain_images(self, phase: Phase, batch: Mapping[str, Tensor], state: Tensor) -> Images:
+        """The images as they are without compiling, with the same random numbers."""
         with self.plain(), _rehearsal(self.model, self.device):
             _set_random_state(self.device, state)
-            plain = super().images(phase, batch)
-        apart = difference(_tensors(images.values), _tensors(plain.values))
-        return images if self._agrees("the image pass", apart, TOLERANCE) else plain
+            return super().images(phase, batch)
 
     def losses(self, turn: Turn, images: Images, step: int) -> dict[str, Tensor]:
         if not _compiles(turn):
@@ -92,7 +108,7 @@ class Compiled(Computation):
         def losses(start: list[Any]) -> dict[str, Tensor]:
             return self._losses(turn, start, 0.0)
 
-        # A compiled gradient has no `inputs`: it is by all that asks for one.
+        # A compiled backward cannot be limited by `inputs`: it computes a gradient for everything that asks for one.
         with _frozen(self.model, self._read(turn)):
             found: dict[str, Tensor] = self._run(
                 turn.alike, f"the turn of '{turn.player.name}'", losses, turn.start(images.values)
@@ -101,7 +117,7 @@ class Compiled(Computation):
 
     def backward(self, turn: Turn, images: Images, step: int, share: float = 1.0) -> dict[str, Tensor]:
         parameters = self.parameters[turn.player.name]
-        further = any(p.grad is not None for p in parameters)  # a part of a batch beside which there was another
+        further = any(p.grad is not None for p in parameters)  # of a micro-batch before this one
         if not self.on or turn.alike in self.agreed or further or not _compiles(turn):
             return super().backward(turn, images, step, share)
         plain, gradients = self._plainly(turn, images, step, share)
@@ -110,9 +126,9 @@ class Compiled(Computation):
         if self.precision != "fp32":
             with self._in_fp32():
                 exact = self._plainly(turn, images, step, share)
-            allowed = max(TOLERANCE, 2 * _apart(plain, gradients, *exact))
+            allowed = max(TOLERANCE, 2 * apart_from(plain, gradients, *exact))
         values = super().backward(turn, images, step, share)
-        apart = _apart(values, [p.grad for p in parameters], *exact)
+        apart = apart_from(values, [p.grad for p in parameters], *exact)
         if self.on and not self._agrees(f"the turn of '{turn.player.name}'", apart, allowed):
             for p, gradient in zip(parameters, gradients, strict=True):
                 p.grad = gradient
@@ -143,9 +159,11 @@ class Compiled(Computation):
         """Within the block, which lies in one of `ready`, networks compute in float32."""
         precision, weights = self.precision, self.weights
         self.precision, self.weights = "fp32", None
-        with weights.set_aside() if weights else nullcontext():
-            yield
-        self.precision, self.weights = precision, weights
+        try:
+            with weights.set_aside() if weights else nullcontext():
+                yield
+        finally:
+            self.precision, self.weights = precision, weights
 
     def _agrees(self, name: str, apart: float, allowed: float) -> bool:
         """Whether what is so far from the right one is the same; if not, nothing is compiled from now on."""
@@ -158,8 +176,10 @@ class Compiled(Computation):
     def plain(self) -> Iterator[None]:
         """Within the block nothing is compiled."""
         on, self.on = self.on, False
-        yield
-        self.on = on
+        try:
+            yield
+        finally:
+            self.on = on
 
     def tell(self) -> None:
         """Say what has been compiled since the last time."""
@@ -199,46 +219,10 @@ def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
     return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """The tensors of numbers, not of counts, among what a step computes."""
-    found: list[Tensor] = []
-
-    def take(tensor: Tensor) -> Tensor:
-        found.extend([tensor] if tensor.is_floating_point() else [])
-        return tensor
-
-    map_tensors(tuple(value), take)
-    return found
-
-
 def _compiles(turn: Turn) -> bool:
     terms = [term for term, _ in turn.terms]
     changing = any(isinstance(value, Schedule) for term in terms for value in term.arguments.values())
-    return not changing and not any(kind in DIFFERENTIATED for term in terms for kind in term.loss.kinds)
-
-
-def _apart(
-    values: Mapping[str, Tensor],
-    gradients: Sequence[Tensor | None],
-    expected: Mapping[str, Tensor],
-    right: Sequence[Tensor | None],
-) -> float:
-    """The larger of the differences of losses and of gradients."""
-    return max(difference(list(values.values()), list(expected.values())), difference(gradients, right))
-
-
-def difference(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:
-    """By how much of their norms tensors differ at most, a norm counting as FLOOR times the largest at least."""
-    norms = [float(value.detach().norm()) if value is not None else 0.0 for value in expected]
-    least = max(FLOOR * max(norms, default=0.0), 1e-12)
-    worst = 0.0
-    for one, other, norm in zip(found, expected, norms, strict=True):
-        if (one is None) != (other is None):
-            return math.inf
-        if one is not None and other is not None:
-            off = float((one - other).detach().norm()) / max(norm, least)
-            worst = math.inf if math.isnan(off) else max(worst, off)
-    return worst
+    return not changing and not any(is_gradient(kind) for term in terms for kind in term.loss.kinds)
 
 
 @contextmanager
@@ -246,9 +230,11 @@ def _rehearsal(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Within the block things are tried: random states and the model's buffers are as before behind it."""
     buffers = dict(model.named_buffers())
     kept = {name: buffer.clone() for name, buffer in buffers.items()}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-    fill(buffers, kept)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        fill(buffers, kept)
 
 
 def random_state(device: torch.device) -> Tensor:

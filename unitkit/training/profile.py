@@ -18,13 +18,15 @@ from ..system import dist
 from .plan import Turn
 
 MARK = "unitkit: "  # before the names of what is told apart
-SKIPPED = 3  # steps that warm up: the first compile, and fill caches
+SKIPPED = 3  # steps that warm up: the first ones fill caches, and may compile
 BACKWARD = "autograd::engine::evaluate_function"
 OTHER = "the rest: optimizers, averages, the loader"
 
 
 class Profile(Hook):
     """Records some steps early in a training. `trace.json` in the run folder opens in chrome://tracing or Perfetto.
+
+    The steps are computed as without `compile`: what is compiled has no towers and terms any more.
 
     Args:
         done: is called with this hook once the steps are recorded.
@@ -48,6 +50,7 @@ class Profile(Hook):
         if self.waited == SKIPPED:
             cuda = [ProfilerActivity.CUDA] if trainer.device.type == "cuda" else []
             self.profiler = profile(activities=[ProfilerActivity.CPU, *cuda])
+            self.labels.enter_context(trainer.training_step.computation.plain())
             self.labels.enter_context(_labelled(trainer.training_step))
             self.profiler.start()
         elif self.waited == SKIPPED + self.steps:
@@ -56,6 +59,8 @@ class Profile(Hook):
     def finish(self, trainer: Any) -> None:
         if self.profiler is not None and not self.rows:
             self._end(trainer)
+        if dist.rank() == 0 and not self.rows:
+            trainer.warn(f"nothing was profiled: that begins after {SKIPPED} steps, and there were {self.waited}")
 
     def _end(self, trainer: Any) -> None:
         assert self.profiler is not None
@@ -136,7 +141,8 @@ def _labelled(step: Any) -> Iterator[None]:
         entered.pop().close()
 
     hooks = [stage.register_forward_pre_hook(enter) for stage in names]
-    hooks += [stage.register_forward_hook(leave) for stage in names]
+    # A forward pass that is computed again ends, by an exception, as soon as it has what backward needs.
+    hooks += [stage.register_forward_hook(leave, always_call=True) for stage in names]
     phases, computation = dict(step.plan.phases), step.computation
     step.plan.phases |= {
         moving: phase._replace(turns=tuple(turn._replace(terms=_terms(turn)) for turn in phase.turns))

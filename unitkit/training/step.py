@@ -70,7 +70,7 @@ class TrainingStep:
             name: each.build(self.parameters[name], fused=placement.fused) for name, each in self.settings.items()
         }
         given = model, self.parameters, options.precision, device, recipe.steps
-        self.computation = Compiled(*given, say=say) if options.compile else Computation(*given)
+        self.computation = Compiled(*given, say) if options.compile else Computation(*given)
         self.lags = device.type == "cuda"  # a device that works while the next operations are prepared
         self.unread: list[Unread] = []
         # Those of weights with copies in bfloat16 are not whole before these are.
@@ -91,25 +91,25 @@ class TrainingStep:
         """The step, of a phase that is given."""
         before, self.unread = self.unread, []
         seed_step(self.seed, step, dist.rank())
-        parts = self._parts(batch)
+        micro_batches = self._micro_batches(batch)
         images: dict[int, Images] = {}
         losses: dict[str, Tensor] = {}
         for turn in phase.turns:
             optimizer = self.optimizers[self.owners[turn.player.name]]
             optimizer.zero_grad(set_to_none=True)
             with self.computation.ready():
-                for number, part in enumerate(parts):
-                    if len(parts) > 1:  # the same noise in every player's turn
+                for number, micro_batch in enumerate(micro_batches):
+                    if len(micro_batches) > 1:  # the same noise in every player's turn
                         seed_step(self.seed, step, dist.rank(), number)
-                    if number not in images or turn.anew or (turn.through and len(parts) > 1):
-                        images[number] = self.computation.images(phase, part)
-                    if number == len(parts) - 1:
+                    if number not in images or turn.anew or (turn.through and len(micro_batches) > 1):
+                        images[number] = self.computation.images(phase, micro_batch)
+                    if number == len(micro_batches) - 1:
                         self.means[turn.player.name].begin(turn.program)
-                    values = self.computation.backward(turn, images[number], step, 1 / len(parts))
-                    if len(parts) > 1:  # the next turn sees these images, not what made them
+                    values = self.computation.backward(turn, images[number], step, 1 / len(micro_batches))
+                    if len(micro_batches) > 1:  # the next turn sees these images, not what made them
                         images[number] = images[number].cut()
                     for name, value in values.items():
-                        key, mean = f"{turn.player.name}/{name}", value.detach() / len(parts)
+                        key, mean = f"{turn.player.name}/{name}", value.detach() / len(micro_batches)
                         losses[key] = losses[key] + mean if number else mean
             self._move(turn, optimizer, values, batch, step)
         self.computation.tell()
@@ -128,8 +128,8 @@ class TrainingStep:
         event.record()
         return event
 
-    def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """The parts of a batch whose gradients are added up."""
+    def _micro_batches(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """What a batch is split into, whose gradients are added up."""
         if self.recipe.accumulate == 1:
             return [batch]
         pieces = {name: torch.split(tensor, self.recipe.batch) for name, tensor in batch.items()}
@@ -165,13 +165,14 @@ class TrainingStep:
         self.computation.moved(turn)
 
     def _explain(self, turn: Turn, values: Mapping[str, Tensor], batch: dict[str, Tensor], step: int) -> str:
-        """Which term made the gradient non-finite: computed again, term by term, from the same weights and noise."""
+        """Which term made the gradient non-finite: computed again, term by term, from the same noise, and the same
+        weights where the device was waited for; else from those of a step later, by which it may be finite again."""
         culprit = next((name for name, value in values.items() if not torch.isfinite(value)), None)
-        parts = self._parts(batch)
-        for number, part in enumerate(parts):
+        micro_batches = self._micro_batches(batch)
+        for number, micro_batch in enumerate(micro_batches):
             if culprit is None:
-                seed_step(self.seed, step, dist.rank(), *([number] if len(parts) > 1 else []))
-                culprit = self.computation.culprit(turn, self.plan.at(step), part, step)
+                seed_step(self.seed, step, dist.rank(), *([number] if len(micro_batches) > 1 else []))
+                culprit = self.computation.culprit(turn, self.plan.at(step), micro_batch, step)
         files = "; ".join(f"{letter}: {', '.join(names)}" for letter, names in self.names(step).items())
         return (
             f"step {step + 1}: the gradient of player '{turn.player.name}' is not finite, from the term "
