@@ -31,6 +31,13 @@ class AtLeast:
         return f"at least {self.least:g}{below}" + (f" and at most {self.most:g}" if self.most < float("inf") else "")
 
 
+class FirstWeights:
+    """In an annotation, what only says how weights begin: a file of them as `Annotated[str | None, FirstWeights]`.
+
+    Where a model is rebuilt and gets its weights from a checkpoint, the part is not given it, and has its default.
+    """
+
+
 Positive = Annotated[int, AtLeast(1)]
 Count = Annotated[int, AtLeast(0)]
 Share = Annotated[float, AtLeast(0, below=1)]
@@ -58,6 +65,11 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation in (bool, str, type(None)):
         return value is None if annotation is type(None) else isinstance(value, annotation)
     return isinstance(value, annotation) if isinstance(annotation, type) else True
+
+
+def said_by(annotation: Any, rule: type) -> bool:
+    """Whether an annotation has a rule besides its type."""
+    return get_origin(annotation) is Annotated and rule in get_args(annotation)
 
 
 def describe(annotation: Any) -> str:

@@ -29,7 +29,7 @@ from .runs import checkpoint
 from .runs.folder import RunFolder
 from .runs.image_check import ImageCheck
 from .runs.options import RunOptions
-from .runs.record import check_resumed, new_record, resumed_record
+from .runs.record import check_resumed, check_same_model, new_record, resumed_record
 from .runs.steps import latest, step_name, whole
 from .system import dist
 from .system.devices import choose_device, enough_memory, set_precision
@@ -69,10 +69,10 @@ class Trainer:
         warn: Callable[[str], None] = warnings.warn,
         looked: Progress | None = None,
     ) -> None:
+        self.run = RunFolder(options.out)
+        before = check_same_model(self.run, recipe) if options.resume else {}
         checked = check(recipe)
         self.device = choose_device(options.device)
-        self.run = RunFolder(options.out)
-        before = self.run.record if options.resume else {}
         self.options = options = options.resolved(before, best_precision(self.device))
         set_precision(options.precision, self.device)
         self.warn, self.stopping = warn, 0
@@ -120,6 +120,9 @@ class Trainer:
                 self.run.refuse_what_is_there(files or {})
             self.images.begin(self.batches, 0, looked)
             check_counts(recipe, self.images.measured())  # without its bad images
+        else:
+            check_resumed(self.run, record, self.checked.model)
+            self.run.refuse_batch(recipe.batch * recipe.accumulate, dist.world())
         torch.manual_seed(derive(options.seed))
         self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()
         self.training_step = TrainingStep(
@@ -279,17 +282,13 @@ class Trainer:
         return found
 
     def _restore(self, record: Mapping[str, Any]) -> int:
-        before = self.run.record
-        found = latest(self.run.checkpoints)
-        check_resumed(self.run, record, found)
-        self.run.refuse_batch(self.recipe.batch * self.recipe.accumulate, dist.world())
-        step = 0
+        before, found, step = self.run.record, latest(self.run.checkpoints), 0
         if found is not None:
+            self.saved = step = checkpoint.load_step(found)
             checkpoint.load_weights(self.model, found)
             checkpoint.load_training(self.model, self.optimizers, found)
             if self.average:
-                self.average.restore(checkpoint.read_average(found))
-            self.saved = step = checkpoint.load_step(found)
+                checkpoint.load_average(self.average.tensors, found)
         check_phases(self.recipe, step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)

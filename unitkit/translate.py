@@ -49,7 +49,7 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
     layout = usual_layout(place, precision)
-    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description["labels"], precision)
+    return Translator(model.to(place).to(memory_format=LAYOUTS[layout]), description.labels, precision)
 
 
 class Translator:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
+from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, read_ablation, setting_label
 from ..ablation.grid import Cell, Grid, label, one_setting, read_grid
 from ..ablation.report import write_ablation_report
 from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
@@ -28,7 +28,6 @@ from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
 from ..runs.folder import RunFolder, fresh_folder
 from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
-from ..runs.stored import read_json
 from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import room, typed
@@ -57,7 +56,7 @@ def ablate(
         options: of every cell, but for the folder, which is the ablation's, and the seed.
     """
     out = Path(options.out)
-    if (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
+    if os.path.lexists(out / "ablation.json") and (home := begun_in(read_ablation(out))):
         recipe, options = str(find_recipe(recipe).absolute()), replace(options, out=out.absolute())
         with chdir(home):  # relative paths among the knobs lead to the same data again
             ablate(recipe, words, options, seeds, baseline, metric, workers, ray, yes)

@@ -19,7 +19,6 @@ from ..data.folders.plain import plain_images
 from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
-from ..registry import Spec
 from ..runs.checkpoint import averages, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
@@ -71,7 +70,7 @@ def evaluate_run(
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
     for metric in chosen:
         metric.check_held_out(recipe.data.held_out(max_images))
-    recipe = replace(recipe, model=Spec.from_json(description["model"]), data=in_channels(recipe.data, model.channels))
+    recipe = replace(recipe, model=description.spec, data=in_channels(recipe.data, model.channels))
     check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
@@ -87,7 +86,7 @@ def evaluate_run(
             max_images=max_images,
         )
     print_metrics(console, found)
-    labels = description["labels"]
+    labels = description.labels
     note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
     if note:
         console.print(f"warning: {note}", markup=False)

@@ -55,10 +55,10 @@ def fitted(
 
 def _kept(recipe: Recipe, before: Mapping[str, Any]) -> Recipe | None:
     """The recipe with what a run has chosen, unless its batch can no longer be parted so."""
-    whole, parts = recipe.batch * recipe.accumulate, before["accumulate"]
+    whole, parts = recipe.batch * recipe.accumulate, before.get("accumulate", 1)
     if whole % parts:
         return None
-    return replace(recipe, batch=whole // parts, accumulate=parts, recompute=tuple(before["recompute"]))
+    return replace(recipe, batch=whole // parts, accumulate=parts, recompute=tuple(before.get("recompute", ())))
 
 
 class Fitting:

@@ -60,8 +60,8 @@ def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]
         if table := result.get("table"):
             columns = list(dict.fromkeys(column for row in table["rows"] for column in row["figures"]))
             for row in table["rows"]:
-                figures = (row["figures"].get(column) for column in columns)
-                cells = [*row["cells"], *(shown(result["figures"][name], _unit(result, name)) for name in figures)]
+                figures = (row["figures"].get(column, "") for column in columns)
+                cells = [*row["cells"], *(_shown(result, name) for name in figures)]
                 own.setdefault((table["title"], *table["heads"], *columns), []).append(cells)
     for (title, *head), rows in own.items():
         yield title, head, rows
@@ -83,7 +83,7 @@ def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
         return row
 
     def cell(row: Mapping[str, Any], name: str) -> str:
-        figure, value = next(iter(row[name].items()), ("", None))
+        figure, value = next(iter(row.get(name, {}).items()), ("", None))
         return f"{'-' if value is None else shown(value, _unit(watched[name], figure))} (step {row['step']})"
 
     head = ["metric", "last step", f"step chosen by {watched[first]['title']}", "step chosen by itself: leaks the test"]
@@ -106,7 +106,13 @@ def _row(result: Mapping[str, Any]) -> list[str]:
     if "sha256" in protocol:
         features = f"{features} ({protocol['sha256']})"
     n = str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
-    return [result["title"], figures or "not measured", better or "-", n or "-", features]
+    return [result["title"], figures or "not measured", better or "-", n or "-", str(features)]
+
+
+def _shown(result: Mapping[str, Any], figure: str) -> str:
+    """A figure that a metric's table names."""
+    value = result["figures"].get(figure)
+    return "-" if value is None else shown(value, _unit(result, figure))
 
 
 def _unit(result: Mapping[str, Any], figure: str) -> str:
