@@ -22,32 +22,39 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from unitkit import load_recipe
+from unitkit import load_recipe, trackers
 from unitkit.ablation.folder import Figure, begin
 from unitkit.ablation.grid import Grid
 from unitkit.ablation.report import cells_table, comparison_table, protocol_of, settings_table, write_ablation_report
 from unitkit.ablation.statistics import read_findings
 from unitkit.commands.evaluate import evaluate_run
+from unitkit.commands.resume import changes
 from unitkit.commands.train import train_recipe
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.checkpoint import load_matching
 from unitkit.runs.folder import RunFolder
+from unitkit.runs.image_check import ImageCheck
 from unitkit.runs.options import RunOptions
+from unitkit.runs.record import ANEW, check_resumed, check_same_model
+from unitkit.runs.record import WATCHED as SEEN
 from unitkit.runs.report import picks, write_report
 from unitkit.system.errors import TrainingError, UserError
+from unitkit.trainer import Trainer
 from unitkit.translate import load
 
 TINY = Path(__file__).with_name("tiny.py")
 SECONDS, GIB = 10, 2**30
+WHOLE = 0.05  # of what resuming reads, by a training that goes on
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 KNOBS = {"steps": 2, "augment": False}
 # What stands in a JSON file where a mutated value has one of these texts: Python would not write it so.
@@ -103,6 +110,20 @@ def resumed(run: Path) -> None:
     train_recipe(None, ["steps=3"], options(run, resume=True))
 
 
+def restored(run: Path) -> None:
+    """What resuming reads, into a trainer that is there already."""
+    trainer, folder = _trainer(), RunFolder(run)
+    before = check_same_model(folder, trainer.recipe)
+    options(run, resume=True).resolved(before, "fp32")
+    check_resumed(folder, before, trainer.model, trainer.recipe.data.size)
+    folder.refuse_batch(trainer.recipe.batch, 1)
+    with mock.patch.object(trainer, "run", folder):
+        trainer._restore({**before, "started": "", "device": "cpu"} | {key: before.get(key) for key in (*ANEW, *SEEN)})
+    ImageCheck(folder, trainer.recipe.data, before.get("bad_images"), lambda _: None, resumed=True)
+    trackers.make(before.get("track", ()))
+    list(changes(before, trainer))
+
+
 def reported(run: Path) -> None:
     folder = RunFolder(run)
     write_report(folder)
@@ -111,7 +132,7 @@ def reported(run: Path) -> None:
 
 
 def matched(run: Path) -> None:
-    load_matching(_model(), run)
+    load_matching(_trainer().model, run)
 
 
 def taken_up(out: Path) -> None:
@@ -127,27 +148,30 @@ def tabulated(out: Path) -> None:
         table(findings)
 
 
-CALLS = {call.__name__: call for call in (translated, evaluated, resumed, reported, matched)}
+CALLS = {call.__name__: call for call in (translated, evaluated, restored, resumed, reported, matched)}
 ABLATION_CALLS = {call.__name__: call for call in (taken_up, tabulated, write_ablation_report)}
 # The calls that read a file, the usual one first; the first word of its name says which files it is.
 READ_BY = {
-    "model": ["translated", "evaluated", "resumed", "matched"],
-    "ema": ["translated", "matched", "resumed"],
-    "training": ["resumed"],
-    "state": ["resumed", "evaluated"],
-    "run": ["resumed", "evaluated", "reported"],
+    "model": ["translated", "translated", "translated", "evaluated", "matched"],
+    "ema": ["translated", "matched", "restored"],
+    "training": ["restored"],
+    "state": ["restored", "restored", "evaluated"],
+    "run": ["restored", "reported", "reported", "evaluated"],
     "metrics": ["reported", "reported", "reported", "evaluated"],
-    "stats": ["reported", "reported", "resumed"],
-    "watched": ["reported", "reported", "resumed"],
-    "bad_images": ["reported", "evaluated", "resumed"],
+    "stats": ["reported", "reported", "restored"],
+    "watched": ["reported", "reported", "restored"],
+    "bad_images": ["reported", "reported", "reported", "restored", "evaluated"],
     "ablation": ["taken_up", "tabulated", "tabulated", "write_ablation_report"],
 }
 
 
 @cache
-def _model() -> torch.nn.Module:
-    model: torch.nn.Module = load_recipe(TINY).model.build()
-    return model
+def _trainer() -> Trainer:
+    made: list[Trainer] = []
+    with tempfile.TemporaryDirectory() as home:
+        recipe = replace(load_recipe(TINY, steps=2), ema=0.5)
+        quiet(lambda: made.append(Trainer(recipe, options(Path(home)))))
+    return made[0]
 
 
 # Mutations
@@ -332,6 +356,8 @@ def trial(home: Path, seed: int) -> Trial:
     draw = random.Random(seed)
     stem = draw.choice(sorted(READ_BY))
     call = draw.choice(READ_BY[stem])
+    if call == "restored" and draw.random() < WHOLE:
+        call = "resumed"
     in_ablation = call in ABLATION_CALLS
     if not in_ablation and draw.random() < 0.1 and stem in ("run", "metrics", "state"):
         in_ablation, call = True, draw.choice(("taken_up", "tabulated"))

@@ -104,7 +104,8 @@ class Checked:
         return [str(reading) for reading in reads(self.players)]
 
     def _rehearse(self) -> dict[str, Any]:
-        batch = meta_batch(self.recipe)
+        with self._fitting():
+            batch = meta_batch(self.recipe)
         readings: dict[str, Any] = {}
         for phase in Plan(self.model, self.players, self.recipe.steps).phases.values():
             with self._fitting(), torch.no_grad(), Live() as live:

@@ -121,7 +121,7 @@ class Trainer:
             self.images.begin(self.batches, 0, looked)
             check_counts(recipe, self.images.measured())  # without its bad images
         else:
-            check_resumed(self.run, record, self.checked.model)
+            check_resumed(self.run, record, self.checked.model, recipe.data.size)
             self.run.refuse_batch(recipe.batch * recipe.accumulate, dist.world())
         torch.manual_seed(derive(options.seed))
         self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()

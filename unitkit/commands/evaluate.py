@@ -19,7 +19,7 @@ from ..data.folders.plain import plain_images
 from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
-from ..runs.checkpoint import averages, load_model, load_step
+from ..runs.checkpoint import averages, check_size, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
 from ..runs.report import print_metrics, write_report
@@ -64,6 +64,8 @@ def evaluate_run(
     if left_out := recipe.data.left_out:
         count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
         print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
+    if data is None:
+        check_size(checkpoint, recipe.data.size)
     model, description = load_model(checkpoint, weights)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:

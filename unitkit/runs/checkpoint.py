@@ -176,10 +176,22 @@ def load_average(tensors: Mapping[str, Tensor], checkpoint: Path) -> None:
     fill_from(checkpoint / EMA, tensors)
 
 
-def check_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Raise `UserError` where `load_weights` would, of a model that may be on the meta device."""
+def check_checkpoint(checkpoint: Path, model: nn.Module, size: tuple[int, int]) -> None:
+    """Raise `UserError` for a checkpoint of other images than those of `size`, or of another model than this, which may
+    be on the meta device."""
     path = _weights(checkpoint, "last")
+    check_size(checkpoint, size)
     refuse_others(path, read_tensors(path), unique_state(model))
+
+
+def check_size(checkpoint: Path, size: tuple[int, int]) -> None:
+    """Raise `UserError` for a checkpoint of images of another (height, width)."""
+    was = read_json(checkpoint / "model.json", MODEL)["size"]
+    if was != list(size):
+        (h, w), (height, width) = was, size
+        raise UserError(
+            f"{checkpoint} is of images of {h}x{w}, and the run's recipe now gives some of {height}x{width}"
+        )
 
 
 def _weights(checkpoint: Path, weights: str) -> Path:

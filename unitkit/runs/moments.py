@@ -34,6 +34,7 @@ def refuse_other_moments(
     known: dict[str, dict[str, Tensor]] = {}
     for player, optimizer in optimizers.items():
         twin = copy.deepcopy(optimizer)
+        twin.state.clear()
         for parameter in parameters_of(twin):
             parameter.grad = torch.zeros_like(parameter)
         twin.step()

@@ -13,7 +13,7 @@ from ..recipe import Recipe
 from ..system import dist
 from ..system.environment import environment
 from ..system.errors import UserError
-from .checkpoint import check_weights
+from .checkpoint import check_checkpoint
 from .folder import RunFolder
 from .options import Options
 from .steps import latest
@@ -59,14 +59,14 @@ def check_same_model(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     return before
 
 
-def check_resumed(run: RunFolder, record: Mapping[str, Any], model: nn.Module) -> None:
+def check_resumed(run: RunFolder, record: Mapping[str, Any], model: nn.Module, size: tuple[int, int]) -> None:
     """Raise `UserError` where the run is one of another recipe than `record`, has lost what it began with, or has a
-    checkpoint that is not of `model`, which may be on the meta device."""
+    checkpoint that is not of `model`, which may be on the meta device, or not of images of this size."""
     before, found = run.record, latest(run.checkpoints)
     for key in SAME:
         _refuse_other(run, key, before.get(key, record[key]), record[key])
     if found is not None:
-        check_weights(model, found)
+        check_checkpoint(found, model, size)
     elif "init_from" in before:
         raise UserError(
             f"{run.path} ended before it kept the weights of {before['init_from']}, which it was to begin with: delete "

@@ -28,7 +28,7 @@ FORMAT = 1
 LARGEST = 2**25  # bytes of a JSON file, or of a line of a history
 LONGEST = 2**16  # characters of a text
 DEEPEST = 64  # lists and objects within each other
-FARTHEST = 2**64  # a whole number from 0
+FARTHEST = 2**63 - 1  # a whole number from 0
 # A NUL is in no path, and half a character in no text; bytes of a path that are no text are kept as U+DC80 to U+DCFF.
 NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
