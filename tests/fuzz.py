@@ -45,7 +45,7 @@ from unitkit.runs.checkpoint import load_matching
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.image_check import ImageCheck
 from unitkit.runs.options import RunOptions
-from unitkit.runs.record import ANEW, check_resumed, check_same_model
+from unitkit.runs.record import ANEW, check_resumed, check_same_recipe
 from unitkit.runs.record import WATCHED as SEEN
 from unitkit.runs.report import picks, write_report
 from unitkit.system.errors import TrainingError, UserError
@@ -113,10 +113,9 @@ def resumed(run: Path) -> None:
 def restored(run: Path) -> None:
     """What resuming reads, into a trainer that is there already."""
     trainer, folder = _trainer(), RunFolder(run)
-    before = check_same_model(folder, trainer.recipe)
+    before = check_same_recipe(folder, trainer.recipe)
     options(run, resume=True).resolved(before, "fp32")
     check_resumed(folder, before, trainer.model, trainer.recipe.data.size)
-    folder.refuse_batch(trainer.recipe.batch, 1)
     with mock.patch.object(trainer, "run", folder):
         trainer._restore({**before, "started": "", "device": "cpu"} | {key: before.get(key) for key in (*ANEW, *SEEN)})
     ImageCheck(folder, trainer.recipe.data, before.get("bad_images"), lambda _: None, resumed=True)

@@ -29,7 +29,7 @@ from .runs import checkpoint
 from .runs.folder import RunFolder
 from .runs.image_check import ImageCheck
 from .runs.options import RunOptions
-from .runs.record import check_resumed, check_same_model, new_record, resumed_record
+from .runs.record import check_resumed, check_same_recipe, new_record, resumed_record
 from .runs.steps import latest, step_name, whole
 from .system import dist
 from .system.devices import choose_device, enough_memory, set_precision
@@ -70,7 +70,7 @@ class Trainer:
         looked: Progress | None = None,
     ) -> None:
         self.run = RunFolder(options.out)
-        before = check_same_model(self.run, recipe) if options.resume else {}
+        before = check_same_recipe(self.run, recipe) if options.resume else {}
         checked = check(recipe)
         self.device = choose_device(options.device)
         self.options = options = options.resolved(before, best_precision(self.device))
@@ -122,7 +122,6 @@ class Trainer:
             check_counts(recipe, self.images.measured())  # without its bad images
         else:
             check_resumed(self.run, record, self.checked.model, recipe.data.size)
-            self.run.refuse_batch(recipe.batch * recipe.accumulate, dist.world())
         torch.manual_seed(derive(options.seed))
         self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()
         self.training_step = TrainingStep(

@@ -52,10 +52,11 @@ def new_record(recipe: Recipe, options: Options, device: torch.device, more: Map
     }
 
 
-def check_same_model(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
-    """The record of a run to resume. Raises `UserError` where it is of another model than the recipe's."""
+def check_same_recipe(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+    """The record of a run to resume. Raises `UserError` where it is of another model than the recipe's, or batch."""
     before = run.record
     _refuse_other(run, "model", before["model"], recipe.model.to_json())
+    run.refuse_batch(recipe.batch * recipe.accumulate, dist.world())
     return before
 
 
