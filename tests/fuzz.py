@@ -68,6 +68,11 @@ def make(home: Path) -> None:
     run = RunFolder(home / "run")
     bad = {"letter": "a", "split": "train", "index": 1, "name": "a[1]", "reason": "it is none", "step": 0}
     run.write_json(run.BAD, {"format": 1, "images": [bad]})
+    (entry,) = run.evaluations()
+    table = {"title": "t", "heads": ["path"], "rows": [{"cells": ["ab"], "figures": {"psnr": "psnr", "x": "none"}}]}
+    psnr = entry["metrics"]["psnr(aa, a)"]
+    entry["metrics"]["own"] = {**psnr, "table": table, "details": {"confusion": [[1, 2], [3, 4]]}, "failed": "it did"}
+    run.write_json("metrics.json", {"format": 1, "evaluations": [entry]})
     for name in os.listdir(run.checkpoints):  # a moving average, as a recipe with ema keeps it
         shutil.copy(run.checkpoints / name / "model.safetensors", run.checkpoints / name / "ema.safetensors")
     ablation = again(home / "ablation")

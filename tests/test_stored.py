@@ -139,6 +139,22 @@ def test_what_stands_in_a_file_s_place_is_refused(made: Path, tmp_path: Path, st
         at_once(lambda: fuzz.quiet(lambda: call(whole)))
 
 
+def test_a_pipe_in_a_sample_grid_s_place_is_passed_over(run: Path) -> None:
+    path = RunFolder(run).sample(2)
+    path.unlink()
+    os.mkfifo(path)
+    assert fuzz.tried(fuzz.reported, run) == ("", False)
+
+
+@pytest.mark.parametrize("folder", ["/x", "..", "../x", "x/../../y", "x/..", "a\n/../../x", ""])
+def test_a_cell_lies_in_its_ablation(made: Path, tmp_path: Path, folder: str) -> None:
+    whole = Path(shutil.copytree(made / "ablation", tmp_path / "copy"))
+    record = json.loads((whole / "ablation.json").read_text())
+    record["cells"][1]["folder"] = folder
+    (whole / "ablation.json").write_text(json.dumps(record))
+    assert "cells[1].folder" in str(at_once(lambda: fuzz.tabulated(whole)))
+
+
 # Descriptions of models
 
 NUMBERS = (5000, MOST, 2**40)

@@ -141,7 +141,7 @@ def write_report(run: RunFolder) -> None:
         parts += [f"<p><b>Warning.</b> {html.escape(text)}</p>" for text in warnings(entry)]
     if found := picks(run):
         parts.append(table(*found))
-    grids = in_order(run.samples.glob("step-*.png"))
+    grids = [path for path in in_order(run.samples.glob("step-*.png")) if path.is_file()]
     if grids:
         data = base64.b64encode(grids[-1].read_bytes()).decode()
         parts.append(f"<h2>held-out images, {grids[-1].stem}</h2><img src='data:image/png;base64,{data}'>")
@@ -177,7 +177,9 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 def _confusion(name: str, result: Mapping[str, Any]) -> str:
     """A metric's confusion matrix, where it has one."""
-    counts = result["details"].get("confusion", [])
+    counts = result["details"].get("confusion")
+    if not isinstance(counts, list) or not all(isinstance(row, list) for row in counts):  # another metric's own
+        return ""
     head = ["true class", *(f"told {told}" for told in range(len(counts)))]
     rows = [[str(true), *map(str, row)] for true, row in enumerate(counts)]
     return table(f"{name}: images by true class and class told", head, rows) if counts else ""

@@ -16,7 +16,7 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Open = dict[str, Any]  # JSON of a user's, or of a part's
 Labels = dict[Annotated[str, Meta(min_length=1, max_length=1)], str]
-Inside = Annotated[str, Meta(pattern=r"^(?!.*(^|/)\.\.(/|$))[^/]")]  # a relative path that leads nowhere else
+Inside = Annotated[str, Meta(pattern=r"(?s)^(?!.*(^|/)\.\.(/|$))[^/]")]  # a relative path that leads nowhere else
 
 
 class Part(TypedDict):
