@@ -64,9 +64,10 @@ SERVED = {
     "unitkit/data/sampler.py": ("test_batches.py", "test_wiring.py", "test_data.py"),
     "unitkit/networks/average.py": ("test_growth.py", "test_wiring.py"),
     "unitkit/networks/state.py": ("test_growth.py", "test_sharing.py", "test_pool.py"),
-    "unitkit/runs/checkpoint.py": (*MOVING, "test_pool.py", "test_training.py", "test_runs.py"),
+    "unitkit/runs/moments.py": (*MOVING, "test_stored.py", "test_training.py"),
+    "unitkit/runs/checkpoint.py": (*MOVING, "test_stored.py", "test_pool.py", "test_training.py", "test_runs.py"),
     "unitkit/runs/steps.py": (*MOVING, "test_training.py", "test_runs.py"),
-    "unitkit/runs/stored.py": (*MOVING, "test_training.py", "test_runs.py"),
+    "unitkit/runs/stored.py": (*MOVING, "test_stored.py", "test_training.py", "test_runs.py"),
     "unitkit/runs/options.py": (*QUICK, "test_training.py", "test_runs.py"),
     "unitkit/system/dist.py": ("test_dist.py",),
 }

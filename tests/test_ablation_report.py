@@ -324,7 +324,7 @@ def test_a_folder_without_an_ablation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not an ablation"):
         write_ablation_report(tmp_path)
     (tmp_path / "ablation.json").write_text('{"format": 1, "swept": {}}')
-    with pytest.raises(UserError, match="damaged: it says nothing of baseline, cells"):
+    with pytest.raises(UserError, match=r"ablation\.json: Object missing required field 'recipe'"):
         write_ablation_report(tmp_path)
 
 

@@ -28,7 +28,7 @@ from unitkit.data.batches import Batches
 from unitkit.data.cache import Decoded
 from unitkit.data.domains import make_domains
 from unitkit.data.files import check
-from unitkit.data.files.bad import BadImage, BadImages, from_json
+from unitkit.data.files.bad import BadImage, BadImages
 from unitkit.data.files.check import bad_images
 from unitkit.data.sampler import indices
 from unitkit.data.sources import ImageArray, ImageFiles
@@ -274,16 +274,19 @@ def test_the_next_good_image_takes_a_bad_ones_place() -> None:
         bad.good("a", order, 9)
 
 
-def test_the_list_survives_and_forgets_what_does_not_fit() -> None:
+def test_the_list_survives_and_forgets_what_does_not_fit(tmp_path: Path) -> None:
     bad = BadImages(arrays(), known(("a", "train", 2, 4), ("b", "test", 1, 0)))
-    again = from_json(json.loads(json.dumps(bad.to_json())), Path("list"))
+    run = RunFolder(tmp_path)
+    run.keep_bad_images(bad.to_json())
+    again = run.bad_images()
     assert BadImages(arrays(), again).found == bad.found
     assert set(BadImages(arrays(2), again).found) == {("b", "test", 1)}
     other = dataclasses.replace(again[0], name="another[2]")
     assert not BadImages(arrays(), [other, dataclasses.replace(other, letter="z")])
     for value in ([], {}, {"images": [{}]}, {"images": 3}, None):
-        with pytest.raises(UserError, match="list is damaged"):
-            from_json(value, Path("list"))
+        (tmp_path / "bad_images.json").write_text(json.dumps(value))
+        with pytest.raises(UserError, match=r"bad_images\.json: .*delete it to check all anew"):
+            run.bad_images()
 
 
 def test_classes_follow_the_image_that_is_shown() -> None:

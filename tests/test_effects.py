@@ -32,9 +32,10 @@ from unitkit import (
 from unitkit.data.drawn.rendered import portraits
 from unitkit.hooks import Call
 from unitkit.losses import Term
-from unitkit.runs.checkpoint import averages, read_average
+from unitkit.runs.checkpoint import averages
 from unitkit.runs.options import RunOptions
 from unitkit.runs.steps import all_steps
+from unitkit.runs.stored import read_tensors
 
 STEPS = 4
 Change = tuple[Callable[[Recipe], Recipe], str]  # what is changed, and the kinds of outcome that differ then
@@ -66,7 +67,7 @@ def outcome(ours: Recipe, folder: Path, **options: Any) -> dict[str, Any]:
     first, names = trainer.batches.batch(1), trainer.batches.names(1)
     assert trainer.fit()
     rows = trainer.run.watched()
-    kept = [read_average(each) for each in all_steps(trainer.run.checkpoints) if averages(each)]
+    kept = [read_tensors(each / "ema.safetensors") for each in all_steps(trainer.run.checkpoints) if averages(each)]
     return {
         "start": start,
         "batch": first,

@@ -191,7 +191,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_measuring(
     one_line(unitkit("evaluate", folder, "--save", tmp_path / place), "cannot write")
     one_line(unitkit("evaluate", *sets, "--metrics", "l1(ab, b)", "--save", tmp_path / place), "cannot write")
     (folder / "metrics.json").write_text("{}")
-    one_line(unitkit("evaluate", folder), "metrics.json is damaged")
+    one_line(
+        unitkit("evaluate", folder),
+        "metrics.json: Object missing required field 'evaluations'; delete it",
+    )
 
 
 # Sets of pictures

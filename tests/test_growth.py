@@ -24,11 +24,12 @@ from unitkit.hooks import Call
 from unitkit.networks.average import Average
 from unitkit.networks.state import unique_state
 from unitkit.recipe import Hook
-from unitkit.runs.checkpoint import load_model, read_average
+from unitkit.runs.checkpoint import load_model
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.samples import grid
 from unitkit.runs.steps import all_steps, latest
+from unitkit.runs.stored import read_tensors
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -136,7 +137,7 @@ def test_the_average_is_what_is_used(tmp_path: Path) -> None:
     assert equal(weights(ours), before) and ours.model.training
 
     folder = latest(tmp_path / "run/checkpoints")
-    assert folder and equal(read_average(folder), ours.average.tensors)
+    assert folder and equal(read_tensors(folder / "ema.safetensors"), ours.average.tensors)
     models = {kind: load_model(folder, weights=kind)[0] for kind in ("ema", "last")}  # type: ignore[arg-type]
     assert equal(unique_state(load_model(folder)[0]), unique_state(models["ema"]))
     assert equal(unique_state(models["ema"]), ours.average.tensors) and equal(unique_state(models["last"]), before)

@@ -26,10 +26,11 @@ from unitkit.hooks import Call, Watcher
 from unitkit.networks import graph
 from unitkit.networks.state import unique_state
 from unitkit.recipe import Hook
-from unitkit.runs.checkpoint import load_model, load_step, read_average
+from unitkit.runs.checkpoint import load_model, load_step
 from unitkit.runs.image_check import ImageCheck
 from unitkit.runs.options import KEPT, Options, RunOptions
 from unitkit.runs.steps import latest
+from unitkit.runs.stored import read_tensors
 from unitkit.system.errors import UserError
 from unitkit.system.seeds import derive
 
@@ -232,7 +233,7 @@ class Wired:
         for step, weights in enumerate(self.averages):
             kept = min(decay, (1 + step) / (10 + step))
             expected = {name: kept * t + (1 - kept) * weights[name] for name, t in expected.items()}
-        found = read_average(latest(self.trainer.run.checkpoints) or Path())
+        found = read_tensors((latest(self.trainer.run.checkpoints) or Path()) / "ema.safetensors")
         close = {name for name, t in found.items() if torch.allclose(t, expected[name], rtol=1e-5, atol=1e-7)}
         return close, expected.keys()
 

@@ -41,6 +41,15 @@ Count = Annotated[int, AtLeast(0, most=65536)]
 Blocks = Annotated[int, AtLeast(0, most=32)]  # one after the other
 Halvings = Annotated[int, AtLeast(0, most=16)]  # of a side, of which then nothing is left
 Layers = Annotated[int, AtLeast(1, most=16)]  # each of which halves it
+
+
+class FirstWeights:
+    """In an annotation, what only says how weights begin: a file of them as `Annotated[str | None, FirstWeights]`.
+
+    Where a model is rebuilt and gets its weights from a checkpoint, the part is not given it, and has its default.
+    """
+
+
 Share = Annotated[float, AtLeast(0, below=1)]
 SEVERAL = (tuple, list, Sequence)
 LIMITS: dict[type, float] = {int: 10**9, float: 1e12}  # where nothing else is said
@@ -70,6 +79,11 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation in (bool, str, type(None)):
         return value is None if annotation is type(None) else isinstance(value, annotation)
     return isinstance(value, annotation) if isinstance(annotation, type) else True
+
+
+def said_by(annotation: Any, rule: type) -> bool:
+    """Whether an annotation has a rule besides its type."""
+    return get_origin(annotation) is Annotated and rule in get_args(annotation)
 
 
 def describe(annotation: Any) -> str:

@@ -107,7 +107,8 @@ class Checked:
         return [str(reading) for reading in reads(self.players)]
 
     def _rehearse(self) -> dict[str, Any]:
-        batch = meta_batch(self.recipe)
+        with self._fitting():
+            batch = meta_batch(self.recipe)
         readings: dict[str, Any] = {}
         for phase in Plan(self.model, self.players, self.recipe.steps).phases.values():
             with self._fitting(), torch.no_grad(), Live() as live:
@@ -291,8 +292,7 @@ def _check_numbers(recipe: Recipe) -> None:
         raise UserError(f"crop={recipe.crop} is more than the side of the images, {min(recipe.data.size)}")
     if not recipe.players:
         raise UserError("the recipe has no players")
-    names = [player.name for player in recipe.players]
-    if len(set(names)) < len(names):
+    if len(set(names := [player.name for player in recipe.players])) < len(names):
         raise UserError(f"players need different names, not {', '.join(names)}")
 
 

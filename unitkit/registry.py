@@ -12,11 +12,13 @@ the part later, and goes to JSON and back, so that a model is rebuilt from a fil
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
-from .annotations import describe, fits
+import msgspec
+
+from .annotations import FirstWeights, describe, fits, said_by
 from .system.errors import UserError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,7 +26,12 @@ P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
 
 REGISTRIES: dict[str, Registry] = {}
+MOST = 2**16  # a whole number among a part's arguments: one that counts layers, say, is far smaller
 FILES = ("unitkit_recipe_", "unitkit_parts_")  # modules that `recipe_file` makes of files
+
+
+class Unregistered(UserError):
+    """A name that no part of its kind has here: the file that registers it may only have to be imported."""
 
 
 class Registry:
@@ -53,7 +60,7 @@ class Registry:
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         if name not in self.parts:
-            raise UserError(f"unknown {self.kind} '{name}'. {nearest(name, self.parts)}")
+            raise Unregistered(f"unknown {self.kind} '{name}'. {nearest(name, self.parts)}")
         return self.parts[name]
 
     def __contains__(self, name: str) -> bool:
@@ -78,7 +85,9 @@ class Registry:
                 raise UserError(f"the {self.kind} '{name}' needs the argument '{key}'")
             if key in arguments and not fits(arguments[key], hints.get(key, Any)):
                 wanted = describe(hints[key])
-                raise UserError(f"the {self.kind} '{name}' wants {key} to be {wanted}, not {arguments[key]!r}")
+                raise UserError(f"the {self.kind} '{name}' wants {key} to be {wanted}, not {arguments[key]!r:.200}")
+        if not _bounded(list(arguments.values())):
+            raise UserError(f"the {self.kind} '{name}' takes no number above {MOST}")
         return Spec(self.kind, name, arguments)
 
 
@@ -138,17 +147,35 @@ class Spec:
         return {"kind": self.kind, "name": self.name, "arguments": arguments}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> Spec:
+    def from_json(value: Any) -> Spec:
         """Rebuild a spec. Raises `UserError` where it names a part or an argument that is not registered here."""
-        if not isinstance(value, dict) or not {"kind", "name", "arguments"} <= value.keys():
-            raise UserError(f"a spec holds kind, name and arguments, and this does not: {str(value)[:80]}")
-        if value["kind"] not in REGISTRIES:
-            raise UserError(f"unknown kind of part '{value['kind']}'. {nearest(value['kind'], REGISTRIES)}")
+        try:
+            said = msgspec.convert(value, Spec)
+        except msgspec.ValidationError:
+            raise UserError(f"a spec holds kind, name and arguments, and this does not: {str(value)[:80]}") from None
+        if said.kind not in REGISTRIES:
+            raise UserError(f"unknown kind of part '{said.kind:.80}'. {nearest(said.kind, REGISTRIES)}")
         arguments = {
             k: Spec.from_json(v) if isinstance(v, dict) and v.keys() == {"kind", "name", "arguments"} else v
-            for k, v in value["arguments"].items()
+            for k, v in said.arguments.items()
         }
-        return REGISTRIES[value["kind"]].spec(value["name"], **arguments)
+        return REGISTRIES[said.kind].spec(said.name, **arguments)
+
+    def rebuilding(self) -> Spec:
+        """The spec without what only first weights are drawn from, for a model that gets others."""
+        hints = get_type_hints(REGISTRIES[self.kind].function(self.name), include_extras=True)
+        kept = {key: value for key, value in self.arguments.items() if not said_by(hints.get(key), FirstWeights)}
+        return replace(self, arguments={k: v.rebuilding() if isinstance(v, Spec) else v for k, v in kept.items()})
+
+
+def _bounded(values: list[Any]) -> bool:
+    """Whether all whole numbers among them, and in lists and mappings of them, are within `MOST`."""
+    return all(
+        _bounded(list(each.values()) if isinstance(each, Mapping) else list(each))
+        if isinstance(each, Mapping | list | tuple)
+        else not isinstance(each, int) or abs(each) <= MOST
+        for each in values
+    )
 
 
 def from_outside(spec: Spec) -> bool:
@@ -156,13 +183,3 @@ def from_outside(spec: Spec) -> bool:
     module = REGISTRIES[spec.kind][spec.name].__module__
     inside = module.startswith(f"{__package__}.")
     return not inside or any(from_outside(value) for value in spec.arguments.values() if isinstance(value, Spec))
-
-
-def unregistered(value: Any) -> str | None:
-    """The first part that a spec in JSON names and nothing registers here, with the nearest name; None without one."""
-    if not isinstance(value, dict) or not isinstance(value.get("arguments"), dict):
-        return None
-    kind, name = value.get("kind"), value.get("name")
-    if kind in REGISTRIES and name not in REGISTRIES[kind].parts:
-        return f"{kind} '{name}' ({nearest(str(name), REGISTRIES[kind])});"
-    return next(filter(None, map(unregistered, value["arguments"].values())), None)

@@ -29,7 +29,7 @@ from .runs import checkpoint
 from .runs.folder import RunFolder
 from .runs.image_check import ImageCheck
 from .runs.options import RunOptions
-from .runs.record import check_resumed, description, new_record, resumed_record, with_kept_values
+from .runs.record import check_resumed, check_same_recipe, description, new_record, resumed_record, with_kept_values
 from .runs.steps import latest, step_name, whole
 from .system import dist
 from .system.devices import choose_device, enough_memory, set_precision
@@ -69,10 +69,10 @@ class Trainer:
         warn: Callable[[str], None] = warnings.warn,
         looked: Progress | None = None,
     ) -> None:
-        self.device = choose_device(options.device)
         self.run = RunFolder(options.out)
-        before = self.run.record if options.resume else {}
+        before = check_same_recipe(self.run, recipe) if options.resume else {}
         checked = check(with_kept_values(recipe, before))
+        self.device = choose_device(options.device)
         self.options = options = options.resolved(before, best_precision(self.device))
         set_precision(options.precision, self.device)
         self.warn, self.stopping = warn, 0
@@ -120,6 +120,8 @@ class Trainer:
                 self.run.refuse_what_is_there(files or {})
             self.images.begin(self.batches, 0, looked)
             check_counts(recipe, self.images.measured())  # without its bad images
+        else:
+            check_resumed(self.run, record, self.checked.model, recipe.data.size)
         torch.manual_seed(derive(options.seed))
         self.model: ImagePaths = self.placement.place(recipe.model.build(), self.device).train()
         self.training_step = TrainingStep(
@@ -275,17 +277,13 @@ class Trainer:
         return found
 
     def _restore(self, record: Mapping[str, Any]) -> int:
-        before = self.run.record
-        found = latest(self.run.checkpoints)
-        check_resumed(self.run, record, found)
-        self.run.refuse_batch(self.recipe.batch * self.recipe.accumulate, dist.world())
-        step = 0
+        before, found, step = self.run.record, latest(self.run.checkpoints), 0
         if found is not None:
+            self.saved = step = checkpoint.load_step(found)
             checkpoint.load_weights(self.model, found)
             checkpoint.load_training(self.model, self.optimizers, found)
             if self.average:
-                self.average.restore(checkpoint.read_average(found))
-            self.saved = step = checkpoint.load_step(found)
+                checkpoint.load_average(self.average.tensors, found)
         check_phases(self.recipe, step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)

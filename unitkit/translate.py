@@ -53,8 +53,9 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     model, description = checkpoint.load_model(folder, weights)
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
-    values = {letter: Values.from_json(each) for letter, each in description.get("values", {}).items()}
-    return Translator(placement(place, precision).place(model, place), description["labels"], precision, values)
+    return Translator(
+        placement(place, precision).place(model, place), description.labels, precision, description.values
+    )
 
 
 class Translator:

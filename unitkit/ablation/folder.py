@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from ..runs.checkpoint import load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe
 from ..runs.options import RunOptions
+from ..runs.schema import ABLATION
 from ..runs.steps import latest, step_of
-from ..runs.stored import read_json
+from ..runs.stored import damaged, read_json
 from ..system.errors import UserError, nearest
 from ..system.files import replacing
 from .grid import Cell, Grid, label
@@ -90,6 +92,19 @@ class Ablation:
             file.write_text(json.dumps(self.record, indent=1), "utf-8")
 
 
+def read_ablation(out: Path) -> dict[str, Any]:
+    """What a folder's `ablation.json` holds. Raises `UserError` for one that is missing or damaged."""
+    path = out / "ablation.json"
+    record = read_json(path, ABLATION)
+    for setting in (record["baseline"], *(cell["setting"] for cell in record["cells"])):
+        if setting.keys() != record["swept"].keys():
+            wanted, given = (", ".join(each) or "no knob" for each in (record["swept"], setting))
+            raise damaged(
+                path, f"a setting is of {given:.200}, and the knobs swept are {wanted:.200}", ABLATION.way_out
+            )
+    return record
+
+
 def begin(
     out: Path,
     file: RecipeFile,
@@ -126,8 +141,8 @@ def begin(
         "cells": [plain(cell.to_json()) for cell in grid.cells(seeds)],
     }
     path = out / "ablation.json"
-    if path.exists():
-        before = read_json(path)
+    if os.path.lexists(path):
+        before = read_ablation(out)
         for key, what in (
             ("recipe", "the recipe"),
             ("sha256", "the recipe's text"),
@@ -170,15 +185,15 @@ def _keep_earlier(before: Mapping[str, Any], record: dict[str, Any]) -> None:
     """Values, seeds and cells of an earlier call stay, so that a smaller grid later takes nothing away."""
     for name, values in before["swept"].items():
         record["swept"][name] = values + [value for value in record["swept"][name] if value not in values]
-    record["seeds"] = max(before["seeds"], record["seeds"])
+    record["seeds"] = max(before.get("seeds", 1), record["seeds"])
     known = {cell["folder"] for cell in before["cells"]}
     record["cells"] = before["cells"] + [cell for cell in record["cells"] if cell["folder"] not in known]
 
 
 def _finished(run: RunFolder, step: int) -> bool:
     """Whether a training ends at `step`: a run that was stopped may have been measured by `unitkit evaluate`."""
-    knobs = run.record["knobs"]
-    if step >= knobs.get("steps", float("inf")):
+    knobs = run.record.get("knobs", {})
+    if isinstance(steps := knobs.get("steps"), int) and step >= steps:
         return True
     file = kept_recipe(run)
     recipe = file.build(file.values(None, knobs))
@@ -190,7 +205,7 @@ def last_evaluation(run: RunFolder) -> dict[str, Any] | None:
     if not (run.path / "run.json").is_file():
         return None
     record = run.record
-    wanted = {"data": record["data"], "images": "all", "weights": "ema" if record.get("ema") else "last"}
+    wanted = {"data": record.get("data"), "images": "all", "weights": "ema" if record.get("ema") else "last"}
     whole = [each for each in run.evaluations() if all(each.get(key) == value for key, value in wanted.items())]
     own = [each for each in whole if step_of(each["checkpoint"]) is not None]
     return max(own, key=lambda entry: entry["step"], default=None)

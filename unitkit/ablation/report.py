@@ -11,7 +11,6 @@ from typing import Any
 
 from ..runs.pages import write_page
 from ..runs.report import shown
-from ..runs.stored import read_json
 from ..system.files import replacing
 from ..system.output import printable
 from .folder import Figure
@@ -151,7 +150,7 @@ def protocol_of(findings: Findings) -> list[tuple[str, str]]:
     """Under what the figures were made, as (what, value); where the cells differ, every value there is."""
     record = findings.ablation.record
     entries = [each.entry for each in findings.done if each.entry]
-    runs = [read_json(findings.ablation.run(each.cell).path / "run.json") for each in findings.done]
+    runs = [findings.ablation.run(each.cell).record for each in findings.done]
     counts = [
         f"{findings.words(findings.main)}: {', '.join(f'{n} of {reading}' for reading, n in result['n'].items())}"
         for entry in entries

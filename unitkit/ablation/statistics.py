@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..runs.steps import latest, step_of
-from ..runs.stored import read_json
 from ..system.errors import UserError
-from .folder import Ablation, Figure, figures_of, last_evaluation
-from .grid import Cell, Grid
+from .folder import Ablation, Figure, figures_of, last_evaluation, read_ablation
+from .grid import Cell
 
 LEVEL = 0.95
 
@@ -150,12 +149,16 @@ def read_findings(out: Path) -> Findings:
     path = out / "ablation.json"
     if not path.is_file():
         raise UserError(f"{out} is not an ablation: it holds no ablation.json, which `unitkit ablate` leaves")
-    ablation = Ablation(out, read_json(path))
-    if missing := {"swept", "baseline", "metric", "cells", "fixed", "recipe"} - ablation.record.keys():
-        raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
+    ablation = Ablation(out, read_ablation(out))
     reasons = {each["folder"]: each["failed"] for each in ablation.record["cells"]}
-    places = {repr(setting): place for place, setting in enumerate(Grid({}, ablation.record["swept"]).settings)}
-    cells = sorted(ablation.cells, key=lambda cell: (places.get(repr(cell.setting), len(places)), cell.seed))
+    swept = ablation.record["swept"]
+
+    def place(cell: Cell) -> tuple[list[int], int]:
+        """In the order of the grid; a value that is not in it comes last."""
+        values = [(swept[name], cell.setting[name]) for name in swept]
+        return [known.index(value) if value in known else len(known) for known, value in values], cell.seed
+
+    cells = sorted(ablation.cells, key=place)
     return Findings(ablation, [_finding(ablation, cell, reasons[cell.folder]) for cell in cells])
 
 

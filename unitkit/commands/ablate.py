@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, setting_label
+from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, read_ablation, setting_label
 from ..ablation.grid import Cell, Grid, label, one_setting, read_grid
 from ..ablation.report import write_ablation_report
 from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
@@ -28,6 +28,7 @@ from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
 from ..runs.folder import RunFolder, fresh_folder
 from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
+from ..runs.schema import ABLATION
 from ..runs.stored import read_json
 from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
@@ -57,7 +58,7 @@ def ablate(
         options: of every cell, but for the folder, which is the ablation's, and the seed.
     """
     out = Path(options.out)
-    if (out / "ablation.json").is_file() and (home := begun_in(read_json(out / "ablation.json"))):
+    if os.path.lexists(out / "ablation.json") and (home := begun_in(read_ablation(out))):
         recipe, options = str(find_recipe(recipe).absolute()), replace(options, out=out.absolute())
         with chdir(home):  # relative paths among the knobs lead to the same data again
             ablate(recipe, words, options, seeds, baseline, metric, workers, ray, yes)
@@ -103,7 +104,7 @@ def _resolved(options: RunOptions, out: Path, ray: str | None) -> RunOptions:
     what is best here. Raises `UserError` where that says nothing of a cluster's machines."""
     precision = options.precision or DEFAULTS["precision"]
     if precision == "auto" and (out / "ablation.json").is_file():
-        precision = read_json(out / "ablation.json").get("precision", precision)
+        precision = read_json(out / "ablation.json", ABLATION).get("precision", precision)
     if precision == "auto" and ray is not None:
         raise UserError("the machines of a Ray cluster may differ: say which precision, fp32 or bf16, not auto")
     if precision == "auto":

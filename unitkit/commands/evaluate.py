@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ..check import check
-from ..data.domains import in_channels
+from ..data.domains import in_channels, with_values
 from ..data.files.bad import BadImages, refuse_unreadable
 from ..data.folders.plain import plain_images
 from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
-from ..registry import Spec
-from ..runs.checkpoint import averages, load_model, load_step
+from ..runs.checkpoint import averages, check_size, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
-from ..runs.record import with_kept_values
 from ..runs.report import print_metrics, write_report
 from ..runs.steps import all_steps
 from ..system.devices import choose_device, enough_memory
@@ -64,14 +62,16 @@ def evaluate_run(
     if left_out := recipe.data.left_out:
         count = " and ".join(f"{n} of '{recipe.data.labels[letter]}'" for letter, n in left_out.items() if n)
         print_notes(console, [f"held-out images that the training could not decode are left out: {count}"])
+    if data is None:
+        check_size(checkpoint, recipe.data.size)
     model, description = load_model(checkpoint, weights)
     chosen: Sequence[Metric] = parse_metrics(metrics, recipe.data.domains) if metrics else recipe.evaluate
     if not chosen:
         raise UserError(f"the recipe {file.name} names no metrics: give some, such as --metrics 'psnr(aba, a)'")
     for metric in chosen:
         metric.check_held_out(recipe.data.held_out(max_images))
-    seen = with_kept_values(replace(recipe, data=in_channels(recipe.data, model.channels)), description)
-    recipe = replace(seen, model=Spec.from_json(description["model"]))
+    seen = with_values(in_channels(recipe.data, model.channels), description.values)
+    recipe = replace(recipe, model=description.spec, data=seen)
     check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
     place = choose_device(device)
     with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
@@ -87,7 +87,7 @@ def evaluate_run(
             max_images=max_images,
         )
     print_metrics(console, found)
-    labels = description["labels"]
+    labels = description.labels
     note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
     if note:
         say(console, f"warning: {note}")

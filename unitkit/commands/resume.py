@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..knobs import find
 from ..recipe_file import IMPORTED, RecipeFile, parse_knobs, shipped
 from ..runs.folder import RunFolder
@@ -92,7 +90,7 @@ def changes(record: Mapping[str, Any], trainer: Trainer) -> Iterator[str]:
             f"batch {now[0]} for each of {now[1]}, where it was {then[0]} for each of {then[1]} processes: a step sees "
             "the same images, but noise and augmentation differ, so the result is not the same bit for bit"
         )
-    if trainer.device.type != torch.device(record.get("device", trainer.device)).type:
+    if trainer.device.type != record.get("device", trainer.device.type).partition(":")[0]:
         yield f"on {trainer.device}, where the run began on {record['device']}; --device chooses"
 
 

@@ -39,6 +39,11 @@ class Values:
     high: tuple[float, ...] = (255.0,)
     nan: float | None = None
 
+    def __post_init__(self) -> None:
+        pairs = list(zip(self.low, self.high, strict=False))
+        if len(self.low) != len(self.high) or not all(low < high and math.isfinite(high - low) for low, high in pairs):
+            raise UserError(f"the values {self} have no range: expected low ones below high ones, as many of both")
+
     @property
     def itemsize(self) -> int:
         """Bytes of a value."""
@@ -129,7 +134,7 @@ class Values:
         return cls(value["dtype"], tuple(value["low"]), tuple(value["high"]), value["nan"])
 
     def __str__(self) -> str:
-        pairs = ";".join(f"{low:.6g},{high:.6g}" for low, high in zip(self.low, self.high, strict=True))
+        pairs = ";".join(f"{low:.6g},{high:.6g}" for low, high in zip(self.low, self.high, strict=False))
         return f"{self.dtype} {pairs}"
 
     def _span(self, images: Tensor) -> tuple[Tensor | float, Tensor | float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
-from ..annotations import Blocks, Count, Positive
+from ..annotations import Blocks, Count, FirstWeights, Positive
 from ..networks.layers import Residual, initialise
 from ..networks.tower import Tower
 from ..system.errors import UserError, nearest
@@ -33,7 +33,7 @@ def timm(
     level: Count = 1,
     width: Positive = 256,
     blocks: Blocks = 4,
-    weights: str | None = None,
+    weights: Annotated[str | None, FirstWeights] = None,
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """A timm backbone's feature stages, a 1x1 convolution to `width` channels, residual blocks; variance fixed at 1.
@@ -44,7 +44,7 @@ def timm(
         backbone: a name that `timm.list_models()` knows and that has feature stages.
         level: which feature level ends the front, from 0 (the finest); 1 is stride 4 in most backbones.
         width: channels of the latent.
-        weights: path of a checkpoint of the backbone; nothing is downloaded.
+        weights: path of a checkpoint of the backbone, read where a training begins; nothing is downloaded.
         init: how the weights behind the backbone are drawn, see `initialise`.
 
     Raises:

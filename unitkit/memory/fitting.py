@@ -59,10 +59,10 @@ def fitted(
 
 def _kept(recipe: Recipe, before: Mapping[str, Any]) -> Recipe | None:
     """The recipe with what a run has chosen, unless its batch can no longer be split so."""
-    whole, count = recipe.batch * recipe.accumulate, before["accumulate"]
+    whole, count = recipe.batch * recipe.accumulate, before.get("accumulate", 1)
     if whole % count:
         return None
-    return replace(recipe, batch=whole // count, accumulate=count, recompute=tuple(before["recompute"]))
+    return replace(recipe, batch=whole // count, accumulate=count, recompute=tuple(before.get("recompute", ())))
 
 
 class Fitting:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .state import fill, unique_state
 
@@ -38,10 +38,6 @@ class Average:
         torch._foreach_lerp_([self.tensors[n] for n in floats], [state[n].detach() for n in floats], share)
         for name in state.keys() - set(floats):
             self.tensors[name].copy_(state[name])
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from averages that were kept, by name."""
-        fill(self.tensors, tensors)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

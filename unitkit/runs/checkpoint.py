@@ -18,22 +18,38 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .. import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
+from ..data.values import Values
 from ..models import ImagePaths
+from ..networks.bounded import rehearsed
 from ..networks.state import fill, passing_buffers, unique_state, weights_of
-from ..registry import Spec, unregistered
+from ..registry import Spec, Unregistered
 from ..system.errors import TrainingError, UserError, nearest, refusal
 from ..system.files import temporary, temporary_name
+from .moments import fill_moments, moments_of, refuse_other_moments
+from .schema import MODEL, STATE
 from .steps import FILES, all_steps, latest, step_name, step_of, whole
-from .stored import FORMAT, damaged, not_finite, read_json, read_tensors, write_tensors
+from .stored import (
+    FORMAT,
+    damaged,
+    differs,
+    fill_from,
+    not_finite,
+    read_json,
+    read_tensors,
+    refuse_not_finite,
+    refuse_others,
+    write_tensors,
+)
 
 WEIGHTS = ("ema", "last")
 EMA = "ema.safetensors"
+PASSING = "buffers/"
 
 
 def save(
@@ -61,7 +77,7 @@ def save(
     stays = f"the last good one, {last.name}, stays" if last else "there is no earlier one"
     tensors = {
         "model.safetensors": weights_of(model),
-        "training.safetensors": _training_tensors(model, optimizers),
+        "training.safetensors": {**_buffers(model), **moments_of(model, optimizers)},
         **({EMA: {name: tensor.contiguous() for name, tensor in average.items()}} if average is not None else {}),
     }
     for each in tensors.values():
@@ -107,52 +123,94 @@ def _discard(checkpoint: Path) -> None:
                 (checkpoint / name).unlink(missing_ok=True)
 
 
-def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, dict[str, Any]]:
-    """The model of a checkpoint, on the CPU in evaluation mode, and its description (`size`, `labels`).
+class Description(NamedTuple):
+    """What `model.json` says."""
+
+    spec: Spec
+    size: tuple[int, int]
+    labels: dict[str, str]
+    values: dict[str, Values]
+
+
+def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, Description]:
+    """The model of a checkpoint, on the CPU in evaluation mode, and its description.
+
+    It is built without memory first, and compared with the weights beside it.
 
     Args:
         weights: "ema", the moving average where the training kept one, or "last", those of the last step.
     """
-    description = read_json(checkpoint / "model.json")
-    if missing := {"model", "size", "labels"} - description.keys():
-        raise damaged(checkpoint / "model.json", f"it says nothing of {', '.join(sorted(missing))}")
-    if unknown := unregistered(description["model"]):
+    path, place = checkpoint / "model.json", _weights(checkpoint, weights)
+    description = read_json(path, MODEL)
+    stored = read_tensors(place)
+    try:
+        spec = Spec.from_json(description["model"]).rebuilding()
+        if spec.kind != "model":
+            raise UserError(f"it describes no model, but the {spec.kind} '{spec.name}'")
+        with torch.random.fork_rng(devices=[]):  # the first weights drawn here are overwritten
+            like = unique_state(rehearsed(spec.build, stored))
+            refuse_others(place, stored, like)
+            model: ImagePaths = spec.build()
+    except Unregistered as error:
         recipe = checkpoint.parent.parent / "recipe.py"
         known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
         other = "if it is of your own, import the file that registers it first, or give --parts FILE"
-        raise UserError(f"{checkpoint / 'model.json'}: unknown {unknown} {known if recipe.is_file() else other}")
-    try:
-        spec = Spec.from_json(description["model"])
+        raise UserError(f"{path}: {error} {known if recipe.is_file() else other}") from error
     except UserError as error:
-        raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
-    if spec.kind != "model":
-        raise UserError(f"{checkpoint / 'model.json'} describes no model, but the {spec.kind} '{spec.name}'")
-    try:
-        with torch.random.fork_rng(devices=[]):  # the first weights drawn here are overwritten
-            model: ImagePaths = spec.build()
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # arguments that no recipe would write
-        raise UserError(f"{checkpoint / 'model.json'} does not build: {error}") from error
-    load_weights(model, checkpoint, weights)
-    return model.eval(), description
+        raise UserError(f"{path} does not build: {error}") from error
+    except Exception as error:  # a part is anyone's code, and may meet arguments that no recipe would give it
+        raise UserError(f"{path} does not build: {type(error).__name__}: {error}".partition("\n")[0]) from error
+    if lacking := model.channels.keys() - description["labels"].keys():
+        raise damaged(path, f"labels: there is none of domain '{min(lacking)}'", MODEL.way_out)
+    values = {}
+    for letter, each in description.get("values", {}).items():
+        try:
+            values[letter] = Values.from_json(each)
+        except UserError as error:
+            raise damaged(path, f"values.{letter}: {error}", MODEL.way_out) from None
+        if letter not in model.channels or len(values[letter].low) not in (1, model.channels[letter]):
+            raise damaged(path, f"values.{letter}: they are of no domain, or of other channels", MODEL.way_out)
+    fill(unique_state(model), stored)
+    height, width = description["size"]
+    return model.eval(), Description(spec, (height, width), description["labels"], values)
 
 
 def load_weights(model: nn.Module, checkpoint: Path, weights: str = "last") -> None:
-    """Fill a model with a checkpoint's weights. Raises `UserError` where names or shapes differ."""
+    """Fill a model with a checkpoint's weights. Raises `UserError` where names, shapes or types differ."""
+    fill_from(_weights(checkpoint, weights), unique_state(model))
+
+
+def load_average(tensors: Mapping[str, Tensor], checkpoint: Path) -> None:
+    """Fill a moving average with that of a checkpoint. Raises `UserError` as `load_weights` does."""
+    fill_from(checkpoint / EMA, tensors)
+
+
+def check_checkpoint(checkpoint: Path, model: nn.Module, size: tuple[int, int]) -> None:
+    """Raise `UserError` for a checkpoint of other images than those of `size`, or of another model than this, which may
+    be on the meta device."""
+    path = _weights(checkpoint, "last")
+    check_size(checkpoint, size)
+    refuse_others(path, read_tensors(path), unique_state(model))
+
+
+def check_size(checkpoint: Path, size: tuple[int, int]) -> None:
+    """Raise `UserError` for a checkpoint of images of another (height, width)."""
+    was = read_json(checkpoint / "model.json", MODEL)["size"]
+    if was != list(size):
+        (h, w), (height, width) = was, size
+        raise UserError(
+            f"{checkpoint} is of images of {h}x{w}, and the run's recipe now gives some of {height}x{width}"
+        )
+
+
+def _weights(checkpoint: Path, weights: str) -> Path:
     if weights not in WEIGHTS:
         raise UserError(f"weights are ema or last, not '{weights}'. {nearest(weights, WEIGHTS)}")
-    path = checkpoint / ("model.safetensors" if weights == "last" or not averages(checkpoint) else EMA)
-    stored, own = read_tensors(path), unique_state(model)
-    if stored.keys() != own.keys():
-        name = min(stored.keys() ^ own.keys())
-        raise UserError(f"{path} is not of this model: '{name}' is in only one of them")
-    for name, tensor in own.items():
-        if stored[name].shape != tensor.shape:
-            raise UserError(f"{path} is not of this model: '{name}' has shape {list(stored[name].shape)}")
-    fill(own, stored)
+    return checkpoint / ("model.safetensors" if weights == "last" or not averages(checkpoint) else EMA)
 
 
 def load_matching(model: nn.Module, run: str | Path) -> list[str]:
-    """Fill a model with a run's weights as far as names and shapes agree; returns the names of those that do not.
+    """Fill a model with a run's weights as far as names, shapes and types agree; returns the names of the others.
 
     Args:
         run: a run folder, whose last checkpoint is taken, or a checkpoint. Of its weights the moving average, if any.
@@ -164,12 +222,14 @@ def load_matching(model: nn.Module, run: str | Path) -> list[str]:
     found = folder if whole(folder) else latest(folder / "checkpoints")
     if found is None:
         raise UserError(f"{run} holds no checkpoint to begin with: expected a run folder, or a checkpoint in one")
-    stored, own = read_tensors(found / (EMA if averages(found) else "model.safetensors")), unique_state(model)
-    fitting = {name for name in stored.keys() & own.keys() if stored[name].shape == own[name].shape}
+    path = _weights(found, "ema")
+    stored, own = read_tensors(path), unique_state(model)
+    fitting = {name: own[name] for name in stored.keys() & own.keys() if not differs(stored[name], own[name])}
     if not fitting:
         raise UserError(f"no weight of {found} fits this model: they are of other networks")
-    fill({name: own[name] for name in fitting}, stored)
-    return sorted((stored.keys() | own.keys()) - fitting)
+    refuse_not_finite(path, {name: stored[name] for name in fitting})
+    fill(fitting, stored)
+    return sorted((stored.keys() | own.keys()) - fitting.keys())
 
 
 def averages(checkpoint: Path) -> bool:
@@ -177,79 +237,30 @@ def averages(checkpoint: Path) -> bool:
     return (checkpoint / EMA).is_file()
 
 
-def read_average(checkpoint: Path) -> dict[str, Tensor]:
-    """The moving average of the weights. Raises `UserError` where there is none."""
-    return read_tensors(checkpoint / EMA)
-
-
 def load_step(checkpoint: Path) -> int:
     """The steps done at a checkpoint. Raises `UserError` for a `state.json` that is damaged or denies the name."""
-    step = read_json(checkpoint / "state.json").get("step")
-    if not isinstance(step, int) or step_of(checkpoint.name) not in (None, step):
-        raise damaged(checkpoint / "state.json", f"its step is {step!r}")
+    path = checkpoint / "state.json"
+    step: int = read_json(path, STATE)["step"]
+    if step_of(checkpoint.name) not in (None, step):
+        raise damaged(path, f"its step is {step}", STATE.way_out)
     return step
 
 
 def load_training(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], checkpoint: Path) -> None:
-    """Fill the optimizers' state, and the buffers that are no weights, from a checkpoint."""
+    """Fill the optimizers' state, and the buffers that are no weights, from a checkpoint. Raises `UserError` for what
+    is not of these, or not finite; nothing is changed then."""
     path = checkpoint / "training.safetensors"
-    stored = read_tensors(path)
-    buffers = {f"buffers/{name}": buffer for name, buffer in passing_buffers(model).items()}
-    names = {p: name for name, p in model.named_parameters()}
-    players = {f"{player}/{names[p]}" for player, o in optimizers.items() for p in _parameters(o)}
-    players |= {f"{player}/group {n}" for player, o in optimizers.items() for n in range(len(o.param_groups))}
-    if strange := {name.rpartition("/")[0] for name in stored.keys() - buffers.keys()} - players:
-        raise UserError(f"{path} is not of these players: none of them trains '{min(strange)}'")
-    if lacking := buffers.keys() - stored.keys():
-        raise UserError(f"{path} is not of this model: it holds no '{min(lacking)}'")
-    fill(buffers, stored)
-    for player, optimizer in optimizers.items():
-        for parameter in _parameters(optimizer):
-            prefix = f"{player}/{names[parameter]}/"
-            state = {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
-            optimizer.state[parameter] = dict(_placed(key, t, parameter) for key, t in state.items())
-        for number, group in enumerate(optimizer.param_groups):
-            prefix = f"{player}/group {number}/"
-            group |= dict(_placed(n.removeprefix(prefix), t) for n, t in stored.items() if n.startswith(prefix))
+    stored, buffers = read_tensors(path), _buffers(model)
+    moments = {name: tensor for name, tensor in stored.items() if name not in buffers}
+    refuse_other_moments(path, moments, model, optimizers)
+    refuse_others(path, {name: stored[name] for name in stored.keys() - moments.keys()}, buffers)
+    refuse_not_finite(path, moments)
+    fill({f"{PASSING}{name}": buffer for name, buffer in passing_buffers(model).items()}, stored)
+    fill_moments(moments, model, optimizers)
 
 
-def _placed(key: str, stored: Tensor, parameter: nn.Parameter | None = None) -> tuple[str, Any]:
-    """An entry of an optimizer's state: a tensor beside its parameter, if it has one, or the number that it was."""
-    name, _, kind = key.partition(":")
-    if kind:
-        return name, {"int": int, "float": float, "bool": bool}[kind](stored.item())
-    # Moments lie in memory as their parameter does (channels last), so that the fused step stays exact.
-    if parameter is None:
-        return name, stored
-    if stored.shape == parameter.shape:
-        return name, torch.empty_like(parameter, dtype=stored.dtype).copy_(stored)
-    return name, stored.to(parameter.device)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _training_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    found = {f"buffers/{name}": buffer.contiguous() for name, buffer in passing_buffers(model).items()}
-    for player, optimizer in optimizers.items():
-        kept = {names[parameter]: state for parameter, state in optimizer.state.items()}
-        for number, group in enumerate(optimizer.param_groups):  # where adan and lamb, say, count their steps
-            kept[f"group {number}"] = {key: value for key, value in group.items() if key.endswith("step")}
-        for name, entries in kept.items():
-            for key, value in entries.items():
-                if isinstance(value, Tensor):
-                    found[f"{player}/{name}/{key}"] = value.detach().contiguous()
-                elif isinstance(value, bool | int | float):  # some optimizers count in plain numbers
-                    exact = torch.float64 if isinstance(value, float) else None
-                    found[f"{player}/{name}/{key}:{type(value).__name__}"] = torch.tensor(value, dtype=exact)
-                else:
-                    kind = type(value).__name__
-                    raise UserError(
-                        f"the optimizer of player '{player}' keeps '{key}', a {kind}, which no checkpoint holds"
-                    )
-    return found
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    return {f"{PASSING}{name}": buffer.contiguous() for name, buffer in passing_buffers(model).items()}
 
 
 def _flush(path: Path) -> None:

@@ -9,14 +9,16 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..data.files.bad import BadImage, from_json
+from ..data.files.bad import BadImage
 from ..system.errors import UserError, nearest, refusal
 from ..system.files import replacing
+from .schema import BAD, METRICS, RUN, STATS, WATCHED
 from .steps import latest, step_name
-from .stored import FORMAT, read_json
+from .stored import FORMAT, check_writable, read_json, read_lines
 
 # What a run writes beside run.json.
 WRITTEN = (
@@ -65,10 +67,7 @@ class RunFolder:
             near = sorted(p.parent.name for p in self.path.parent.glob("*/run.json"))
             hint = nearest(self.path.name, near) if near else "A run folder is what `unitkit train` leaves."
             raise UserError(f"{self.path} is not a run folder: it holds no run.json. {hint}")
-        record = read_json(path)
-        if missing := {"model", "seed", "precision", "batch", "world"} - record.keys():
-            raise UserError(f"{path} is damaged: it says nothing of {', '.join(sorted(missing))}")
-        return record
+        return read_json(path, RUN)
 
     def refuse_batch(self, batch: int, world: int) -> None:
         """Raise `UserError` where `batch` on each of `world` processes is another number of images than the run's."""
@@ -90,7 +89,8 @@ class RunFolder:
     def bad_images(self) -> list[BadImage]:
         """The images that the run's training could not decode. Raises `UserError` for a list that is damaged."""
         path = self.path / self.BAD
-        return from_json(read_json(path), path) if path.is_file() else []
+        known = read_json(path, BAD)["images"] if os.path.lexists(path) else []
+        return [BadImage(**{each.name: bad[each.name] for each in fields(BadImage)}) for bad in known]
 
     def keep_bad_images(self, value: Mapping[str, Any] | None) -> None:
         """Write the list of bad images, or take an old one away. Raises `UserError` where the disk refuses."""
@@ -179,16 +179,15 @@ class RunFolder:
         """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses."""
         with replacing(self.path / name) as file:
             try:
+                check_writable(value)
                 file.write_text(json.dumps(value, indent=1), "utf-8")
-            except (TypeError, ValueError) as error:  # a note, say, or an argument of a part
+            except (TypeError, ValueError, RecursionError) as error:  # a note, say, or an argument of a part
                 raise UserError(f"cannot keep {self.path / name}: {error}; it holds JSON values only") from error
 
     def evaluations(self) -> list[dict[str, Any]]:
         """What `metrics.json` holds, oldest first: an entry for what was measured of a checkpoint on the same terms."""
         path = self.path / "metrics.json"
-        found = read_json(path).get("evaluations") if path.exists() else []
-        if not isinstance(found, list):
-            raise UserError(f"{path} is damaged: it holds no list of evaluations; delete it and measure again")
+        found: list[dict[str, Any]] = read_json(path, METRICS)["evaluations"] if os.path.lexists(path) else []
         return found
 
     def add_evaluation(self, entry: Mapping[str, Any]) -> None:
@@ -238,30 +237,20 @@ class RunFolder:
             raise refusal(f"cannot write {path}", error) from error
 
     def stats(self) -> list[dict[str, Any]]:
-        """The rows of `stats.jsonl`; a last line that a kill cut short is left out."""
-        return self._rows("stats.jsonl")
+        """The rows of `stats.jsonl`, as `read_lines` reads them."""
+        return read_lines(self.path / "stats.jsonl", STATS)
 
     def watched(self) -> list[dict[str, Any]]:
         """The rows of `watched.jsonl`, likewise."""
-        return self._rows("watched.jsonl")
-
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        path = self.path / name
-        rows = []
-        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return read_lines(self.path / "watched.jsonl", WATCHED)
 
     def rewind(self, step: int) -> None:
         """Forget the statistics of steps after `step`, which a resumed training writes again."""
-        for name in ("stats.jsonl", "watched.jsonl"):
+        for name, rows in ("stats.jsonl", self.stats()), ("watched.jsonl", self.watched()):
             if (self.path / name).exists():
-                rows = [row for row in self._rows(name) if row["step"] <= step]
+                kept = [row for row in rows if row["step"] <= step]
                 with replacing(self.path / name) as file:
-                    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+                    file.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
 
 
 def fresh_folder(path: Path) -> Path:
@@ -288,7 +277,7 @@ def _is_empty(path: Path) -> bool:
 
 def best_row(rows: Sequence[Mapping[str, Any]], metric: str, higher: bool) -> int:
     """The place of the row of `watched.jsonl` with a metric's best first figure, the first of equals; -1 of none."""
-    # A metric that failed has no figure.
-    values = [next(iter(row[metric].values()), math.nan) * (1 if higher else -1) for row in rows]
+    # A metric that failed has no figure, nor has one that was not watched then.
+    values = [next(iter(row.get(metric, {}).values()), math.nan) * (1 if higher else -1) for row in rows]
     # A figure that is no number is never the best.
     return max(range(len(values)), key=lambda i: (values[i] == values[i], values[i], -i), default=-1)

@@ -31,7 +31,7 @@ def kept_recipe(folder: RunFolder) -> RecipeFile:
     record = folder.record
     if not (folder.path / "recipe.py").is_file():
         raise UserError(f"{folder.path} holds no recipe.py: it was trained from Python, so continue it there")
-    if missing := {"recipe", "knobs"} - record.keys():
+    if missing := {"recipe", "knobs"} - record.keys():  # of a run from Python
         raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
     kept = read_recipe_file(folder.path / "recipe.py", record.get("recipe_file"))
     return replace(kept, name=record["recipe"], home=begun_in(record))
@@ -41,7 +41,7 @@ def begun_in(record: Mapping[str, Any]) -> Path | None:
     """The folder in which a run was begun, where it is still there and not the present one; else None."""
     home = record.get("folder")
     with suppress(OSError):
-        if isinstance(home, str) and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
+        if home is not None and os.path.isdir(home) and not os.path.samefile(home, os.getcwd()):
             return Path(home)
     return None
 

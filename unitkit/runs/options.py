@@ -17,6 +17,7 @@ KEPT = (
     *("seed", "precision", "compile", "memory", "bad_images", "checkpoint_every", "sample_every", "keep"),
     *("watch", "watch_every", "track"),
 )
+MOST_SEED = 2**63 - 1  # that `run.json` can hold
 DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "compile": False, "checkpoint_every": 500, "keep": 2}
 
 
@@ -76,6 +77,8 @@ class RunOptions:
             value = getattr(self, name)
             if value is not None and value < number:
                 raise UserError(f"{name} must be at least {number}, not {value}")
+        if self.seed is not None and self.seed > MOST_SEED:
+            raise UserError(f"seed must be at most {MOST_SEED}, not {self.seed}")
         if self.resume and self.init_from is not None:
             raise UserError("a run that is resumed has weights already: leave init_from out")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..data.domains import with_values
 from ..data.values import BYTES, Values
@@ -16,10 +16,12 @@ from ..recipe import Recipe
 from ..system import dist
 from ..system.environment import environment
 from ..system.errors import UserError
+from .checkpoint import check_checkpoint
 from .folder import RunFolder
 from .options import Options
+from .steps import latest
 
-SAME = ("model", "seed", "precision", "ema")  # which a run keeps for life
+SAME = ("seed", "precision", "ema")  # which a run keeps for life, as it does its model
 # What a resumed training says anew.
 ANEW = (
     *("data", "labels", "steps", "batch", "accumulate", "recompute", "memory", "compile", "world"),
@@ -77,18 +79,33 @@ def _values(recipe: Recipe) -> dict[str, Any]:
     return {} if plain else {"values": {letter: each.to_json() for letter, each in values.items()}}
 
 
-def check_resumed(run: RunFolder, record: Mapping[str, Any], checkpoint: Path | None) -> None:
-    """Raise `UserError` where the run is one of another recipe than `record`, or has lost what it began with."""
+def check_same_recipe(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+    """The record of a run to resume. Raises `UserError` where it is of another model than the recipe's, or batch."""
     before = run.record
+    _refuse_other(run, "model", before["model"], recipe.model.to_json())
+    run.refuse_batch(recipe.batch * recipe.accumulate, dist.world())
+    return before
+
+
+def check_resumed(run: RunFolder, record: Mapping[str, Any], model: nn.Module, size: tuple[int, int]) -> None:
+    """Raise `UserError` where the run is one of another recipe than `record`, has lost what it began with, or has a
+    checkpoint that is not of `model`, which may be on the meta device, or not of images of this size."""
+    before, found = run.record, latest(run.checkpoints)
     for key in SAME:
-        # As JSON, which has no tuples: a part may have been given some.
-        if json.dumps(before.get(key, record[key]), sort_keys=True) != json.dumps(record[key], sort_keys=True):
-            raise UserError(f"{run.path} is a run of another recipe: its {key} differs, so it cannot go on")
-    if checkpoint is None and "init_from" in before:
+        _refuse_other(run, key, before.get(key, record[key]), record[key])
+    if found is not None:
+        check_checkpoint(found, model, size)
+    elif "init_from" in before:
         raise UserError(
             f"{run.path} ended before it kept the weights of {before['init_from']}, which it was to begin with: delete "
             "it, and train with --init-from again"
         )
+
+
+def _refuse_other(run: RunFolder, key: str, was: Any, now: Any) -> None:
+    # As JSON, which has no tuples: a part may have been given some.
+    if json.dumps(was, sort_keys=True) != json.dumps(now, sort_keys=True):
+        raise UserError(f"{run.path} is a run of another recipe: its {key} differs, so it cannot go on")
 
 
 def resumed_record(before: Mapping[str, Any], record: Mapping[str, Any], step: int) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]
         if table := result.get("table"):
             columns = list(dict.fromkeys(column for row in table["rows"] for column in row["figures"]))
             for row in table["rows"]:
-                figures = (row["figures"].get(column) for column in columns)
-                cells = [*row["cells"], *(shown(result["figures"][name], _unit(result, name)) for name in figures)]
+                figures = (row["figures"].get(column, "") for column in columns)
+                cells = [*row["cells"], *(_shown(result, name) for name in figures)]
                 own.setdefault((table["title"], *table["heads"], *columns), []).append(cells)
     for (title, *head), rows in own.items():
         yield title, head, rows
@@ -82,7 +82,7 @@ def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:
         return row
 
     def cell(row: Mapping[str, Any], name: str) -> str:
-        figure, value = next(iter(row[name].items()), ("", None))
+        figure, value = next(iter(row.get(name, {}).items()), ("", None))
         return f"{'-' if value is None else shown(value, _unit(watched[name], figure))} (step {row['step']})"
 
     head = ["metric", "last step", f"step chosen by {watched[first]['title']}", "step chosen by itself: leaks the test"]
@@ -105,7 +105,13 @@ def _row(result: Mapping[str, Any]) -> list[str]:
     if "sha256" in protocol:
         features = f"{features} ({protocol['sha256']})"
     n = str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
-    return [result["title"], figures or "not measured", better or "-", n or "-", features]
+    return [result["title"], figures or "not measured", better or "-", n or "-", str(features)]
+
+
+def _shown(result: Mapping[str, Any], figure: str) -> str:
+    """A figure that a metric's table names."""
+    value = result["figures"].get(figure)
+    return "-" if value is None else shown(value, _unit(result, figure))
 
 
 def _unit(result: Mapping[str, Any], figure: str) -> str:
@@ -125,7 +131,7 @@ def shown(value: float, unit: str = "") -> str:
 def write_report(run: RunFolder) -> None:
     """Write `report.html`: knobs, metrics, loss curves and the last sample grid, in one file without scripts."""
     record = run.record
-    grids = in_order(run.samples.glob("step-*.png"))
+    grids = [path for path in in_order(run.samples.glob("step-*.png")) if path.is_file()]
     write_page(
         run.path / "report.html",
         "run.html.jinja",
@@ -153,7 +159,9 @@ def _section(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _confusion(name: str, result: Mapping[str, Any]) -> tuple[str, list[str], list[list[Any]]] | None:
     """A metric's confusion matrix as (title, column heads, rows), where it has one."""
-    counts = result["details"].get("confusion", [])
+    counts = result["details"].get("confusion")
+    if not isinstance(counts, list) or not all(isinstance(row, list) for row in counts):  # another metric's own
+        return None
     head = ["true class", *(f"told {told}" for told in range(len(counts)))]
     rows = [[true, *row] for true, row in enumerate(counts)]
     return (f"{name}: images by true class and class told", head, rows) if counts else None

@@ -1,4 +1,4 @@
-"""A run's files read and written: JSON of our format and finite tensors, or one line that says what is wrong."""
+"""A run's files read and written: JSON as its schema has it and tensors of a model, or one line on what is wrong."""
 
 from __future__ import annotations
 
@@ -6,42 +6,185 @@ import json
 import os
 import re
 import shlex
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor
 
+from ..networks.state import fill
 from ..system.errors import UserError
+from .schema import Kind, Stepped
 from .steps import all_steps, step_of
 
 FORMAT = 1
+# What a file may hold, however it came about: far more than any run writes, and far less than harms.
+LARGEST = 2**25  # bytes of a JSON file, or of a line of a history
+LONGEST = 2**16  # characters of a text
+DEEPEST = 64  # lists and objects within each other
+FARTHEST = 2**63 - 1  # a whole number from 0
+# A NUL is in no path, and half a character in no text; bytes of a path that are no text are kept as U+DC80 to U+DCFF.
+NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UserError` for one that is missing, damaged or of a later format."""
+def read_json(path: Path, kind: Kind) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UserError` for one that is missing, or not as `kind` has it."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = _parsed(_bytes(path, LARGEST))
+        if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"it is not of format {FORMAT}, which this version of unitkit reads")
+        _fit(value, kind.shape)
     except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
-        raise damaged(path, f"it is not of format {FORMAT}, which this version of unitkit reads")
+        raise damaged(path, error, kind.way_out) from error
     return value
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file. Raises `UserError` for one that is missing or damaged, or holds what is not finite."""
+def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
+    """The objects in a file of lines, one in each; none where there is no file. A last line that a kill has cut is left
+    out. Raises `UserError` for another that is not as `kind` has it, with its number."""
+    if not os.path.lexists(path):
+        return []
     try:
-        stored = load_file(path) if _is_text(path) else load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
+        lines = _bytes(path, None).split(b"\n")
+    except (OSError, ValueError) as error:
+        raise damaged(path, error, "move it away") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = _parsed(line)
+            _fit(row, Stepped)
+            _fit({name: value for name, value in row.items() if name != "step"}, kind.shape)
+        except ValueError as error:
+            if number < len(lines):
+                raise damaged(path, f"line {number}: {error}", kind.way_out) from error
+        else:
+            rows.append(row)
+    return rows
+
+
+def check_writable(value: Any) -> None:
+    """Raise `ValueError`, or `TypeError`, for what cannot be written as JSON and read again."""
+    _parsed(json.dumps(value).encode())
+
+
+def _bytes(path: Path, most: int | None) -> bytes:
+    """What an ordinary file holds. Raises `OSError`, and `ValueError` for more than `most` bytes."""
+    _refuse_no_file(path)
+    with open(path, "rb") as file:
+        found = file.read() if most is None else file.read(most + 1)
+    if most is not None and len(found) > most:
+        raise ValueError(f"it holds more than {most} bytes")
+    return found
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Raise `OSError` for a folder, or for a pipe, which would be waited for."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(None, "it is no ordinary file")
+
+
+def _parsed(text: bytes) -> Any:
+    """The value of JSON, within the limits above. Raises `ValueError`."""
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {DEEPEST}") from None
+    level = [value]
+    for _ in range(DEEPEST):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, str):
+                _check_text(each)
+            elif isinstance(each, list):
+                inner += each
+            elif isinstance(each, dict):
+                inner += each
+                inner += each.values()
+        if not (level := inner):
+            return value
+    raise ValueError(f"it is nested deeper than {DEEPEST}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it names {twice[:LONGEST]!r:.80} twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > len(str(FARTHEST)) or abs(number := int(digits)) > FARTHEST:
+        raise ValueError(f"the number {digits:.20}... is out of range")
+    return number
+
+
+def _check_text(text: str) -> None:
+    if len(text) > LONGEST:
+        raise ValueError(f"the text {text[:40]!r}... is longer than {LONGEST} characters")
+    if NO_TEXT.search(text):
+        raise ValueError(f"{text!r:.80} is no text")
+
+
+def _fit(value: Any, shape: Any) -> None:
+    """Raise `ValueError` for a value that is not as its schema says, with the place in it."""
+    try:
+        msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).replace("`", "'").partition(" - at '$")
+        where = place.strip("'.")
+        raise ValueError(f"{where}: {said}" if where else said) from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, which are in memory once they are touched. Raises `UserError` for one that is missing or
+    damaged."""
+    try:
+        _refuse_no_file(path)
+        return load_file(path) if _is_text(path) else load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise damaged(path, error) from error
+
+
+def fill_from(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Copy a file's tensors into those of their names. Raises `UserError` as `refuse_others` does; then none is."""
+    stored = read_tensors(path)
+    refuse_others(path, stored, tensors)
+    fill(tensors, stored)
+
+
+def refuse_others(path: Path, stored: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` for a file's tensors that have other names, shapes or types than those of `like`, which may be
+    on the meta device, or that are not finite."""
+    if stored.keys() != like.keys():
+        name = min(stored.keys() ^ like.keys())
+        raise UserError(f"{path} is not of this model: '{name:.200}' is in only one of them")
+    for name, tensor in like.items():
+        if (difference := differs(stored[name], tensor)) is not None:
+            raise UserError(f"{path} is not of this model: '{name}' has {difference}")
+    refuse_not_finite(path, stored)
+
+
+def refuse_not_finite(path: Path, stored: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` for a file's tensors of which one is not finite."""
     if (bad := not_finite(stored)) is not None:
         raise damaged(path, f"'{bad}' is not finite")
-    return stored
+
+
+def differs(stored: Tensor, like: Tensor) -> str | None:
+    """What the shape or the type of a tensor is where it is not as it should be."""
+    if stored.shape != like.shape:
+        return f"shape {list(stored.shape)}, and not {list(like.shape)}"
+    if stored.dtype != like.dtype:
+        return f"values of {stored.dtype}, and not of {like.dtype}"
+    return None
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -74,13 +217,14 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
-def damaged(path: Path, reason: object) -> UserError:
+def damaged(path: Path, reason: object, way_out: str = "") -> UserError:
     """The error for a file that cannot be used, with the checkpoint to turn to if the file is of another one."""
     here = path.parent
     others = [step for step in all_steps(here.parent) if step != here] if step_of(here.name) is not None else []
+    said = (getattr(reason, "strerror", None) or str(reason)).partition("\n")[0]
     if not others:
-        return UserError(f"cannot use {path}: {reason}")
+        return UserError(f"cannot use {path}: {said}" + (f"; {way_out}" if way_out else ""))
     return UserError(
-        f"cannot use {path}: {reason}; there is also {others[-1].name}: use it by "
+        f"cannot use {path}: {said}; there is also {others[-1].name}: use it by "
         f"`unitkit translate {shlex.quote(str(others[-1]))} ...`, or delete {here} to resume from it"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -97,19 +97,8 @@ class BadImages:
         return replace(self.data, domains=made, truth=truth, whole=self.data)
 
     def to_json(self) -> dict[str, Any]:
-        """For `from_json`."""
+        """For `RunFolder.bad_images`."""
         return {"format": 1, "images": [asdict(self.found[place]) for place in sorted(self.found)]}
-
-
-def from_json(value: Any, source: Path) -> list[BadImage]:
-    """The images of a list that `BadImages.to_json` gave. Raises `UserError`, naming `source`, for anything else."""
-    names = {each.name for each in fields(BadImage)}
-    try:
-        return [BadImage(**{name: each[name] for name in names}) for each in value["images"]]
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{source} is damaged: it is no list of images ({error}); delete it to check all anew"
-        ) from None
 
 
 def unreadable(data: Data, splits: Sequence[str] = ("train", "test")) -> list[BadImage]:
