@@ -32,7 +32,7 @@ LAYERS = (
     ("recipe_file", "recipe", "knobs"),
     ("metrics", "models"),
     ("data", "losses", "encoders", "generators", "discriminators", "sharing", "optimizers", "schedules"),
-    ("registry", "annotations", "networks", "kernels"),
+    ("registry", "annotations", "networks", "kernels", "templates"),
     ("system",),
 )
 LONGEST = 300  # lines of a module

@@ -152,7 +152,7 @@ def test_figures_are_printed_and_saved_before_they_are_kept(
         return files_replacing(path)
 
     files_replacing = unitkit_files.replacing
-    for module in "runs.folder", "runs.report":
+    for module in "runs.folder", "templates":
         monkeypatch.setattr(f"unitkit.{module}.replacing", replacing)
     words = ("evaluate", folder, "--metrics", "l1(aa, a)")
     answer = unitkit(*words)

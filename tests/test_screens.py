@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from PIL import Image
 from unitkit.ablation.images import Strip
 from unitkit.data.files.decode import decode
 from unitkit.runs.folder import RunFolder
-from unitkit.runs.pages import write_page
 from unitkit.runs.report import write_report
 from unitkit.runs.stored import write_tensors
 from unitkit.system.errors import OF_THE_MACHINE, MachineError, UserError, of_system, refusal
 from unitkit.system.output import literal, printable, say, screen, steady_output
+from unitkit.templates import write_page
 
 NASTY = "\x1b[2J\x07\r\x9b31m\u202e\u2066\u2028<script>alert(1)</script>\"'[bold]x[/bold]\udcff\ttwo\nlines"
 HARMLESS = "é 日本語 עברית \u0645\u06cc\u200c\u062e\u0648 👩\u200d👩 a\u00a0b"
@@ -105,7 +106,13 @@ def spoilt(value: Any, word: str) -> Any:
         "&lt;",
     ],
 )
-def test_every_value_of_a_page_is_text(trained: Path, tmp_path: Path, word: str) -> None:
+def test_every_value_of_a_page_is_text(
+    trained: Path, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those too that no run can have, which are refused when they are read."""
+    monkeypatch.setattr("unitkit.runs.folder.read_json", lambda path, *_: json.loads(path.read_text()))
+    lines = partial(map, json.loads)
+    monkeypatch.setattr("unitkit.runs.folder.read_lines", lambda path, *_: list(lines(path.read_text().splitlines())))
     folder = tmp_path / "run"
     shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("checkpoints"))
     for name in ("run.json", "metrics.json"):

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs.pages import write_page
 from ..runs.report import shown
 from ..system.files import replacing
 from ..system.output import printable
+from ..templates import write_page
 from .folder import Figure
 from .grid import label
 from .images import strip

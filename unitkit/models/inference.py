@@ -18,9 +18,9 @@ from ..networks import tiling
 from ..networks.blending import TILE, blended, corners
 from ..networks.graph import Program
 from ..networks.maps import Layered, Limits, Map, Stored
-from ..networks.windowed import Picture, Windowed
 from ..system.errors import UserError
 from .paths import ImagePaths
+from .windowed import Picture, Windowed
 
 Styles: TypeAlias = Mapping[str, Tensor]  # of a model's batch: `style:b`
 IN_MEMORY = 2**27  # bytes of a map of a picture that is itself too large for that

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..system.output import literal, say
+from ..templates import write_page
 from .folder import RunFolder, best_row
-from .pages import write_page
 from .steps import in_order
 
 Results = Mapping[str, Mapping[str, Any]]

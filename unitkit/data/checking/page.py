@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from ...system.errors import UserError
+from ...templates import render
 from ..values import values_of
 from .duplicates import Pair
 from .findings import Finding
@@ -42,15 +42,8 @@ class Curve:
 
 def page(survey: Survey, found: Sequence[Finding]) -> str:
     """The whole page. Every name in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("data_check.html.jinja")
-    return template.render(
+    return render(
+        "data_check.html.jinja",
         data=survey.data.name,
         rows=rows(survey),
         splits=[(split, contact_sheet(split), curve(split.histogram)) for split in survey.splits],

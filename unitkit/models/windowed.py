@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .maps import Limits, Map
+from ..networks.maps import Limits, Map
 
 
 class Picture(Protocol):

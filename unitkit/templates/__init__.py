@@ -1,4 +1,4 @@
-"""Pages of HTML, made from the templates in `unitkit/templates`, which escape every value that comes into them."""
+"""Pages of HTML, made from the templates here, which escape every value that comes into them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
     Raises `UserError` where the disk refuses.
     """
-    text = _templates().get_template(template).render(values)
+    text = render(template, **values)
     with replacing(path) as file:
         file.write_text(text, "utf-8")
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template makes of these values."""
+    return _templates().get_template(template).render(values)
 
 
 @cache
 def _templates() -> Environment:
     return Environment(
-        loader=PackageLoader(__package__.partition(".")[0]),
+        loader=PackageLoader(__package__, ""),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
