@@ -9,7 +9,6 @@ import os
 import shutil
 import stat
 import sys
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -111,8 +110,11 @@ def test_every_value_of_a_page_is_text(
 ) -> None:
     """Those too that no run can have, which are refused when they are read."""
     monkeypatch.setattr("unitkit.runs.folder.read_json", lambda path, *_: json.loads(path.read_text()))
-    lines = partial(map, json.loads)
-    monkeypatch.setattr("unitkit.runs.folder.read_lines", lambda path, *_: list(lines(path.read_text().splitlines())))
+
+    def lines(path: Path, *_: object) -> list[Any]:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    monkeypatch.setattr("unitkit.runs.folder.read_lines", lines)
     folder = tmp_path / "run"
     shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("checkpoints"))
     for name in ("run.json", "metrics.json"):
