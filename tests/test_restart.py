@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,7 +111,10 @@ def test_what_cannot_go_on_or_join_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("RANK", "2")
     one_line(unitkit(*words), "RANK=2 in the environment is no whole number from 0 to 1")
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("MASTER_ADDR", "256.256.256.256")  # which is nobody's
-    answer = unitkit(*words)
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        answer = unitkit(*words)
     assert answer.status == 1 and answer.err.startswith("training stopped: cannot join the 2 processes"), answer
     assert not (tmp_path / "run").exists()
