@@ -24,7 +24,7 @@ from ..runs.report import print_metrics, write_report
 from ..runs.steps import all_steps
 from ..system.devices import choose_device, enough_memory
 from ..system.environment import versions
-from ..system.errors import UserError
+from ..system.errors import MachineError, UserError
 from ..system.files import refuse_unwritable, replacing
 from ..system.output import print_notes, say, screen
 
@@ -96,7 +96,8 @@ def evaluate_run(
     if unsaved or (unkept and save is None):
         lost = [*unsaved, *unkept]
         way_out = "the figures are printed above, and --save FILE keeps them elsewhere"
-        raise type(lost[0])(f"{'; '.join(map(str, lost))}; {way_out}")
+        kind = MachineError if any(isinstance(each, MachineError) for each in lost) else UserError
+        raise kind(f"{'; '.join(map(str, lost))}; {way_out}")
     if unkept:
         print_notes(console, [f"{'; '.join(map(str, unkept))}; the figures are in {save}"])
     _refuse_failed(found)

@@ -135,8 +135,9 @@ class Fitting:
     def way_out(self, recipe: Recipe, limit: int) -> str:
         """What of a recipe that does not fit would: the largest batch, or size of its images."""
         words: list[str] = []
-        if self._share(replace(recipe, batch=1), math.inf) > limit:
-            return NARROWER
+        with suppress(Unpredictable):
+            if (found := self.predict(recipe)).lasting - found.batch > limit:  # whatever the batch is
+                return NARROWER
         if 0 < (batch := self.largest_batch(recipe, limit)) < recipe.batch:
             words.append(f"batch={batch} fits")
         if chosen := next((each for each in self._choices(limit) if self.total(each) <= limit), None):
@@ -175,7 +176,7 @@ class Fitting:
             for count in itertools.islice(near, TRIED):
                 yield replace(each, batch=recipe.batch // count, accumulate=recipe.accumulate * count)
 
-    def _share(self, recipe: Recipe, count: float) -> float:
+    def _share(self, recipe: Recipe, count: int) -> float:
         """The bytes that last, and one of so many parts of what a step makes: a batch in parts takes hardly less."""
         with suppress(Unpredictable):
             found = self.predict(recipe)
