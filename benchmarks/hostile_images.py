@@ -42,6 +42,7 @@ from unitkit.data.files.decode import decode, probe
 from unitkit.data.files.quick import header_of
 from unitkit.data.folders.locations import read_location
 from unitkit.data.formats.header import Header
+from unitkit.data.formats.windows import windows_of
 
 SECONDS, MEMORY = 10, 2 * 2**30
 BATCH = 100  # files that a child opens
@@ -127,6 +128,60 @@ def arrays(folder: Path) -> Files:
         "bz2": [bz2.compress(f"1 {line}\n2 {line}\n".encode())],
         "txt": [b'1.png\tcat\r\n"2.png"\tcat\n1.png\tdog\n2.png\tdog\n# a comment\n', "\ufeff1.png\n2.png".encode()],
     }
+
+
+def deep(folder: Path) -> Files:
+    """Valid files of more than 8 bits and other channels, by suffix; of those whose packages are installed."""
+    import imagecodecs
+    import tifffile
+
+    random = np.random.default_rng(0)
+    sixteen = random.integers(0, 4096, (3, SIDE, SIDE)).astype(np.uint16)
+    floats = random.normal(size=(5, SIDE, SIDE)).astype(np.float32)
+
+    def tiff(array: np.ndarray, **options: Any) -> bytes:
+        tifffile.imwrite(folder / "x.tif", array, **{"photometric": "minisblack", **options})
+        return (folder / "x.tif").read_bytes()
+
+    def npy(array: np.ndarray) -> bytes:
+        made = io.BytesIO()
+        np.save(made, array)
+        return made.getvalue()
+
+    found: Files = {
+        "tif": [
+            tiff(sixteen),
+            tiff(sixteen, metadata={"axes": "CYX"}, ome=True),
+            tiff(floats, planarconfig="separate", compression="zlib", predictor=True),
+            tiff(floats.transpose(1, 2, 0), planarconfig="contig", tile=(16, 16), compression="lzw"),
+            tiff(sixteen[0], compression="zstd", bigtiff=True),
+        ],
+        "npy": [npy(each) for each in (floats, sixteen[0], floats.astype(">f8"), floats[None].repeat(3, 0))],
+        "png": [bytes(imagecodecs.png_encode(np.ascontiguousarray(sixteen.transpose(1, 2, 0))))],
+    }
+    try:
+        import nibabel
+
+        volume: Any = nibabel.Nifti1Image(sixteen.astype(np.int16), np.eye(4))  # type: ignore[no-untyped-call]
+        found |= {"nii": [volume.to_bytes()], "nii.gz": [gzip.compress(volume.to_bytes(), mtime=0)]}
+    except ImportError:
+        pass
+    try:
+        import pydicom
+
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+        meta.MediaStorageSOPInstanceUID = pydicom.uid.UID("1.2")
+        image: Any = pydicom.dataset.FileDataset("x", {}, file_meta=meta, preamble=b"\0" * 128)
+        image.Rows, image.Columns, image.SamplesPerPixel, image.PhotometricInterpretation = SIDE, SIDE, 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
+        image.PixelData, image.RescaleSlope, image.RescaleIntercept = sixteen[0].tobytes(), 2, -1024
+        image.save_as(folder / "x.dcm")
+        found["dcm"] = [(folder / "x.dcm").read_bytes()]
+    except ImportError:
+        pass
+    return found
 
 
 def mutated(data: bytes, kind: str, rng: random.Random) -> bytes:
@@ -260,6 +315,10 @@ def opened(path: Path) -> None:
             raise header
         for size in ((SIDE, SIDE), None):
             decode(path, header.channels, size)
+        decode(path, header.channels, (SIDE, SIDE), frame=header.frames - 1)
+        if kind in ("tif", "npy"):
+            windows = windows_of(path)
+            windows.read(range(min(9, windows.shape[1])), range(max(0, windows.shape[2] - 9), windows.shape[2]))
 
 
 def one(path: Path) -> dict[str, Any]:
@@ -330,6 +389,8 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         valid = pictures() | arrays(folder)
+        for kind, files in deep(folder).items():
+            valid.setdefault(kind, []).extend(files)
         kinds = o.kinds or list(valid)
         paths = []
         for number in range(o.count):

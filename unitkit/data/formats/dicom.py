@@ -29,8 +29,9 @@ def probe(path: Path, channels: int | None = None) -> Header:
         frames, bits = int(found.get("NumberOfFrames", 1) or 1), int(found.BitsAllocated)
         signed, window = bool(found.get("PixelRepresentation", 0)), _window(found)
         slope, intercept = _rescaled(found)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"'{path}' holds no image that is understood ({error}): remove it") from None
+    except Exception as error:  # elements are parsed when they are asked for
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"'{path}' holds no image that is understood ({reason}): remove it") from None
     if not (0 < height * width * channels <= MAX_VALUES and 0 < frames <= 100_000 and channels <= CHANNELS):
         raise UserError(f"'{path}' states {frames} images of {width}x{height} with {channels} channels: remove it")
     plain = (slope, intercept) == (1, 0) and not signed and bits in (8, 16)

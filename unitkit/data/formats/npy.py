@@ -5,6 +5,7 @@ Three axes are several grey images, (N, H, W), where one channel is asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def array_of(path: Path) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot read the array '{path}': {error.strerror or error}") from None
     except Exception as error:  # a damaged header raises nearly anything
-        reason = " ".join(str(error).split())[:120]
+        reason = re.sub(r" object at 0x[0-9a-f]+", "", " ".join(str(error).split()))[:120]
         raise UserError(f"'{path}' is no .npy file, or is damaged ({reason}): save it again by numpy.save") from None
     if array.dtype.hasobject or array.dtype.kind not in "biuf":
         raise UserError(f"'{path}' holds {described(array.dtype)}: expected numbers, whole or floating")
