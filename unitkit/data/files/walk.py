@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 START, END = b"\xff\xd8", 0xD9
 SCAN = 0xDA
@@ -22,6 +22,7 @@ HEAD = 2**17  # bytes of a JPEG that are looked at first
 JUNK = 2**18  # bytes there that belong to none
 CHUNKS = 10_000  # of a PNG beside those that its size explains
 CHUNK = 256  # bytes of a PNG for each further chunk; encoders write 8192 and more in one
+DIRECTORIES = 65_536  # of a TIFF, each of an image
 STRIPS = 200_000  # strips or tiles of a TIFF
 TILE = 2**26  # pixels of one
 METADATA = 2**26  # bytes that all entries of a directory may name together, where the file is smaller
@@ -120,14 +121,29 @@ def check_block(data: bytes) -> None:
     check_directory(lambda at, count: data[at : at + count], len(data))
 
 
-def check_directory(read: Read, size: int) -> None:
-    """Raise `TooMuch` for a TIFF whose first directory names more than the file may hold, or strips without end."""
+def check_directories(read: Read, size: int) -> None:
+    """Raise `TooMuch` for a TIFF with a directory that `check_directory` refuses, with too many, or with such as lead in
+    a circle."""
+    seen: set[int] = set()
+    at = _first(read)
+    while at:
+        if at in seen:
+            raise TooMuch("has directories that lead in a circle")
+        seen.add(at)
+        if len(seen) > DIRECTORIES:
+            raise TooMuch(f"has more than {DIRECTORIES} directories")
+        at = check_directory(read, size, at)
+
+
+def check_directory(read: Read, size: int, at: int = 0) -> int:
+    """Raise `TooMuch` for a TIFF whose directory there, or first one, names more than the file may hold, or strips
+    without end. Where the next is, 0 for none."""
     start = read(0, 16).ljust(16, b"\0")
-    if not start.startswith(TIFF):
-        return
+    at = at or _first(read)
+    if not at:
+        return 0
     order = "<" if start.startswith(b"II") else ">"
-    big = start[2] == 43
-    (at,) = struct.unpack_from(f"{order}Q", start, 8) if big else struct.unpack_from(f"{order}I", start, 4)
+    big = start[2] == 43 or start[3] == 43
     field, entry = (8, f"{order}HHQQ") if big else (2, f"{order}HHII")
     count = int.from_bytes(read(at, field), "little" if order == "<" else "big")
     if count > 0xFFFF:
@@ -146,3 +162,14 @@ def check_directory(read: Read, size: int) -> None:
             tile[tag] = value >> 16 if kind == 3 and order == ">" and not big else value
     if len(tile) == 2 and tile[TILE_TAGS[0]] * tile[TILE_TAGS[1]] > TILE:
         raise TooMuch(f"has tiles of {tile[TILE_TAGS[0]]}x{tile[TILE_TAGS[1]]} pixels")
+    behind = read(at + field + count * length, 8 if big else 4)
+    return int.from_bytes(behind, "little" if order == "<" else "big")
+
+
+def _first(read: Read) -> int:
+    """Where the first directory of a TIFF is, 0 for none."""
+    start = read(0, 16).ljust(16, b"\0")
+    if not start.startswith(TIFF):
+        return 0
+    order: Literal["little", "big"] = "little" if start.startswith(b"II") else "big"
+    return int.from_bytes(start[8:16] if 43 in start[2:4] else start[4:8], order)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,8 @@ import numpy as np
 import tifffile
 
 from ...system.errors import UserError
+from ..files.bounds import open_ordinary
+from ..files.walk import TooMuch, check_directories
 from ..values import CHANNELS, described, supported
 from .header import MAX_PIXELS, Header
 from .png import over_white
@@ -46,7 +50,7 @@ class Layout(NamedTuple):
 def claims(path: Path) -> bool:
     """Whether a file is one that Pillow reads not at all, or not whole. What is no TIFF is none of ours."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with opened(path) as file:
             page = file.pages.first
             bits = page.bitspersample
             alpha = any(int(kind) in ALPHA for kind in page.extrasamples)
@@ -63,6 +67,18 @@ def claims(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """A file whose directories are as they may be. Raises `UserError` for one of which they are not."""
+    with open_ordinary(path, "an image file") as file:
+        try:
+            check_directories(lambda at, count: os.pread(file.fileno(), count, at), os.fstat(file.fileno()).st_size)
+        except (TooMuch, OverflowError) as error:
+            raise UserError(f"the image '{path}' {error}: save it anew, or remove it") from None
+    with tifffile.TiffFile(path) as found:
+        yield found
+
+
 def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a file that is damaged, or whose axes are not those of images."""
     return layout_of(path, path.stat().st_mtime_ns).header
@@ -76,7 +92,7 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
             f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
         )
     try:
-        with tifffile.TiffFile(path) as file:
+        with opened(path) as file:
             found = [_channels(file.series[0].pages[int(n)], layout.axes) for n in layout.pages[frame]]
             first = file.pages.first
             if first.photometric == WHITE_IS_ZERO and found[0].dtype.kind == "u":
@@ -133,7 +149,7 @@ def kept_tags(like: Path | None) -> dict[str, Any]:
 def layout_of(path: Path, changed: int) -> Layout:
     """How the images of a file lie, which was last changed at that time. Raises `UserError`, as `probe`."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with opened(path) as file:
             series = file.series[0]
             page = series.keyframe
             sizes = dict(zip(series.axes, series.shape, strict=True))
