@@ -92,7 +92,16 @@ def again(out: Path) -> Any:
     """The ablation of a folder, new or taken up."""
     file = read_recipe_file(TINY)
     grid = Grid(dict(KNOBS), {"shared": [0, 1]})
-    return begin(out, file, grid, 1, {"shared": 0}, Figure("psnr(aa, a)", "psnr"), "fp32", ["unitkit", "ablate"])
+    return begin(
+        out,
+        file,
+        grid,
+        1,
+        {"shared": 0},
+        Figure("psnr(aa, a)", "psnr"),
+        options(out, precision="fp32", compile=False),
+        ["unitkit", "ablate"],
+    )
 
 
 def quiet(call: Callable[[], object]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from commands import one_line, start, unitkit, until
 
 from unitkit import RunOptions, UserError
-from unitkit.ablation.folder import Ablation, begin, choose_metric
+from unitkit.ablation.folder import Ablation, Figure, begin, choose_metric
 from unitkit.ablation.grid import folder_name, read_grid, split_values
 from unitkit.commands import ablate
 from unitkit.recipe_file import read_recipe_file
@@ -51,7 +51,16 @@ def begun_record(tiny: Path, folder: Path) -> dict[str, Any]:
     """What an ablation of one cell leaves that was killed at once."""
     file = read_recipe_file(tiny)
     grid = read_grid(file, ["shared=1", "steps=2", "width=2"])
-    begin(folder / "begun", file, grid, 1, {}, "psnr(aa, a).", RunOptions(folder, precision="fp32", compile=False), [])
+    begin(
+        folder / "begun",
+        file,
+        grid,
+        1,
+        {},
+        Figure("psnr(aa, a)", "psnr"),
+        RunOptions(folder, precision="fp32", compile=False),
+        [],
+    )
     return record(folder / "begun")
 
 

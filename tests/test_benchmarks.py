@@ -98,11 +98,15 @@ def test_the_variants_to_time_are_named_or_refused(step: ModuleType, capsys: pyt
 
 def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digits = benchmark("digits")
-    record = {**dict.fromkeys(("model", "seed", "precision", "batch", "world")), "watch": {"accuracy(a)": True}}
+    record = {
+        "model": {"kind": "model", "name": "unit", "arguments": {}},
+        **{"seed": 0, "precision": "fp32", "batch": 1, "world": 1},
+        "watch": {"accuracy(a)": {"title": "accuracy", "higher": True, "units": {}}},
+    }
     for seed, b in enumerate(((0.5, 0.9, 0.7), (0.6, 0.8, 0.9))):
         run = RunFolder(tmp_path / "dann" / "usps-mnist" / "default" / f"seed-{seed}")
         run.path.mkdir(parents=True)
-        data = {"name": "digits usps -> mnist, full"}
+        data = {"name": "digits usps -> mnist, full", "fingerprint": "x"}
         run.write_json("run.json", {**record, "data": data})
         for step, (ours, theirs) in enumerate(zip((0.8, 0.7, 0.6), b, strict=True), start=1):
             watched = {"accuracy(a)": {"accuracy": ours}, "accuracy(b)": {"accuracy": theirs}}
@@ -114,12 +118,14 @@ def test_the_table_of_digits_keeps_the_three_picks_apart(tmp_path: Path, capsys:
             "seed": 0,
             "split": "test",
             "images": "all",
+            "size": [32, 32],
             "data": data,
         }
-        run.add_evaluation({**entry, "metrics": {"accuracy(b)": {"figures": {"accuracy": b[-1]}}}})
+        said = {"title": "accuracy", "n": {}, "higher": {}, "units": {}, "protocol": {}, "warnings": []}
+        run.add_evaluation({**entry, "metrics": {"accuracy(b)": {**said, "figures": {"accuracy": b[-1]}}}})
     unfinished = RunFolder(tmp_path / "dann" / "usps-mnist" / "default" / "seed-2")
     unfinished.path.mkdir()
-    unfinished.write_json("run.json", {**record, "data": {}})
+    unfinished.write_json("run.json", {**record, "data": data})
     (tmp_path / "dann" / "usps-mnist" / "ablation.json").write_text("{}")
     digits.main([str(tmp_path), "--table"])
     row = capsys.readouterr().out.splitlines()[-1]

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unitkit import data, discriminators, encoders, generators, losses, metrics, models, optimizers, schedules, sharing
+from unitkit.annotations import AtLeast
 from unitkit.cli import app
 from unitkit.commands.catalog import CALLED, HOMES, entries
 from unitkit.losses import bundles as objective
@@ -35,11 +36,12 @@ def words(annotation: Any) -> str:
     """An annotation, evaluated, as `unitkit list` shows it."""
     if get_origin(annotation) is Annotated:
         kind, *rules = get_args(annotation)
+        rules = [rule for rule in rules if isinstance(rule, AtLeast)]
         signs = {"above": ">", "least": ">=", "below": "<", "most": "<="}
         given = [
             f"{sign} {getattr(rule, name)}" for rule in rules for name, sign in signs.items() if bounded(rule, name)
         ]
-        bounds = [" and ".join(given)]
+        bounds = [" and ".join(given)] if given else []
         return " ".join([words(kind), *bounds])
     if get_origin(annotation) in (Union, types.UnionType):
         return " | ".join(words(option) for option in get_args(annotation))
@@ -91,7 +93,7 @@ def test_words_and_brackets_reach_the_screen() -> None:
         "  kl(code)\n",
         "  gan(*paths)\n",
         "    size (int | tuple[int, int])\n",
-        "    width=64 (int >= 1)\n",
+        "    width=64 (int >= 1 and <= 65536)\n",
         "    mode='non-saturating' ('non-saturating' | 'saturating' | 'least-squares' | 'hinge')\n",
     ):
         assert text in printed, text

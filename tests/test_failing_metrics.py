@@ -252,8 +252,10 @@ def test_a_failure_replaces_no_figure(trained: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     (run.path / "run.json").write_text((trained / "run.json").read_text())
-    head = dict.fromkeys(MEASURED, 0)
-    good, bad = {"figures": {"x": 1.0}}, {"figures": {}, "failed": "it broke"}
+    head = json.loads((trained / "metrics.json").read_text())["evaluations"][0]
+    assert head.keys() >= set(MEASURED)
+    said = {"title": "m", "n": {}, "higher": {}, "units": {}, "protocol": {}, "warnings": []}
+    good, bad = {**said, "figures": {"x": 1.0}}, {**said, "figures": {}, "failed": "it broke"}
     for result, kept in (bad, bad), (good, good), (bad, good):
         run.add_evaluation({**head, "metrics": {"m": result}})
         assert run.evaluations()[0]["metrics"]["m"] == kept

@@ -566,7 +566,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_saved(tmp_path: Path, monkeypa
     [
         ("unitkit.runs.folder.json.dumps", "run.json"),
         ("unitkit.runs.samples.Image.Image.save", "step-00000006.png"),
-        ("unitkit.runs.pages.replacing", "report.html"),
+        ("unitkit.templates.replacing", "report.html"),
     ],
 )
 def test_a_disk_that_is_full_when_something_else_is_written(

@@ -262,10 +262,10 @@ RECIPE: dict[str, Callable[[Wired, Recipe], Pair]] = {
     "data": lambda w, r: (w.told["data"], r.data),
     "steps": lambda w, r: (w.trainer.done, r.steps),
     "batch": lambda w, r: (
-        {len(part["a"]) for part in w.trainer.training_step._parts(w.trainer.batches.batch(0))},
+        {len(part["a"]) for part in w.trainer.training_step._micro_batches(w.trainer.batches.batch(0))},
         {r.batch},
     ),
-    "accumulate": lambda w, r: (len(w.trainer.training_step._parts(w.trainer.batches.batch(0))), r.accumulate),
+    "accumulate": lambda w, r: (len(w.trainer.training_step._micro_batches(w.trainer.batches.batch(0))), r.accumulate),
     "flip": lambda w, r: (w.told["flip"], r.flip),
     "crop": lambda w, r: (w.told["crop"], r.crop),
     "affine": lambda w, r: (w.told["affine"], r.affine),

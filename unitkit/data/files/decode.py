@@ -161,6 +161,7 @@ def _opened(path: str | Path | Encoded, pixels: bool = True) -> Iterator[ImageFi
     try:
         with _file(path) as file:
             size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             if size == 0:
                 raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
             check_parts(file, size, pixels)

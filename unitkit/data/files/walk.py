@@ -122,8 +122,7 @@ def check_block(data: bytes) -> None:
 
 
 def check_directories(read: Read, size: int) -> None:
-    """Raise `TooMuch` for a TIFF with a directory that `check_directory` refuses, with too many, or with such as lead in
-    a circle."""
+    """Raise `TooMuch` for a TIFF with a directory that `check_directory` refuses, with too many, or in a circle."""
     seen: set[int] = set()
     at = _first(read)
     while at:
