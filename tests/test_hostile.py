@@ -413,9 +413,10 @@ def test_mutated_files_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: py
     hostile = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "hostile_images", hostile)
     spec.loader.exec_module(hostile)
-    assert hostile.main(["360", "5"]) == 0, capsys.readouterr().out
+    assert hostile.main(["510", "5"]) == 0, capsys.readouterr().out
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert [int(line.split()[1]) + int(line.split()[2]) for line in lines] == [30] * 12
+    tried = [int(line.split()[1]) + int(line.split()[2]) for line in lines]
+    assert len(tried) >= 14 and sum(tried) == 510 and min(tried) >= 30  # of NIfTI and DICOM where they are installed
     # What is wrong is seen as such: another exception, the end of the process, too long a time.
     monkeypatch.setattr(hostile, "SECONDS", 1)
     for wrong, word in ((lambda path: 1 / 0, "ZeroDivision"), (lambda path: os.abort(), "SIGABRT")):

@@ -159,6 +159,8 @@ def _words(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> str:
             return f"{_words(left, aliases)} | {_words(right, aliases)}"
         case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=choices)):
             return " | ".join(ast.unparse(choice) for choice in choices)
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Name()])):  # a mark
+            return _words(kind, aliases)
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Call() as rule])):
             signs = {"below": "<", "most": "<=", "above": ">"}
             bounds = [f"{signs[str(word.arg)]} {ast.unparse(word.value)}" for word in rule.keywords]
