@@ -6,7 +6,8 @@ Trainings, evaluations, ablations and translations are run once untouched. Then 
 get a signal (mostly SIGKILL) at a moment drawn from the time the command took, run again, perhaps killed again, and let
 finish. After each kill, what was whole before must still be there and readable; at the end every file must be as the
 untouched command left it: tensors, states, statistics and images bit for bit, figures to the last digit, and no other
-file but the grid of samples of a step where a signal stopped the training. Prints the counts by command; the status is 1 where something was wrong.
+file, but the sample grid of a step where a signal stopped the training. Prints the counts by command; the status is 1
+where something was wrong.
 """
 
 from __future__ import annotations
@@ -57,15 +58,15 @@ def start(words: Sequence[str], folder: Path) -> int:
     child = os.fork()
     if child:
         return child
-    status = 70  # of a fault that no command has seen to
+    status: int = 70  # of a fault that no command has seen to
     try:
         os.setpgid(0, 0)
         for number in (signal.SIGINT, signal.SIGHUP):  # as a terminal leaves them
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for number in (1, 2):
-            os.dup2(log, number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
+        for output in (1, 2):
+            os.dup2(log, output)
+        sys.stdout, sys.stderr = (open(output, "w", closefd=False) for output in (1, 2))  # noqa: SIM115
         os.chdir(folder)
         sys.argv = ["unitkit", *words]
         command_line()
@@ -251,7 +252,9 @@ def make_first(folder: Path) -> None:
     (folder / "log").unlink()
 
 
-def tried(kind: Kind, seconds: float, expected: dict[str, Any], folder: Path, draw: random.Random) -> tuple[int, list]:
+def tried(
+    kind: Kind, seconds: float, expected: dict[str, Any], folder: Path, draw: random.Random
+) -> tuple[int, list[str]]:
     """Run a command, kill it up to three times, and let it finish. The kills, and what was wrong."""
     kind.given(folder)
     words, kills, faults = kind.words, 0, []

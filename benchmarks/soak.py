@@ -5,9 +5,9 @@
 
 Trains a recipe, in a process of its own, that writes checkpoints, sample grids and watched metrics far more often than
 one does by hand, and reads what /proc says of the process and its children. After the hours it is stopped by SIGTERM,
-which must leave a checkpoint, and resumed for some steps. Prints the figures by the twelfth of the time; the status is 1
-where the memory of the last is more than 2 % or 16 MiB above that of the third, where files or threads are more, where
-the training ended by itself, or where it could not be resumed.
+which must leave a checkpoint, and resumed for some steps. Prints the figures by the twelfth of the time; the status is
+1 where the memory of the last is more than 2 % or 16 MiB above that of the third, where files or threads are more,
+where the training ended by itself, or where it could not be resumed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def soak(
     with open(run.parent / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         started = time.perf_counter()
-        readings, steps = [], []
+        readings: list[Reading] = []
+        steps: list[tuple[float, int]] = []
         while (now := time.perf_counter() - started) < seconds and process.poll() is None:
             if (reading := read(process.pid, now, run)) is not None:
                 readings.append(reading)
@@ -94,7 +95,7 @@ def soak(
         status = process.wait(120)
     if status != 128 + signal.SIGTERM:
         return readings, steps, f"SIGTERM ended it with status {status}: {(run.parent / 'log').read_text()[-2000:]}"
-    last = step_of(RunFolder(run).latest().name)
+    last = step_of(RunFolder(run).latest().name) or 0
     resume = ["train", "--resume", "--out", str(run), f"steps={last + 20}"]
     again = subprocess.run([sys.executable, "-m", "unitkit", *resume], capture_output=True, text=True)
     if again.returncode or f"steps {last} to {last + 20}" not in again.stdout:
