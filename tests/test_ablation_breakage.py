@@ -13,8 +13,10 @@ import pytest
 from commands import one_line, start, unitkit, until
 
 from unitkit import RunOptions, UserError
+from unitkit.ablation import workers
 from unitkit.ablation.folder import Ablation, Figure, begin, choose_metric
 from unitkit.ablation.grid import folder_name, read_grid, split_values
+from unitkit.ablation.workers import Ended, Job
 from unitkit.commands import ablate
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.folder import RunFolder
@@ -96,6 +98,14 @@ def test_ctrl_c_at_the_terminal_keeps_the_steps_done(tiny: Path, tmp_path: Path)
     os.kill(ablation, signal.SIGINT)
     assert started.wait().status == 128 + signal.SIGINT
     assert list(cell(out).glob("checkpoints/step-*/state.json")) and failed(out) == [None, None]
+
+
+def test_a_terminal_that_closes_ends_the_server_of_processes_and_fails_no_cell(tmp_path: Path) -> None:
+    """Its signal reaches every process of the group; of a worker whose server has ended no status is known."""
+    job = Job("recipe.py", tmp_path / "recipe.py", {}, RunOptions(tmp_path))
+    assert workers._ended(job, workers.LOST, told=True) == Ended(job, None, stopped=True)
+    assert workers._ended(job, workers.LOST, told=False).failed
+    assert workers._ended(job, 1, told=True).failed
 
 
 @pytest.mark.parametrize("edited", ["mine.py", "beside.py"])

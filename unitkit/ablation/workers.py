@@ -24,6 +24,7 @@ from ..system.errors import TrainingError, UserError
 from ..system.output import printable, steady_output
 
 POLL = 0.2  # seconds
+LOST = 255  # what multiprocessing gives as a status where its server of processes was ended as well
 Train: TypeAlias = "Callable[[Job], None]"  # a function of a module, which trains and evaluates a cell
 
 
@@ -240,7 +241,8 @@ def _leave_with_parent(alive: Any) -> None:
 def _ended(job: Job, status: int | None, told: bool) -> Ended:
     if status == 0:
         return Ended(job, None)
-    if status in (128 + signal.SIGTERM, -signal.SIGTERM):
+    # A terminal that closes ends the server too; the worker sees that its ablation leaves, and writes a checkpoint.
+    if status in (128 + signal.SIGTERM, -signal.SIGTERM) or (told and status == LOST):
         return Ended(job, None if told else "its process was told to stop (SIGTERM) from outside", stopped=told)
     if status is not None and status < 0:
         return Ended(job, f"its process was killed by signal {signal.Signals(-status).name}")
