@@ -154,6 +154,30 @@ def unlike(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return sorted(how(name) for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
+def less_stops(found: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Without what a training leaves where a signal stops it, a checkpoint and a sample grid, and the older checkpoint
+    of which that one took the place."""
+    runs = set(map(steps_of, expected)) - {""}
+    newest = {run: Path(max(name for name in expected if name.startswith(run))).parent for run in runs}
+
+    def lasting(name: str, others: dict[str, Any]) -> bool:
+        run = steps_of(name)
+        if run and run in newest and Path(name).parent != newest[run]:
+            return name in others
+        return name in others or "/samples/" not in name
+
+    return (
+        {name: each for name, each in found.items() if lasting(name, expected)},
+        {name: each for name, each in expected.items() if lasting(name, found)},
+    )
+
+
+def steps_of(name: str) -> str:
+    """The folder of checkpoints in which a file lies, or ""."""
+    before, found, _ = name.partition("checkpoints/step-")
+    return before + "checkpoints/" if found else ""
+
+
 def run_kept(run: Path, before: dict[str, Any]) -> list[str]:
     """What a killed command lost of a run, whose files are not written any more but the newest."""
     if not (run / "run.json").exists():
@@ -284,11 +308,7 @@ def tried(
     if fault := complete(words, folder):
         faults.append(fault)
     else:
-        found = contents(folder)
-        for name in found.keys() - expected.keys():
-            if "/samples/" in name:  # a training that a signal stopped has shown where it was
-                del found[name]
-        faults += [f"{name} is not as without a kill" for name in unlike(found, expected)]
+        faults += [f"{name} is not as without a kill" for name in unlike(*less_stops(contents(folder), expected))]
     return kills, faults
 
 

@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 from unitkit import RunOptions, Trainer, UserError, load, open_data
 from unitkit.cli import app
 from unitkit.commands import translate as command
+from unitkit.data.bands import Bands, read_bands
 from unitkit.data.domains import with_values
 from unitkit.data.files.decode import decode, probe
 from unitkit.data.files.encode import write_image
 from unitkit.data.formats import header, nifti
 from unitkit.data.formats.windows import windows_of
-from unitkit.data.values import BYTES, DTYPES, TOP, Values, robust_values, shown
+from unitkit.data.values import BYTES, DTYPES, TOP, Values, robust_values
 from unitkit.networks import maps
 from unitkit.networks.maps import Limits
 
@@ -214,6 +215,9 @@ REFUSED = {
     "range=0,1;0,2": "has 2 pairs, and the images of 'a' 5 channels",
     "bands=6": "each from 1 to 5",
     "bands=1,2": "expected one channel, or three",
+    "bands=1,2,3:viridis": "or a colour map for one",
+    "bands=2viridis": "such as viridis or 2:viridis",
+    "bands=viridi": "Did you mean 'viridis'",
     "bands=0": "each from 1 to 5",
     "bands=\u0661": "each from 1 to 5",
 }
@@ -347,8 +351,16 @@ def test_an_image_of_another_type_than_in_training(trained: str, dtype: str) -> 
 )
 def test_grids_show_three_channels_or_the_chosen(channels: int, bands: tuple[int, ...], expected: list[int]) -> None:
     given = images("uint16", channels)[0]
-    found = shown(given, Values("uint16", (0.0,), (65535.0,)), bands)
+    found = Bands(bands).shown(given, Values("uint16", (0.0,), (65535.0,)))
     assert found.dtype == np.uint8 and np.array_equal(found, np.rint(given[expected] / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("text", "channel"), [("viridis", 0), ("4:viridis", 3)])
+def test_grids_show_one_channel_in_the_colours_of_a_map(text: str, channel: int) -> None:
+    given = np.zeros((5, 1, 2), np.float32)
+    given[channel, 0, 1] = 9
+    found = read_bands(text, 5).shown(given, Values("float32", (0.0,), (9.0,)))
+    assert found[:, 0].T.tolist() == [[68, 1, 84], [253, 231, 36]]  # the ends of viridis, as its authors give them
 
 
 CANNOT: dict[str, tuple[Callable[[], list[np.ndarray]], str]] = {

@@ -14,7 +14,6 @@ import torch
 from ..data.files.bad import BadImages
 from ..data.files.scale import to_image
 from ..data.tensors import to_tensor
-from ..data.values import shown
 from ..runs.checkpoint import load_model
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe
@@ -109,7 +108,7 @@ def _translated(checkpoint: Path) -> Translated:
         outputs = values[1].restored(model(to_tensor(np.stack(inputs), values=values[0]), PATH))
     truths = [data.truth(PATH, i) for i in indices] if data.truth else []
     sets = ((inputs, values[0]), (truths, values[1]), (outputs, values[1]))
-    return Translated(data.name, *([shown(each, meant, data.bands) for each in images] for images, meant in sets))
+    return Translated(data.name, *([data.bands.shown(each, meant) for each in images] for images, meant in sets))
 
 
 def _png(image: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..registry import Registry
+from .bands import Bands
 from .domain import Domain
 from .sources import ImageFiles, Images, Rows, as_values, digest
 from .truth import Aligned
@@ -26,8 +27,8 @@ class Data:
     `truth(path, i)`, for data that knows it, is the true translation of test image `i` of the path's first domain into
     its last, uint8 (C, H, W). `facts` is what every record of a result should say besides, such as the protocol by
     which images were chosen, ready for JSON. `notes` are lines for the user on what was found and is not used. Of data
-    without their bad images, `whole` are the data as they were opened. `bands` are the channels, from 1, that grids
-    show (see `data.values.shown`).
+    without their bad images, `whole` are the data as they were opened. `bands` is what grids show
+    of an image.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Data:
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     whole: Data | None = None
-    bands: tuple[int, ...] = ()
+    bands: Bands = field(default_factory=Bands)
 
     @property
     def values(self) -> dict[str, Values]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..annotations import AtLeast, Positive, describe, fits
 from ..system.errors import UserError, nearest
-from .domain import Domain
+from .bands import read_bands
 from .domains import MOST, Data, datasets, make_domains, with_values
 from .folders.held_out import Raw, Readers
 from .folders.hub import PREFIX, read_hub
@@ -38,7 +36,8 @@ class Open:
         range: the values that mean black and white to the networks: LOW,HIGH, or for each channel LOW,HIGH with ;
             between; auto takes all of 8 bits, and of other images what the training images hold.
         nan: what stands for values that are not a number, which are refused without it.
-        bands: the channels that grids show, such as 4,3,2; without it the first three.
+        bands: the channels that grids show, such as 4,3,2, or one in colours, such as viridis or 4:viridis; without it
+            the first three.
     """
 
     data: str
@@ -130,22 +129,9 @@ def open_data(
         if values != BYTES and not stated:
             notes.append(f"values of '{domain.label}': {values} mean -1 and 1 (give others by range=LOW,HIGH)")
     notes += passed_over(total(sets), data)
-    opened = with_values(Data(data, shape, made, notes=tuple(notes), bands=_bands(bands, made)), meant)
+    most = max(domain.train.channels for domain in made.values())
+    opened = with_values(Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most)), meant)
     return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
-
-
-def _bands(text: str | None, domains: Mapping[str, Domain]) -> tuple[int, ...]:
-    """The channels of `bands=`. Raises `UserError` for a text that is none, or names a channel that is not there."""
-    if not text:
-        return ()
-    most = max(domain.train.channels for domain in domains.values())
-    words = text.split(",")
-    if len(words) not in (1, 3) or not all(re.fullmatch(r"[0-9]{1,3}", w) and 1 <= int(w) <= most for w in words):
-        raise UserError(
-            f"bands='{text}' is not possible: expected one channel, or three for red, green and blue, each from 1 to "
-            f"{most}, such as 3,2,1"
-        )
-    return tuple(int(word) for word in words)
 
 
 def _choose(readers: Readers, labels: str | None, domains: int | None, data: str, least: int) -> Readers:

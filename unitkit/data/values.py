@@ -254,15 +254,3 @@ def in_channels(array: np.ndarray, channels: int, name: str) -> np.ndarray:
             return ((np.tensordot(LUMA, array.astype(np.int64), 1)[None] + 2**15) >> 16).astype(array.dtype)
         return (np.tensordot(LUMA, array.astype(np.float64), 1)[None] / 2**16).astype(array.dtype)
     raise UserError(f"the image '{name}' has {len(array)} channels, and {channels} are expected")
-
-
-def shown(array: np.ndarray, values: Values, bands: Sequence[int] = ()) -> np.ndarray:
-    """A stored image (C, H, W) as people see it: uint8 (1 or 3, H, W).
-
-    Args:
-        bands: the channels, from 1, that are red, green and blue, or the one that is grey. Without them the first
-            three; of two, the first is red and the other cyan.
-    """
-    found = np.rint(values.compared(array)).clip(0, 255).astype(np.uint8)
-    chosen = [band - 1 for band in bands] or {1: [0], 2: [0, 1, 1]}.get(len(found), [0, 1, 2])
-    return np.ascontiguousarray(found[[min(band, len(found) - 1) for band in chosen]])

@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data import Data
 from ..data.tensors import at_once, to_tensor
-from ..data.values import shown as seen
 from ..models import ImagePaths
 from ..system.files import replacing
 
@@ -74,7 +73,7 @@ def _rows(model: ImagePaths, data: Data, rows: Sequence[str], columns: int) -> d
 
 def _seen(images: torch.Tensor, data: Data, row: str) -> list[np.ndarray]:
     values = data.values[row[-1]]
-    return [seen(each, values, data.bands) for each in values.restored(images)]
+    return [data.bands.shown(each, values) for each in values.restored(images)]
 
 
 def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: int, at_least: int) -> Image.Image:

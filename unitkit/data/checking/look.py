@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...system.errors import UserError
+from ..bands import Bands
 from ..files.decode import FORMATS, Encoded, decode, probe
 from ..files.scale import fit, to_image
 from ..folders.hub import HubImages
@@ -20,7 +21,6 @@ from ..formats import format_of
 from ..formats.windows import read_window
 from ..sources import ImageArray, ImageFiles, Images
 from ..values import Values, values_of
-from ..values import shown as as_seen
 
 SMALL = 32  # side of the grey copy by which near duplicates are told
 SAMPLE = 128  # rows and columns of an image, at most, whose values its histogram counts
@@ -96,7 +96,7 @@ def load(images: Images, i: int) -> np.ndarray:
 
 def shown(array: np.ndarray, values: Values) -> Image.Image:
     """An image as people see it: its first three channels, or its first, in 8 bits."""
-    return to_image(as_seen(array, values.of_type(str(array.dtype))))
+    return to_image(Bands().shown(array, values.of_type(str(array.dtype))))
 
 
 def _decoded(images: Images, i: int) -> tuple[np.ndarray, str, str, bool, bytes]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ...system.errors import UserError
 from ...system.files import replacing
+from ..bands import Bands
 from ..formats.header import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
-from ..values import BYTES, Values, shown
+from ..values import BYTES, Values
 from .colour import srgb_profile, with_alpha
 from .decode import alpha_of
 from .scale import to_image
@@ -79,7 +80,7 @@ def write_image(
 
                 png.write(file, frames, like)
             else:
-                image = to_image(shown(frames[0], values))
+                image = to_image(Bands().shown(frames[0], values))
                 profile = srgb_profile(like) if like and image.mode == "RGB" else None
                 image = with_alpha(image, alpha_of(like) if like and transparent else None)
                 image.save(file, quality=95, icc_profile=profile)
