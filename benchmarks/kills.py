@@ -147,9 +147,8 @@ def unlike(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
         one, other = found.get(name), expected.get(name)
         if not (isinstance(one, dict) and isinstance(other, dict)):
             return name
-        return (
-            f"{name} ({', '.join(sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)))})"
-        )
+        keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+        return f"{name} ({', '.join(keys)})"
 
     return sorted(how(name) for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
@@ -160,16 +159,11 @@ def less_stops(found: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[st
     runs = set(map(steps_of, expected)) - {""}
     newest = {run: Path(max(name for name in expected if name.startswith(run))).parent for run in runs}
 
-    def lasting(name: str, others: dict[str, Any]) -> bool:
-        run = steps_of(name)
-        if run and run in newest and Path(name).parent != newest[run]:
-            return name in others
-        return name in others or "/samples/" not in name
+    def older(name: str) -> bool:
+        return steps_of(name) in runs and Path(name).parent != newest[steps_of(name)]
 
-    return (
-        {name: each for name, each in found.items() if lasting(name, expected)},
-        {name: each for name, each in expected.items() if lasting(name, found)},
-    )
+    found = {name: each for name, each in found.items() if name in expected or not ("/samples/" in name or older(name))}
+    return found, {name: each for name, each in expected.items() if name in found or not older(name)}
 
 
 def steps_of(name: str) -> str:
