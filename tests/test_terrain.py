@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unitkit.data.domains import Data, datasets
 from unitkit.data.drawn import rendered
-from unitkit.data.drawn.rendered import BLOCK, Rendered
+from unitkit.data.drawn.rendered import Rendered
 from unitkit.data.drawn.shapes import Canvas
 from unitkit.data.drawn.terrain import PALETTE, VIEWS, Aerial, draw_map, render
 from unitkit.data.folders.layout import Layout
@@ -148,9 +148,9 @@ def test_no_scene_is_in_two_places() -> None:
 
 
 def test_blocks_are_drawn_as_single_images_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendered, "BLOCK", 3)
+    monkeypatch.setattr(rendered, "BLOCK", 3 * 16 * 16)
     train = terrain(n=8, seed=5).domains["b"].train
-    assert isinstance(train, Rendered) and BLOCK > 8
+    assert isinstance(train, Rendered) and train.at_once == 3 and train.at((999, 999)).at_once == 1
     for i in (2, 3, 7):
         np.testing.assert_array_equal(train.load(i), render([(*train.key, i)], "map", size=16)[0])
     with pytest.raises(IndexError):

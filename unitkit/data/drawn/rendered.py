@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from . import portraits as portrait
 from . import terrain as land
 
 TRAIN, TEST = 0, 1
-BLOCK = 128
+BLOCK = 2**19  # pixels that are drawn at once: 128 images of 64x64
+KEPT = 128  # blocks, some 200 MB
 LARGEST = 1024  # pixels along a side
 DRAWING = threading.Lock()
 
@@ -48,6 +49,11 @@ class Rendered:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def at_once(self) -> int:
+        """How many images are drawn at once."""
+        return max(1, BLOCK // (self.size[0] * self.size[1]))
+
     def name(self, i: int) -> str:
         return f"{'test' if self.key[1] == TEST else 'training'} image {i} of {self.source} ({self.look})"
 
@@ -55,7 +61,7 @@ class Rendered:
         if not 0 <= i < self.count:
             raise IndexError(f"image {i} of {self.count}")
         with DRAWING:
-            image: np.ndarray = _block(self, i // BLOCK)[i % BLOCK]
+            image: np.ndarray = _block(self, i // self.at_once)[i % self.at_once]
         return image
 
     def fingerprint(self) -> str:
@@ -67,11 +73,11 @@ class Rendered:
         return replace(self, size=size)
 
 
-@cache
+@lru_cache(KEPT)
 def _block(images: Rendered, number: int) -> np.ndarray:
     """A block of neighbours, drawn at once and kept, so that the first few steps draw all that a training needs:
     drawing holds the interpreter, and beside the network's threads it would slow every step of the first epoch."""
-    indices = range(number * BLOCK, min((number + 1) * BLOCK, images.count))
+    indices = range(number * images.at_once, min((number + 1) * images.at_once, images.count))
     return images.render([(*images.key, i) for i in indices], images.look, size=images.size)
 
 
