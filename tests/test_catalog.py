@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from unitkit import data, discriminators, encoders, generators, losses, metrics, models, optimizers, schedules, sharing
 from unitkit.annotations import AtLeast
 from unitkit.cli import app
-from unitkit.commands.catalog import CALLED, HOMES, entries
+from unitkit.commands.recipes.catalog import CALLED, HOMES, entries
 from unitkit.losses import bundles as objective
 from unitkit.registry import REGISTRIES
 

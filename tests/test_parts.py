@@ -16,7 +16,7 @@ import unitkit.data
 import unitkit.metrics  # noqa: F401 (importing the kinds, here and below, is what registers their parts)
 from unitkit import discriminators, encoders, generators, losses, models, sharing, testing
 from unitkit.annotations import Positive
-from unitkit.commands.catalog import HOMES
+from unitkit.commands.recipes.catalog import HOMES
 from unitkit.networks.tower import Tower
 from unitkit.registry import REGISTRIES, Registry, Spec
 from unitkit.system.errors import UserError

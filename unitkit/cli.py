@@ -33,9 +33,10 @@ from .arguments import (
     whole,
 )
 from .commands.data import app as data_app
+from .commands.recipes import app as recipes_app
 from .system import threads
 from .system.errors import TrainingError, UserError
-from .system.output import complain, raw, steady_output
+from .system.output import complain, steady_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(recipes_app)
 app.add_typer(data_app, name="data")
 
 
@@ -64,7 +66,7 @@ def _show_knobs(words: list[str]) -> None:
     """`unitkit train RECIPE -h` shows the recipe's knobs before the options."""
     commands = ("train", "ablate", "show")
     if len(words) > 2 and words[0] in commands and {"-h", "--help"} & set(words) and not words[1].startswith("-"):
-        from .commands.show import show_knobs
+        from .commands.recipes.show import show_knobs
 
         show_knobs(words[1], [word for word in words[2:] if not word.startswith("-")])
 
@@ -237,42 +239,6 @@ def ablate(
         bad_images=bad_images,
     )
     run(recipe, knobs or [], options, seeds, baseline, metric, workers, ray, yes)
-
-
-@app.command()
-def show(
-    recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")],
-    knobs: Knobs = None,
-    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Name the largest batch that fits, 8G.")] = None,
-) -> None:
-    """Check a recipe and print its model. Shown are towers, sharing, parameters, shapes, terms and memory."""
-    from .commands.show import show_recipe
-
-    show_recipe(recipe, knobs or [], memory)
-
-
-@app.command("list")
-def list_parts(
-    kind: Annotated[str | None, typer.Argument(help="recipe, encoder, ..., or nothing for all.")] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
-) -> None:
-    """The recipes, and what a recipe can name: parts, their arguments and defaults."""
-    from .commands.listing import KINDS, listed
-
-    for line in listed(kind, name):
-        typer.secho(line, raw(sys.stdout), bold=line in KINDS)
-
-
-@app.command()
-def new(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="The recipe to write, NAME.py.")],
-    origin: Annotated[str, typer.Option("--from", metavar="RECIPE", help="The recipe to copy.")] = "unit_faces",
-) -> None:
-    """Begin a recipe of your own with a copy of another."""
-    from .commands.new import new_recipe
-
-    written = new_recipe(path, origin)
-    typer.echo(f"{', '.join(map(str, written))} written; train with: unitkit train {path}")
 
 
 @app.command()

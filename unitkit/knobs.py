@@ -18,11 +18,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from .annotations import understood
-from .recipe import Recipe
 from .system.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
 
 OWN = ("steps", "batch", "accumulate", "flip", "crop", "ema", "sample_every")  # of the recipe's fields
 
@@ -71,6 +73,8 @@ def knobs_of(function: Callable[..., Recipe]) -> dict[str, Knob]:
                 known = field.name if alone else f"{name}.{field.name}"
                 default = getattr(values[name], field.name)
                 found[known] = Knob(known, inner[field.name], default, helps.get(field.name, ""), name, field.name)
+    from .recipe import Recipe  # and with it torch, which a list of recipes does not need
+
     own, helps = get_type_hints(Recipe, localns=_LATER, include_extras=True), documented(Recipe)
     for name in OWN:
         found.setdefault(name, Knob(name, own[name], None, helps[name], "", name))

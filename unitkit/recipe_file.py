@@ -16,12 +16,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .annotations import convert, describe
 from .knobs import Knob, arguments, find, knobs_of, own_fields
-from .recipe import Recipe
 from .system.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
 
 PLAIN = json.JSONEncoder(default=str)
 IMPORTED = "recipes"  # the folder of a run in which the files lie that its recipe imports
@@ -111,6 +113,8 @@ class RecipeFile:
             raise
         except (Exception, SystemExit) as error:
             raise UserError(f"{self.path} failed{_where(error, self.path)}: {type(error).__name__}: {error}") from error
+        from .recipe import Recipe  # and with it torch, which a list of recipes does not need
+
         if not isinstance(recipe, Recipe):
             raise UserError(f"recipe() in {self.path} returned {_kind(recipe)}; it must return a unitkit.Recipe")
         return replace(recipe, **own_fields(self.knobs, values))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..recipe_file import find_recipe, read_recipe_file
-from ..system.errors import UserError, refusal
-from ..system.files import replacing
+from ...recipe_file import find_recipe, read_recipe_file
+from ...system.errors import UserError, refusal
+from ...system.files import replacing
 
 
 def new_recipe(path: Path, origin: str) -> list[Path]:

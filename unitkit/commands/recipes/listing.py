@@ -6,7 +6,7 @@ import ast
 import shutil
 import textwrap
 
-from ..system.errors import UserError, nearest
+from ...system.errors import UserError, nearest
 from .catalog import HOMES, Entry, entries
 
 KINDS = ("recipe", *HOMES)
@@ -38,7 +38,7 @@ def _shown(entry: Entry) -> list[str]:
 
 
 def _recipes() -> list[Entry]:
-    from ..recipe_file import shipped
+    from ...recipe_file import shipped
 
     found = []
     for name, path in shipped().items():
