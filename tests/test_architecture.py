@@ -253,7 +253,10 @@ def test_type_checkers_see_the_names_that_are_loaded_late() -> None:
     assert all(getattr(unitkit, name) is not None for name in unitkit.__all__)
 
 
-@pytest.mark.parametrize("module", ["unitkit", "unitkit.cli", "unitkit.commands.recipes.listing", "unitkit.recipe_file"])
+LIGHT = ("unitkit", "unitkit.cli", "unitkit.commands.recipes.listing", "unitkit.recipe_file")
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_importing_loads_neither_torch_nor_numpy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{'torch', 'numpy', 'timm', 'PIL'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
