@@ -34,6 +34,7 @@ from .arguments import (
 )
 from .commands.data import app as data_app
 from .commands.recipes import app as recipes_app
+from .commands.runs import app as runs_app
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -45,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(recipes_app)
+app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
 
 
@@ -95,6 +97,7 @@ def train(
     ] = None,
     knobs: Knobs = None,
     out: Out = None,
+    name: Annotated[str | None, typer.Option(help="The run folder is runs/RECIPE/NAME.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out; with a recipe, begin it if there is none.")
     ] = False,
@@ -143,7 +146,7 @@ def train(
         track=tuple(filter(None, re.split(r"[,\s]+", track))) if track is not None else None,
         bad_images=bad_images,
     )
-    train_recipe(recipe, knobs or [], options, profile=profile)
+    train_recipe(recipe, knobs or [], options, name=name, profile=profile)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from ..data.files.bad import WAY_OUT, refuse_unreadable
 from ..kernels.placement import best_precision
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
-from ..runs.folder import RunFolder, fresh_folder
+from ..runs.folder import RUNS, RunFolder, fresh_folder, point_at
 from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
 from ..runs.schema import ABLATION
@@ -80,7 +80,7 @@ def ablate(
         _check(file, grid, setting, options.bad_images)
     console = screen()
     if out == NO_FOLDER:
-        out = fresh_folder(Path("runs") / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
+        out = fresh_folder(RUNS / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()
     try:
         options = _resolved(options, out, ray)
@@ -91,6 +91,7 @@ def ablate(
             here = replace(options, out=out / cell.folder, seed=cell.seed)
             return Job(str(file.path.absolute()), kept_copy(out, file.name), {**grid.fixed, **cell.setting}, here)
 
+        point_at(out)
         jobs = {cell.folder: job(cell) for cell in ablation.cells}
         stopped = _run(ablation, jobs, workers, ray, console)
         write_ablation_report(out)

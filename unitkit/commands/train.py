@@ -22,7 +22,7 @@ from ..metrics import parse_metrics
 from ..recipe import Recipe, Watch
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
-from ..runs.folder import fresh_folder
+from ..runs.folder import RUNS, fresh_folder, point_at
 from ..runs.options import RunOptions
 from ..runs.report import picks, print_metrics, print_table, write_report
 from ..runs.steps import latest
@@ -38,11 +38,23 @@ from .resume import changes, resumed, to_resume
 NO_FOLDER = Path()  # the user names none: one is made of the recipe's name and the time
 
 
-def train_recipe(recipe: str | None, words: Sequence[str], options: RunOptions, *, profile: bool = False) -> None:
-    """Train as the command line says: a recipe and its knobs, or neither to resume. Exits with 128 + n on signal n."""
+def train_recipe(
+    recipe: str | None,
+    words: Sequence[str],
+    options: RunOptions,
+    *,
+    name: str | None = None,
+    profile: bool = False,
+) -> None:
+    """Train as the command line says: a recipe and its knobs, or neither to resume. Exits with 128 + n on signal n.
+
+    `name` stands for the run folder runs/RECIPE/NAME.
+    """
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
         words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
     record: dict[str, Any] = {}
+    if name is not None:
+        options = replace(options, out=_named(recipe, name, options))
     dist.start()
     options = replace(options, resume=to_resume(recipe, options))
     if options.resume:
@@ -67,7 +79,12 @@ def run_training(
     dist.start()
     started = time.perf_counter()
     console = screen(quiet=dist.rank() > 0)
-    notes = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
+    notes = {
+        "recipe": file.name,
+        "recipe_file": str(file.origin),
+        "knobs": file.kept(values),
+        "changed": file.changed(values),
+    }
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
     print_notes(console, recipe.data.notes)
@@ -82,6 +99,8 @@ def run_training(
             looked=looked,
         )
     _introduce(console, file, trainer, record)
+    if dist.rank() == 0:
+        point_at(trainer.run.path)
     with ExitStack() as tracking:
         for tracker in tracked:
             tracking.enter_context(tracker)
@@ -94,6 +113,17 @@ def run_training(
             print_table(console, *seen)
         _close(console, trainer, trainer.run.path, time.perf_counter() - started)
     dist.stop()
+
+
+def _named(recipe: str | None, name: str, options: RunOptions) -> Path:
+    """The run folder that a name stands for."""
+    if options.out != NO_FOLDER:
+        raise UserError(f"--name {name} and --out {options.out} both say where the run lies: give one of them")
+    if recipe is None:
+        raise UserError("--name lies in the folder of a recipe: name the recipe too, or the whole folder with --out")
+    if Path(name).name != name or name.startswith("."):
+        raise UserError(f"--name '{name}' is no name of a folder in runs/{Path(recipe).stem}: give --out for a path")
+    return RUNS / Path(recipe).stem / name
 
 
 def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) -> dict[str, Any]:
@@ -161,7 +191,7 @@ def _made(options: RunOptions, recipe: str) -> Iterator[RunOptions]:
     if options.out != NO_FOLDER:
         yield options
         return
-    place = Path("runs") / recipe / time.strftime("%Y%m%d-%H%M%S")
+    place = RUNS / recipe / time.strftime("%Y%m%d-%H%M%S")
     made = Path(dist.of_first(str(fresh_folder(place)) if dist.rank() == 0 else ""))
     try:
         yield replace(options, out=made)

@@ -15,11 +15,13 @@ from typing import Any
 
 from ..data.files.bad import BadImage
 from ..system.errors import UserError, nearest, refusal
-from ..system.files import replacing
+from ..system.files import replacing, temporary
 from .schema import BAD, METRICS, RUN, STATS, WATCHED
 from .steps import latest, step_name
 from .stored import FORMAT, check_writable, read_json, read_lines
 
+RUNS = Path("runs")  # where runs lie whose folder nobody names
+LATEST = "latest"
 # What a run writes beside run.json.
 WRITTEN = (
     "recipe.py",
@@ -265,6 +267,15 @@ def fresh_folder(path: Path) -> Path:
         except OSError as error:
             raise refusal(f"cannot make the folder {place}", error) from error
     raise AssertionError("there is always another number")
+
+
+def point_at(path: Path) -> None:
+    """Let runs/latest lead to this folder, if it lies in runs; where the disk has no links, nothing does."""
+    if RUNS in path.parents and not (os.path.lexists(RUNS / LATEST) and not (RUNS / LATEST).is_symlink()):
+        with suppress(OSError), temporary(RUNS) as place:
+            place.unlink()
+            place.symlink_to(path.relative_to(RUNS))
+            place.replace(RUNS / LATEST)
 
 
 def _is_empty(path: Path) -> bool:

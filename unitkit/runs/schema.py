@@ -100,6 +100,7 @@ class Run(TypedDict, total=False):
     recipe: str
     recipe_file: str
     knobs: Open
+    changed: list[str]
     versions: dict[str, str]
     folder: str | None
     started: str

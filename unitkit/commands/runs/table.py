@@ -1,0 +1,63 @@
+"""`unitkit runs`: the runs below a folder, a line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ...system.errors import UserError
+from ...system.output import literal, print_notes, screen
+from .summary import Summary, run_folders, summary
+
+
+def show_runs(folder: Path, *, cells: bool, as_json: bool) -> None:
+    """Print the runs below a folder, oldest first, as a table or as JSON. Raises `UserError` for no folder."""
+    found: list[Summary] = []
+    broken: list[str] = []
+    for path in run_folders(folder, cells):
+        try:
+            found.append(summary(path))
+        except UserError as error:
+            broken.append(str(error))
+    found.sort(key=lambda run: run.started)
+    if as_json:
+        json.dump([run.to_json() for run in found], sys.stdout, indent=1)
+        print()
+    elif found:
+        _print(screen(), folder, found)
+    elif not broken:
+        screen().print(f"no runs in {literal(str(folder))}; unitkit train RECIPE makes one")
+    print_notes(screen(stderr=True), broken)
+
+
+def _print(console: Console, folder: Path, found: list[Summary]) -> None:
+    metrics = {run.metric.partition(".")[0] for run in found} - {""}
+    figures = metrics.pop() if len(metrics) == 1 else ""  # which all have, and the head of the column can say
+    table = Table(title=f"runs in {literal(str(folder))}", title_justify="left")
+    for name in ("run", "recipe", "changed", "steps", "state", figures or "figure", "time"):
+        left = name in ("run", "recipe", "changed", "state")
+        table.add_column(literal(name), justify="left" if left else "right", overflow="fold")
+    for run in found:
+        changed = " ".join(f"{name}={value}" for name, value in run.changed.items() if name != "steps")
+        steps = str(run.step) if run.step == run.steps else f"{run.step}/{run.steps}"
+        figure = run.text if figures else f"{run.metric.partition('.')[0]} {run.text}".strip()
+        cells = (
+            str(run.path.relative_to(folder)),
+            run.recipe,
+            changed,
+            steps,
+            run.state,
+            figure,
+            _duration(run.seconds),
+        )
+        table.add_row(*map(literal, cells))
+    console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
