@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Mapping
@@ -39,9 +40,9 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder with its content."""
+    """Every file of a folder with its content, less the name that each run has for itself."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): re.sub(rb'"run": "\w+"', b"", path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }

@@ -153,7 +153,7 @@ def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Mo
     names = {
         "step": "unitkit.trainer:Trainer.step",
         "tensors": "unitkit.runs.stored:save_file",  # two in each checkpoint
-        "flush": "unitkit.runs.checkpoint:_flush",  # four files, the folder, and after the rename its parent
+        "flush": "unitkit.runs.checkpoint:flush",  # four files, the folder, and after the rename its parent
         "delete": "unitkit.runs.checkpoint:shutil.rmtree",
         "optimizer": "torch.optim:Adam.step",  # two players
         "stats": "unitkit.runs.folder:RunFolder.append_stats",

@@ -82,6 +82,7 @@ class Trainer:
         self.checked: Checked = fitted(checked, options, self.placement, self.device, before, warn)
         self.recipe = recipe = self.checked.recipe
         record = new_record(recipe, options, self.device, {"layout": self.placement.layout, **(notes or {})})
+        self.id = before.get("id", "") if options.resume else record["id"]
         if dist.rank() == 0 and not options.resume and not self.run.locked_before:
             self.run.refuse_what_is_there(files or {})  # with nothing of ours in it yet
         unlock = weakref.finalize(self, os.close, self.run.lock()) if dist.rank() == 0 else None
@@ -224,6 +225,7 @@ class Trainer:
         written = checkpoint.save(
             folder or own,
             self.done,
+            run=self.id,
             model=self.model,
             description=description(self.recipe),
             optimizers=self.optimizers,
@@ -284,6 +286,7 @@ class Trainer:
             checkpoint.load_training(self.model, self.optimizers, found)
             if self.average:
                 checkpoint.load_average(self.average.tensors, found)
+            checkpoint.refuse_changed(found, before.get("id", ""))  # what each reader above lets pass
         check_phases(self.recipe, step, before.get("steps", record["steps"]))
         if dist.rank() == 0:
             self.run.rewind(step)

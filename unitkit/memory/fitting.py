@@ -27,6 +27,7 @@ FEW = 3  # micro-batches, from which on each takes as much more as the last did
 FAR = 1.5  # times the memory that there is, from which a rough guess will do
 TRIED = 4  # numbers of parts from there on, each of which takes about half of the one before
 NARROWER = "give narrower networks (see `unitkit show`)"
+ELSEWHERE = "resume it where there is more memory"
 MOST = 1024  # images of the largest batch that is looked for
 STRAIGHT = 6  # batches that are looked for on a line; it bends where maps become too large for the heap
 
@@ -48,7 +49,7 @@ def fitted(
     Raises:
         UserError: nothing fits into `options.memory`, or the training certainly not into the RAM that is free.
     """
-    fitting = Fitting(checked, placement, options.precision, device)
+    fitting = Fitting(checked, placement, options.precision, device, resumed=bool(before))
     recipe = checked.recipe
     if options.memory is not None:
         kept = _kept(recipe, before) if before.get("memory") == options.memory else None
@@ -66,10 +67,13 @@ def _kept(recipe: Recipe, before: Mapping[str, Any]) -> Recipe | None:
 
 
 class Fitting:
-    """What of a checked recipe fits, on a device."""
+    """What of a checked recipe fits, on a device. A training that is resumed keeps its networks, batch and images."""
 
-    def __init__(self, checked: Checked, placement: Placement, precision: str, device: torch.device) -> None:
+    def __init__(
+        self, checked: Checked, placement: Placement, precision: str, device: torch.device, *, resumed: bool = False
+    ) -> None:
         self.checked, self.placement, self.precision, self.device = checked, placement, precision, device
+        self.resumed, self.otherwise = resumed, ELSEWHERE if resumed else NARROWER
         self._known: dict[tuple[object, ...], Prediction] = {}
 
     def predict(self, recipe: Recipe) -> Prediction:
@@ -137,14 +141,14 @@ class Fitting:
         words: list[str] = []
         with suppress(Unpredictable):
             if (found := self.predict(recipe)).lasting - found.batch > limit:  # whatever the batch is
-                return NARROWER
-        if 0 < (batch := self.largest_batch(recipe, limit)) < recipe.batch:
+                return self.otherwise
+        if not self.resumed and 0 < (batch := self.largest_batch(recipe, limit)) < recipe.batch:
             words.append(f"batch={batch} fits")
         if chosen := next((each for each in self._choices(limit) if self.total(each) <= limit), None):
             words.append(f"--memory {limit // 2**20}M: {_changes(self.checked.recipe, chosen)}")
-        if not words and (size := self._largest_size(replace(recipe, batch=1), limit)):
+        if not words and not self.resumed and (size := self._largest_size(replace(recipe, batch=1), limit)):
             words.append(f"with batch=1, images of {size[0]}x{size[1]} fit")
-        return ", or ".join(words) or NARROWER
+        return ", or ".join(words) or self.otherwise
 
     def largest_batch(self, recipe: Recipe, limit: int) -> int:
         """A batch that fits, where none fits that is more than 2 % larger, of up to `MOST` images; 0 for none."""

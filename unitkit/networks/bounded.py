@@ -67,11 +67,12 @@ def _modules_counted(bounded: _Bounded) -> Iterator[None]:
         handle.remove()
 
 
-def rehearsed(build: Callable[[], nn.Module], stored: Mapping[str, Tensor]) -> nn.Module:
+def rehearsed(build: Callable[[], nn.Module], stored: Mapping[str, Tensor], besides: int = 0) -> nn.Module:
     """A model built on the meta device, by code that may be anyone's.
 
-    Raises `UserError` for one that is larger than a model with the weights `stored` can be, as soon as it is.
+    Raises `UserError` for one that is larger than a model with the weights `stored`, and `besides` so many bytes that
+    are no weights, such as a pool of images, can be, as soon as it is.
     """
-    bounded = _Bounded(len(stored), sum(tensor.nbytes for tensor in stored.values()))
+    bounded = _Bounded(len(stored), besides + sum(tensor.nbytes for tensor in stored.values()))
     with _modules_counted(bounded), bounded, torch.device("meta"):
         return build()

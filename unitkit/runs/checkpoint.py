@@ -6,7 +6,7 @@ checkpoints/step-00001000/   model.safetensors   weights and buffers, a tied ten
                              training.safetensors   "player/parameter/exp_avg" and the like, "player/group 0/step" of
                                                  optimizers that count for all, and "buffers/NAME" for those buffers
                                                  that are no weights, such as an image pool
-                             state.json          the steps done
+                             state.json          the steps done, the run, and what the other files are by their SHA-256
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..networks.bounded import rehearsed
 from ..networks.state import fill, passing_buffers, unique_state, weights_of
 from ..registry import Spec, Unregistered
 from ..system.errors import TrainingError, UserError, nearest, refusal
-from ..system.files import temporary, temporary_name
+from ..system.files import flush, temporary, temporary_name
 from .moments import fill_moments, moments_of, refuse_other_moments
 from .schema import MODEL, STATE
 from .steps import FILES, all_steps, latest, step_name, step_of, whole
@@ -38,11 +38,13 @@ from .stored import (
     FORMAT,
     damaged,
     differs,
+    digest,
     fill_from,
     not_finite,
     read_json,
     read_tensors,
     refuse_not_finite,
+    refuse_other_file,
     refuse_others,
     write_tensors,
 )
@@ -61,12 +63,16 @@ def save(
     optimizers: Mapping[str, torch.optim.Optimizer],
     average: Mapping[str, Tensor] | None = None,
     keep: int,
+    run: str = "",
 ) -> Path:
     """Write `folder/step-...`, then delete all others but the `keep` - 1 newest.
 
     The files go to a temporary folder, are flushed to the disk, and the folder is renamed: a kill at any moment
     leaves either the whole checkpoint or none, and never touches that of an earlier step. One of this step, of another
     history say, is replaced. Only what `save` writes is ever deleted: what else lies there stays.
+
+    Args:
+        run: the run's `id`, by which `refuse_changed` knows a checkpoint of it.
 
     Raises:
         UserError: the disk is full or refuses; what was there before stays.
@@ -89,12 +95,13 @@ def save(
             for name, each in tensors.items():
                 write_tensors(each, place / name)
             (place / "model.json").write_text(json.dumps({"format": FORMAT, **description}, indent=1))
-            (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
+            files = {path.name: digest(path) for path in sorted(place.iterdir())}
+            (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step, "run": run, "files": files}))
             for path in [*place.iterdir(), place]:
-                _flush(path)
+                flush(path)
             _make_way(final)
             place.rename(final)
-        _flush(folder)
+        flush(folder)
     except OSError as error:
         raise refusal(f"could not write the checkpoint of step {step} to {folder}", error, f"; {stays}") from error
     ours = [each for each in all_steps(folder) if each.name == step_name(step_of(each.name) or 0)]
@@ -148,7 +155,7 @@ def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, Desc
         if spec.kind != "model":
             raise UserError(f"it describes no model, but the {spec.kind} '{spec.name}'")
         with torch.random.fork_rng(devices=[]):  # the first weights drawn here are overwritten
-            like = unique_state(rehearsed(spec.build, stored))
+            like = unique_state(rehearsed(spec.build, stored, _size(checkpoint / "training.safetensors")))
             refuse_others(place, stored, like)
             model: ImagePaths = spec.build()
     except Unregistered as error:
@@ -206,7 +213,11 @@ def check_size(checkpoint: Path, size: tuple[int, int]) -> None:
 def _weights(checkpoint: Path, weights: str) -> Path:
     if weights not in WEIGHTS:
         raise UserError(f"weights are ema or last, not '{weights}'. {nearest(weights, WEIGHTS)}")
-    return checkpoint / ("model.safetensors" if weights == "last" or not averages(checkpoint) else EMA)
+    if weights == "last" or not averages(checkpoint):
+        return checkpoint / "model.safetensors"
+    if not (checkpoint / EMA).exists():
+        raise damaged(checkpoint / EMA, "the moving average is gone; --weights last takes the weights of the last step")
+    return checkpoint / EMA
 
 
 def load_matching(model: nn.Module, run: str | Path) -> list[str]:
@@ -232,9 +243,26 @@ def load_matching(model: nn.Module, run: str | Path) -> list[str]:
     return sorted((stored.keys() | own.keys()) - fitting.keys())
 
 
+def refuse_changed(checkpoint: Path, run: str) -> None:
+    """Raise `UserError` for a checkpoint of another run than that with this `id`, or with a file that `save` has not
+    written. One that says nothing of either passes."""
+    state = read_json(checkpoint / "state.json", STATE)
+    if run and state.get("run", run) != run:
+        raise damaged(checkpoint / "state.json", "this checkpoint is of another run")
+    for name, known in state.get("files", {}).items():
+        refuse_other_file(checkpoint / name, known)
+
+
 def averages(checkpoint: Path) -> bool:
     """Whether a checkpoint holds a moving average of the weights."""
-    return (checkpoint / EMA).is_file()
+    return (checkpoint / EMA).is_file() or EMA in _files(checkpoint)
+
+
+def _files(checkpoint: Path) -> dict[str, str]:
+    """The SHA-256 of a checkpoint's files by name, where it says any."""
+    path = checkpoint / "state.json"
+    found: dict[str, str] = read_json(path, STATE).get("files", {}) if path.is_file() else {}
+    return found
 
 
 def load_step(checkpoint: Path) -> int:
@@ -263,9 +291,6 @@ def _buffers(model: nn.Module) -> dict[str, Tensor]:
     return {f"{PASSING}{name}": buffer.contiguous() for name, buffer in passing_buffers(model).items()}
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _size(path: Path) -> int:
+    """Of a file in bytes; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0

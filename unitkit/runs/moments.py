@@ -32,6 +32,7 @@ def refuse_other_moments(
     """Raise `UserError` for moments that these optimizers could not have left: what they leave is seen from a step of
     copies of them. Of a parameter that has not moved yet nothing is stored, and what comes later is not known."""
     known: dict[str, dict[str, Tensor]] = {}
+    groups = {f"{player}/group {n}" for player, each in optimizers.items() for n in range(len(each.param_groups))}
     for player, optimizer in optimizers.items():
         twin = copy.deepcopy(optimizer)
         twin.state.clear()
@@ -55,7 +56,7 @@ def refuse_other_moments(
             whole = name.rpartition("/")[2].startswith("step") and value.numel() == 1
             if (whole or not value.is_floating_point()) and bool((value < 0).any()):
                 raise damaged(path, f"'{name}' counts below 0")
-            if like is None and ":" in name.rpartition("/")[2]:
+            if like is None and (":" in name.rpartition("/")[2] or owner in groups):
                 raise damaged(path, f"'{name}' is nothing that its optimizer keeps")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,7 @@ def new_record(recipe: Recipe, options: Options, device: torch.device, more: Map
     """The record of a training that begins here. `more` is the caller's."""
     watched = recipe.watch.metrics if recipe.watch else ()
     return {
+        "id": secrets.token_hex(8),
         "model": recipe.model.to_json(),
         **options.record(),
         "device": str(device),

@@ -48,10 +48,12 @@ class Model(TypedDict, total=False):
     values: Meanings
 
 
-class State(TypedDict):
-    """`state.json`."""
+class State(TypedDict, total=False):
+    """`state.json`: the steps done, the run's `id`, and the SHA-256 of the other files by name."""
 
-    step: Count
+    step: Required[Count]
+    run: str
+    files: dict[Literal["model.safetensors", "model.json", "ema.safetensors", "training.safetensors"], str]
 
 
 class Watched(TypedDict):
@@ -72,6 +74,7 @@ class DataFacts(TypedDict, total=False):
 class Run(TypedDict, total=False):
     """`run.json`."""
 
+    id: str
     model: Required[Part]
     seed: Required[Count]
     precision: Required[Literal["fp32", "tf32", "bf16"]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shlex
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from .steps import all_steps, step_of
 
 FORMAT = 1
 # What a file may hold, however it came about: far more than any run writes, and far less than harms.
-LARGEST = 2**25  # bytes of a JSON file, or of a line of a history
+LARGEST = 2**25  # bytes of a JSON file
+LONGEST_LINE = 2**20  # bytes of a line of a history
 LONGEST = 2**16  # characters of a text
 DEEPEST = 64  # lists and objects within each other
 FARTHEST = 2**63 - 1  # a whole number from 0
@@ -57,6 +60,8 @@ def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
+            if len(line) > LONGEST_LINE:
+                raise ValueError(f"it holds more than {LONGEST_LINE} bytes")
             row = _parsed(line)
             _fit(row, Stepped)
             _fit({name: value for name, value in row.items() if name != "step"}, kind.shape)
@@ -114,8 +119,7 @@ def _parsed(text: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"it names {twice[:LONGEST]!r:.80} twice")
     return found
 
@@ -187,6 +191,23 @@ def differs(stored: Tensor, like: Tensor) -> str | None:
     return None
 
 
+def digest(path: Path) -> str:
+    """The SHA-256 of a file. Raises `OSError`."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_other_file(path: Path, known: str) -> None:
+    """Raise `UserError` for a file that is gone, or is not that of this SHA-256."""
+    try:
+        _refuse_no_file(path)
+        same = digest(path) == known
+    except OSError as error:
+        raise damaged(path, error) from error
+    if not same:
+        raise damaged(path, "it is not as the training wrote it")
+
+
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write a file of tensors, all of them contiguous, by name. Raises `OSError` where the disk refuses."""
     if not _is_text(path):
@@ -224,7 +245,8 @@ def damaged(path: Path, reason: object, way_out: str = "") -> UserError:
     said = (getattr(reason, "strerror", None) or str(reason)).partition("\n")[0]
     if not others:
         return UserError(f"cannot use {path}: {said}" + (f"; {way_out}" if way_out else ""))
+    resumed = f", or delete {here} to resume from it" if here.parent.name == "checkpoints" else ""
     return UserError(
         f"cannot use {path}: {said}; there is also {others[-1].name}: use it by "
-        f"`unitkit translate {shlex.quote(str(others[-1]))} ...`, or delete {here} to resume from it"
+        f"`unitkit translate {shlex.quote(str(others[-1]))} ...`{resumed}"
     )

@@ -127,3 +127,12 @@ def _refuse_devices(path: Path) -> None:
             raise OSError(None, "it is a folder")
         if not stat.S_ISREG(mode):
             raise OSError(None, "it is no ordinary file; name one")
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has what was written to a file or a folder. Raises `OSError`."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
