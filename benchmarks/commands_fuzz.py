@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from unitkit.cli import main as command_line
 from unitkit.recipe_file import read_recipe_file, shipped
 
 SECONDS, BYTES = 10.0, 2 * 2**30  # of processor time, so that a busy machine does not count
+COMMANDING = ("Cc", "Cf", "Zl", "Zp")  # letters that a terminal obeys: controls, directions, ends of lines
 PATIENCE = 60.0  # seconds until a line is killed
 NUMBERS = [
     "0", "1", "2", "3", "-1", "1e4", "1_0", "\uff11\uff12", "0.5", "inf", "nan", "-inf", "1e999", "1e-999",
@@ -46,7 +48,7 @@ TEXTS = [
     "[bold]", "[/]", "%s%n", "{0}", "'", '"', "日本語", "\udcff", "-", "--", "-x", "--help", "=", "@", "@x", "a=b=c",
     "NaN", "portraits", "terrain", "digits", "timm", "unit", "ab", "aba", "abc", "z", "photos", "photos/x", "one.png",
     "run", "recipe.py", "run/checkpoints", "run/run.json", "https://example.org/x", "user@host:/x",
-    "javascript:alert(1)",
+    "javascript:alert(1)", "\x9b31mred", "\u2066left\u2069", "two\u2028lines",
 ]  # fmt: skip
 ENVIRONMENTS: list[dict[str, str | None]] = [
     {},
@@ -92,7 +94,7 @@ class Outcome:
         found += ["slow"] * (self.status is None or self.seconds > SECONDS)
         found += [f"status {self.status}"] * (self.status not in (0, 1, 2, None))
         found += ["large"] * (self.growth > BYTES)
-        controls = {letter for letter in self.printed if ord(letter) < 32 or letter in "\x7f\u202e"} - set("\n\r\t")
+        controls = {letter for letter in self.printed if unicodedata.category(letter) in COMMANDING} - set("\n\r\t")
         return found + ["controls"] * bool(controls)
 
 
@@ -179,7 +181,7 @@ def lines(seed: int, count: int) -> Iterator[Line]:
         yield Line(
             (kind, *words),
             draw.choice(ENVIRONMENTS) if odd else {},
-            draw.choice(["ascii", "latin-1", "utf-8"]),
+            draw.choice(["ascii", "latin-1", "utf-8", "koi8-r"]),
             odd and draw.random() < 0.15,
         )
 
@@ -218,7 +220,7 @@ def run(line: Line, home: Path) -> Outcome:
             os.killpg(child, signal.SIGKILL)
             _, _, usage = os.wait4(child, 0)
         printed.seek(0)
-        text = printed.read().decode("utf-8", "replace")
+        text = printed.read().decode(line.encoding, "replace")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Outcome(status, text, usage.ru_utime + usage.ru_stime, max(0, usage.ru_maxrss - before) * 1024)
 

@@ -7,7 +7,8 @@ Trains a recipe, in a process of its own, that writes checkpoints, sample grids 
 one does by hand, and reads what /proc says of the process and its children. After the hours it is stopped by SIGTERM,
 which must leave a checkpoint, and resumed for some steps. Prints the figures by the twelfth of the time; the status is
 1 where the memory of the last is more than 2 % or 16 MiB above that of the third, where files or threads are more,
-where the training ended by itself, or where it could not be resumed.
+where checkpoints take more of the disk or a step takes twice as long, where the training ended by itself, or where it
+could not be resumed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Reading(NamedTuple):
     MiB: float  # resident, of the process and its children
     files: int  # open
     threads: int
-    run_MiB: float  # on the disk
+    run_MiB: float  # on the disk, in checkpoints and beside them
+    checkpoints_MiB: float
 
 
 def family(pid: int) -> list[int]:
@@ -61,10 +63,11 @@ def read(pid: int, seconds: float, run: Path) -> Reading | None:
             memory += int(found["VmRSS"].split()[0])
             threads += int(found["Threads"])
             files += len(os.listdir(f"/proc/{each}/fd"))
-        size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
+        sizes = {file: file.stat().st_size for file in run.rglob("*") if file.is_file()}
+        kept = sum(size for file, size in sizes.items() if run / "checkpoints" in file.parents)
     except (OSError, KeyError):
         return None
-    return Reading(seconds, memory / 1024, files, threads, size / 2**20)
+    return Reading(seconds, memory / 1024, files, threads, sum(sizes.values()) / 2**20, kept / 2**20)
 
 
 def step_now(run: Path) -> int:
@@ -114,7 +117,7 @@ def judged(readings: Sequence[Reading], steps: Sequence[tuple[float, int]], seco
         memory, files, threads = (statistics.median(values) for values in list(zip(*found, strict=True))[1:4])
         at = [each for each in steps if part <= each[0] / seconds * PARTS < part + 1]
         pace = (at[-1][1] - at[0][1]) / (at[-1][0] - at[0][0]) if len(at) > 1 else float("nan")
-        rows.append((memory, files, threads))
+        rows.append((memory, files, threads, statistics.median(r.checkpoints_MiB for r in found), pace))
         print(
             f"{(part + 1) * seconds / PARTS / 60:9.0f}{at[-1][1] if at else 0:9}{memory:9.1f}"
             f"{max(r.MiB for r in found):10.1f}{files:7.0f}{threads:9.0f}{found[-1].run_MiB:9.1f}{pace:9.2f}"
@@ -129,6 +132,10 @@ def judged(readings: Sequence[Reading], steps: Sequence[tuple[float, int]], seco
         wrong.append(f"open files grew from {early[1]:.0f} to {late[1]:.0f}")
     if late[2] > early[2]:
         wrong.append(f"threads grew from {early[2]:.0f} to {late[2]:.0f}")
+    if late[3] > 1.01 * early[3] + 1:
+        wrong.append(f"checkpoints grew from {early[3]:.1f} to {late[3]:.1f} MiB")
+    if late[4] < early[4] / 2:
+        wrong.append(f"steps a second fell from {early[4]:.2f} to {late[4]:.2f}")
     return wrong
 
 
