@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 for number, usual in (signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL):
     if signal.getsignal(number) is signal.SIG_IGN:  # as of a command behind `&` or nohup; tests send these signals
         signal.signal(number, usual)
+
+
+IMPORTED = [0]  # modules, when what they made was last set aside
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What tests before this one have imported stays, and collecting garbage after each command need not walk it."""
+    if len(sys.modules) > IMPORTED[0] + 20:
+        IMPORTED[0] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
