@@ -24,7 +24,8 @@ from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
 from ..runs.folder import fresh_folder
 from ..runs.options import RunOptions
-from ..runs.report import picks, print_metrics, print_table, write_report
+from ..runs.page import write_report
+from ..runs.report import picks, print_metrics, print_table
 from ..runs.steps import latest
 from ..system import dist
 from ..system.devices import emulates_bf16
@@ -68,6 +69,7 @@ def run_training(
     started = time.perf_counter()
     console = screen(quiet=dist.rank() > 0)
     notes = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
+    notes["defaults"] = file.kept(file.values())
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
     print_notes(console, recipe.data.notes)

@@ -100,6 +100,8 @@ class Run(TypedDict, total=False):
     recipe: str
     recipe_file: str
     knobs: Open
+    defaults: Open
+    peak_memory: Count
     versions: dict[str, str]
     folder: str | None
     started: str
