@@ -10,9 +10,7 @@ from typing import Any
 from ...system.output import printable
 
 POINTS = 300  # of a curve: each is the mean of the rows that fall on it
-SPAN = (
-    30.0  # between the largest and the smallest median of a chart's curves, from which it is first seen in logarithms
-)
+SPAN = 30.0  # between the medians of a chart's curves: from there on its axis is logarithmic at first
 SMOOTHING = 0.1  # share of a curve's points over which the smooth one is averaged, on both sides
 WIDTH, HEIGHT = 1000, 400  # of a chart's coordinates, which are stretched to its box
 
@@ -44,9 +42,8 @@ class Chart:
     @property
     def summary(self) -> str:
         """What a chart shows, in words."""
-        last = (f"{name} {figure(next((v for _, v in points[::-1] if v is not None), None))}"
-                for name, points in zip(self.names, self.points, strict=True))  # fmt: skip
-        return f"{self.title}, {self.unit}, over steps. Last: {', '.join(last)}."
+        last = ", ".join(f"{name} {values[-1]}" for name, values in zip(self.names, self.data["values"], strict=True))
+        return f"{self.title}, {self.unit}, over steps. At the last one: {last}."
 
     @property
     def data(self) -> dict[str, Any]:
@@ -60,15 +57,12 @@ def loss_charts(rows: Rows) -> list[Chart]:
     """A chart for each player, with a curve for each of its terms, unweighted."""
     # Over all rows: a player may rest in the last ones, or in the first.
     names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds"))
-    players: dict[str, list[str]] = {}
+    players: dict[str, dict[str, Points]] = {}
     for name in names:
-        players.setdefault(name.partition("/")[0], []).append(name)
-    found = []
-    for player, ours in players.items():
-        curves = {name.partition("/")[2] or name: _points([(row["step"], row[name]) for row in rows if name in row])
-                  for name in ours}  # fmt: skip
-        found.append(_chart(player, "loss, unweighted", curves))
-    return found
+        player, _, term = name.partition("/")
+        values = [(row["step"], row[name]) for row in rows if name in row]
+        players.setdefault(player, {})[term or name] = _points(values)
+    return [_chart(player, "loss, unweighted", curves) for player, curves in players.items()]
 
 
 def watched_charts(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
@@ -76,18 +70,16 @@ def watched_charts(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list
     found = []
     for metric, how in watched.items():
         units: dict[str, dict[str, Points]] = {}
-        for figure_name in dict.fromkeys(name for row in rows for name in row.get(metric, {})):
-            unit = how["units"].get(figure_name, "")
+        for name in dict.fromkeys(name for row in rows for name in row.get(metric, {})):
+            unit = how["units"].get(name, "")
             times = 100 if unit == "%" else 1
-            ours = [(row["step"], row[metric][figure_name] * times)
-                    for row in rows if figure_name in row.get(metric, {})]  # fmt: skip
-            units.setdefault(unit, {})[figure_name] = _points(ours)
-        better = "higher is better" if how["higher"] else "lower is better"
+            values = [(row["step"], row[metric][name] * times) for row in rows if name in row.get(metric, {})]
+            units.setdefault(unit, {})[name] = _points(values)
+        better = f"{'higher' if how['higher'] else 'lower'} is better"  # of the first figure, and those like it
         for unit, curves in units.items():
-            name = next(iter(curves)) if len(curves) == 1 else ""
-            found.append(
-                _chart(how["title"], " ".join(filter(None, (name, unit and f"in {unit}", f"({better})"))), curves)
-            )
+            what = next(iter(curves)) if len(curves) == 1 else "figures"
+            found.append(_chart(how["title"], ", ".join(filter(None, (what, unit and f"in {unit}", better))), curves))
+            better = ""
     return found
 
 

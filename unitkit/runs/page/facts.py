@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .curves import steps_per_second
 
@@ -60,14 +60,25 @@ def facts_of(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
     return found
 
 
-def knobs_of(record: Mapping[str, Any]) -> list[tuple[str, Any, bool, Any]]:
-    """Every knob as (name, value, whether it is another than the default, the default or None where that is unknown)."""
+class Knob(NamedTuple):
+    """A knob of a run; `default` is None where it is not known, or the recipe's own field."""
+
+    name: str
+    value: Any
+    changed: bool
+    default: Any
+
+
+def knobs_of(record: Mapping[str, Any]) -> list[Knob]:
+    """Every knob of a run, and whether it is another than the recipe's default."""
     knobs: Mapping[str, Any] = record.get("knobs", {})
     defaults = record.get("defaults")
     if defaults is None:  # a run of an earlier version
-        return [(name, value, False, None) for name, value in knobs.items()]
-    return [(name, value, name not in defaults or defaults[name] != value, defaults.get(name))
-            for name, value in knobs.items()]  # fmt: skip
+        return [Knob(name, value, False, None) for name, value in knobs.items()]
+    return [
+        Knob(name, value, name not in defaults or defaults[name] != value, defaults.get(name))
+        for name, value in knobs.items()
+    ]
 
 
 def rest_of(record: Mapping[str, Any]) -> dict[str, Any]:

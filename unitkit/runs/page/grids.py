@@ -46,7 +46,7 @@ def spread(paths: Sequence[Path], most: int = MOST) -> list[Path]:
 
 
 def grids_of(paths: Sequence[Path]) -> list[Grid]:
-    """What a page shows of these files, oldest first, at most `LARGEST` in all. Those that are no images are left out."""
+    """What a page shows of these files, oldest first, at most `LARGEST` in all, without those that are no images."""
     found = [grid for path in spread(paths) if (grid := grid_of(path, whole=path == paths[-1])) is not None]
     if len({grid.layout for grid in found}) > 1:  # of a run that was resumed with others: as files, then
         again = (grid_of(path, whole=path == paths[-1], cut=False) for path in spread(paths))
@@ -80,8 +80,8 @@ def _encoded(path: Path, stamp: tuple[int, ...], most: int, cut: bool) -> Grid |
 
 
 def encode(image: Image.Image, side: int, most: int) -> tuple[str, bytes]:
-    """A sheet in at most so many bytes, about: without loss where that fits, else in WebP; then its images, whose longer
-    side has `side` pixels, are reduced."""
+    """A sheet in at most so many bytes, about: without loss where that fits, else in WebP; then its images are reduced,
+    whose longer side is `side` pixels."""
     if image.width * image.height <= 2 * most:  # a photograph takes more than half a byte for each pixel
         data = _file(image, "PNG", optimize=False)
         if len(data) <= most:
@@ -129,8 +129,8 @@ def rows_of(layout: Layout | None, labels: Mapping[str, str]) -> list[Row]:
 def wiped(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """Every translation with the row of its inputs."""
     inputs = {row.path: row for row in rows if len(row.path) == 1}
-    return [(inputs[row.path[0]], row) for row in rows
-            if len(row.path) == 2 and row.path[0] != row.path[1] and row.path[0] in inputs]  # fmt: skip
+    ways = (row for row in rows if len(row.path) == 2 and row.path[0] != row.path[1])
+    return [(inputs[row.path[0]], row) for row in ways if row.path[0] in inputs]
 
 
 def _share(place: int, count: int) -> str:
