@@ -138,15 +138,8 @@ class Trainer:
     def _hooks(self, given: Sequence[Hook]) -> list[Hook]:
         watch = [Watcher(self.recipe.watch, self.run, self.recipe.steps)] if self.recipe.watch else []
         samples = Samples(self.options.sample_every or self.recipe.sample_every)
-        return [
-            Log(),
-            *given,
-            *self.recipe.hooks,
-            *watch,
-            samples,
-            Report(),
-            Checkpoints(self.options.checkpoint_every),
-        ]
+        ours = [samples, Report(), Checkpoints(self.options.checkpoint_every)]
+        return [Log(), *given, *self.recipe.hooks, *watch, *ours]
 
     def fit(self) -> bool:
         """Train to the recipe's last step.

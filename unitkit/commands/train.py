@@ -25,10 +25,12 @@ from ..registry import from_outside
 from ..runs.folder import fresh_folder
 from ..runs.options import RunOptions
 from ..runs.page import write_report
+from ..runs.page.extremes import save_best_and_worst
 from ..runs.report import picks, print_metrics, print_table
+from ..runs.samples import BEST_AND_WORST
 from ..runs.steps import latest
 from ..system import dist
-from ..system.devices import emulates_bf16
+from ..system.devices import emulates_bf16, enough_memory
 from ..system.errors import UserError
 from ..system.output import argument, literal, print_notes, printable, room, screen, typed
 from ..trainer import Trainer
@@ -109,11 +111,27 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
     try:
         with console.status("evaluating on the held-out split"):
-            return trainer.evaluate(keep=False)
+            found = trainer.evaluate(keep=False)
+            if dist.rank() == 0:
+                _keep_best_and_worst(trainer)
+            return found
     except KeyboardInterrupt:
         line = "stopped while evaluating: the training is whole and kept. Evaluate it with"
         console.print(f"{line}\n{again}", markup=False)
         sys.exit(128 + signal.SIGINT)
+
+
+def _keep_best_and_worst(trainer: Trainer) -> None:
+    """The images of the report that metrics find best and worst."""
+    save = partial(
+        save_best_and_worst,
+        metrics=trainer.recipe.evaluate,
+        path=trainer.run.samples / BEST_AND_WORST,
+        step=trainer.done,
+        device=trainer.device,
+    )
+    with enough_memory(trainer.device, "measuring"):
+        trainer.on_held_out(save)
 
 
 def _print_profile(console: Console, profile: Profile) -> None:

@@ -36,6 +36,7 @@ class Layout:
     scale: Few  # pixels of the sheet for each of the image's
     margin: Annotated[int, Meta(ge=0)]  # pixels to the left of the first cell
     captions: tuple[str, ...] = ()  # of the columns
+    title: str = ""
 
     @property
     def pitch(self) -> tuple[int, int]:
@@ -135,7 +136,7 @@ def grid(model: ImagePaths, data: Data, *, columns: int = 8, at_least: int = 96)
         images = _rows(model, data, rows, columns)
     finally:
         model.train(training)
-    return _sheet(images, data.size, columns, at_least)
+    return sheet_of(images, data.size, columns, at_least=at_least)
 
 
 def _rows(model: ImagePaths, data: Data, rows: Sequence[str], columns: int) -> dict[str, list[np.ndarray]]:
@@ -164,12 +165,23 @@ def _seen(images: torch.Tensor, data: Data, row: str) -> list[np.ndarray]:
     return [data.bands.shown(each, values) for each in values.restored(images)]
 
 
-def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: int, at_least: int) -> Image.Image:
+def sheet_of(
+    images: Mapping[str, Sequence[np.ndarray]],
+    size: tuple[int, int],
+    columns: int,
+    *,
+    at_least: int = 96,
+    captions: Sequence[str] = (),
+    title: str = "",
+) -> Image.Image:
+    """Images, each uint8 (1 or 3, H, W), by the row that they stand in, as a sheet that knows its layout."""
     rows, (height, width) = list(images), size
     scale = max(1, round(at_least / max(height, width)))
     font = ImageFont.load_default(size=16)
     margin = 16 + int(max(font.getlength(row) for row in rows))
-    layout = Layout(tuple((row, len(images[row])) for row in rows), columns, size, scale, margin)
+    layout = Layout(
+        tuple((row, len(images[row])) for row in rows), columns, size, scale, margin, tuple(captions), title
+    )
     sheet = Image.new("RGB", layout.shape, "white")
     draw = ImageDraw.Draw(sheet)
     down, right = layout.pitch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ...system.output import printable
@@ -12,6 +13,7 @@ from ...system.output import printable
 POINTS = 300  # of a curve: each is the mean of the rows that fall on it
 SPAN = 30.0  # between the medians of a chart's curves: from there on its axis is logarithmic at first
 SMOOTHING = 0.1  # share of a curve's points over which the smooth one is averaged, on both sides
+EXACT = 100.0  # decibels, from which images are equal
 WIDTH, HEIGHT = 1000, 400  # of a chart's coordinates, which are stretched to its box
 
 Rows = Sequence[Mapping[str, Any]]
@@ -45,12 +47,15 @@ class Chart:
         last = ", ".join(f"{name} {values[-1]}" for name, values in zip(self.names, self.data["values"], strict=True))
         return f"{self.title}, {self.unit}, over steps. At the last one: {last}."
 
-    @property
+    @cached_property
     def data(self) -> dict[str, Any]:
-        """What a script needs to say which value is where: texts, since it shows them."""
+        """What a script needs to say which value is where, as texts: at each step a curve's last one until then."""
         steps = sorted({step for points in self.points for step, _ in points})
-        by_step = [{step: figure(value) for step, value in points} for points in self.points]
-        return {"steps": steps, "last": steps[-1], "values": [[each.get(s, "") for s in steps] for each in by_step]}
+        values = []
+        for points in self.points:
+            known, at = {step: figure(value) for step, value in points}, ""
+            values.append([at := known.get(step, at) for step in steps])
+        return {"steps": steps, "last": steps[-1], "values": values}
 
 
 def loss_charts(rows: Rows) -> list[Chart]:
@@ -74,11 +79,13 @@ def watched_charts(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list
             unit = how["units"].get(name, "")
             times = 100 if unit == "%" else 1
             values = [(row["step"], row[metric][name] * times) for row in rows if name in row.get(metric, {})]
-            units.setdefault(unit, {})[name] = _points(values)
+            if unit != "dB" or min(value for _, value in values) <= EXACT:  # or no other curve could be told apart
+                units.setdefault(unit, {})[name] = _points(values)
         better = f"{'higher' if how['higher'] else 'lower'} is better"  # of the first figure, and those like it
         for unit, curves in units.items():
             what = next(iter(curves)) if len(curves) == 1 else "figures"
-            found.append(_chart(how["title"], ", ".join(filter(None, (what, unit and f"in {unit}", better))), curves))
+            counted = unit if unit.startswith("of ") else unit and f"in {unit}"
+            found.append(_chart(how["title"], ", ".join(filter(None, (what, counted, better))), curves))
             better = ""
     return found
 
