@@ -11,6 +11,8 @@ from rich.table import Table
 from ..system.output import literal, say
 from .folder import RunFolder, best_row
 
+EXACT = 100.0  # decibels, above which images are equal
+
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -120,6 +122,6 @@ def shown(value: float, unit: str = "") -> str:
     """A figure as people read it: shares as percentages, decibels and differences with their unit."""
     if unit == "%":
         return f"{100 * value:.1f} %"
-    if unit == "dB" and value > 100:
+    if unit == "dB" and value > EXACT:
         return "exact"
     return f"{value:.2f} {unit}" if unit else f"{value:.4g}"

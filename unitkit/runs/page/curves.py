@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from ...system.output import printable
+from ..report import EXACT
 
 POINTS = 300  # of a curve: each is the mean of the rows that fall on it
 SPAN = 30.0  # between the medians of a chart's curves: from there on its axis is logarithmic at first
 SMOOTHING = 0.1  # share of a curve's points over which the smooth one is averaged, on both sides
-EXACT = 100.0  # decibels, from which images are equal
 WIDTH, HEIGHT = 1000, 400  # of a chart's coordinates, which are stretched to its box
 
 Rows = Sequence[Mapping[str, Any]]
