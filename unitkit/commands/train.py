@@ -109,6 +109,9 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}", markup=False)
         dist.stop()
         sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
+    with suppress(UserError):  # it is written again, and then must be
+        if dist.rank() == 0:
+            write_report(trainer.run, training=True)  # which people look at, until it has its metrics
     try:
         with console.status("evaluating on the held-out split"):
             found = trainer.evaluate(keep=False)

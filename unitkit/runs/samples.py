@@ -30,8 +30,8 @@ Few = Annotated[int, Meta(ge=1, le=10_000)]
 class Layout:
     """Where the cells of a sheet are: `rows` as (name, number of its images), below each other from the top."""
 
-    rows: Annotated[tuple[tuple[Row, Annotated[int, Meta(ge=0)]], ...], Meta(min_length=1)]
-    columns: Few
+    rows: Annotated[tuple[tuple[Row, Annotated[int, Meta(ge=0)]], ...], Meta(min_length=1, max_length=1000)]
+    columns: Annotated[int, Meta(ge=1, le=100)]
     size: tuple[Few, Few]  # height and width of an image
     scale: Few  # pixels of the sheet for each of the image's
     margin: Annotated[int, Meta(ge=0)]  # pixels to the left of the first cell

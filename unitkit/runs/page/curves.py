@@ -14,6 +14,7 @@ from ..report import EXACT
 POINTS = 300  # of a curve: each is the mean of the rows that fall on it
 SPAN = 30.0  # between the medians of a chart's curves: from there on its axis is logarithmic at first
 SMOOTHING = 0.1  # share of a curve's points over which the smooth one is averaged, on both sides
+HUGE = 1e100  # from which on a value counts as none
 WIDTH, HEIGHT = 1000, 400  # of a chart's coordinates, which are stretched to its box
 
 Rows = Sequence[Mapping[str, Any]]
@@ -96,7 +97,7 @@ def _points(values: Sequence[tuple[float, float]]) -> Points:
     found: Points = []
     for start in range(0, len(values), size):
         part = values[start : start + size]
-        finite = [value for _, value in part if math.isfinite(value)]
+        finite = [value for _, value in part if abs(value) < HUGE]
         found.append((part[-1][0], math.fsum(finite) / len(finite) if finite else None))
     return found
 
@@ -178,7 +179,7 @@ def _decades(low: float, high: float) -> Iterator[float]:
 
 def figure(value: float | None) -> str:
     """A value as a chart says it."""
-    return "no number" if value is None else f"{0.0 if abs(value) < 1e-12 else value:.4g}"
+    return "no number" if value is None else f"{value:.4g}"
 
 
 def steps_per_second(rows: Rows) -> float | None:

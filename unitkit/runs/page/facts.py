@@ -27,7 +27,7 @@ class Progress:
     def line(self) -> str:
         """It in a line."""
         if self.done >= self.steps:
-            return f"All {self.steps:,} steps are done." if not self.training else "The last step is done."
+            return f"All {self.steps:,} steps are done{', and are being measured' if self.training else ''}."
         share = f"step {self.done:,} of {self.steps:,} ({self.done / self.steps:.0%})"
         if not self.training:
             return f"It ended, or was stopped, at {share}."

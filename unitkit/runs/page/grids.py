@@ -16,9 +16,11 @@ from ..samples import Layout, layout_of, name_of, sentence_of
 from ..steps import step_of
 
 MOST = 40  # grids in a page
-LARGEST = 8_000_000  # characters of all of them
-SMALL, WHOLE = 100_000, 1_500_000  # bytes of a grid, and of the last one
+LARGEST = 6_600_000  # characters of all of them
+SMALL, WHOLE = 100_000, 1_000_000  # bytes of a grid, and of the last one
 SIDE = 128  # pixels of an image to which grids that are too large are reduced
+LEAST = 16  # pixels to which they are reduced at least
+LONGEST = 16_000  # pixels of a side that WebP can hold
 COLUMNS = 8  # of a grid that does not say it
 QUALITY = 85
 
@@ -57,16 +59,26 @@ def grids_of(paths: Sequence[Path]) -> list[Grid]:
 
 
 def grid_of(path: Path, *, whole: bool, cut: bool = True) -> Grid | None:
-    """A file as a page shows it; None for one that is no image."""
-    try:
-        stamp = path.stat()
-    except OSError:
+    """A file as a page shows it: `whole` or small, `cut` into its images or as it is. None for one that is no image."""
+    if not path.is_file():
         return None
-    return _encoded(path, (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino), WHOLE if whole else SMALL, cut)
+    stamp = path.stat()
+    read = _whole if whole else _small
+    return read(path, (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino), cut)
 
 
-@lru_cache(maxsize=2 * MOST)  # a training writes its page again and again, each time with one more grid
-def _encoded(path: Path, stamp: tuple[int, ...], most: int, cut: bool) -> Grid | None:
+# A training writes its page again and again, each time with one more grid.
+@lru_cache(maxsize=2 * MOST)
+def _small(path: Path, stamp: tuple[int, ...], cut: bool) -> Grid | None:
+    return _read(path, cut, SMALL)
+
+
+@lru_cache(maxsize=2)
+def _whole(path: Path, stamp: tuple[int, ...], cut: bool) -> Grid | None:
+    return _read(path, cut, WHOLE)
+
+
+def _read(path: Path, cut: bool, most: int) -> Grid | None:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             layout = layout_of(image) if cut else None
@@ -81,17 +93,16 @@ def _encoded(path: Path, stamp: tuple[int, ...], most: int, cut: bool) -> Grid |
 
 def encode(image: Image.Image, side: int, most: int) -> tuple[str, bytes]:
     """A sheet in at most so many bytes, about: without loss where that fits, else in WebP; then its images are reduced,
-    whose longer side is `side` pixels."""
+    whose longer side is `side` pixels, and those of a small sheet in any case."""
     if image.width * image.height <= 2 * most:  # a photograph takes more than half a byte for each pixel
-        data = _file(image, "PNG", optimize=False)
+        data = _file(image, "PNG")
         if len(data) <= most:
             return "png", data
-    data = b""
-    for limit in (side if most == WHOLE else SIDE, SIDE, SIDE // 2):
-        small = image.reduce(max(1, -(-side // limit)))
-        data = _file(small, "WEBP", quality=QUALITY, method=2)
-        if len(data) <= most:
-            break
+    data, limit = b"", side if most == WHOLE else SIDE
+    while not data or (len(data) > most and limit > LEAST):
+        factor = max(1, -(-side // limit), -(-max(image.size) // LONGEST))
+        data = _file(image.reduce(factor), "WEBP", quality=QUALITY, method=2)
+        limit //= 2
     return "webp", data
 
 
