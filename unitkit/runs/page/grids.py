@@ -20,9 +20,9 @@ LARGEST = 6_600_000  # characters of all of them
 SMALL, WHOLE = 100_000, 1_000_000  # bytes of a grid, and of the last one
 SIDE = 128  # pixels of an image to which grids that are too large are reduced
 LEAST = 16  # pixels to which they are reduced at least
-LONGEST = 16_000  # pixels of a side that WebP can hold
+LONGEST = 65_000  # pixels of a side that JPEG can hold
 COLUMNS = 8  # of a grid that does not say it
-QUALITY = 85
+QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _read(path: Path, cut: bool, most: int) -> Grid | None:
 
 
 def encode(image: Image.Image, side: int, most: int) -> tuple[str, bytes]:
-    """A sheet in at most so many bytes, about: without loss where that fits, else in WebP; then its images are reduced,
+    """A sheet in at most so many bytes, about: without loss where that fits, else in JPEG; then its images are reduced,
     whose longer side is `side` pixels, and those of a small sheet in any case."""
     if image.width * image.height <= 2 * most:  # a photograph takes more than half a byte for each pixel
         data = _file(image, "PNG")
@@ -101,9 +101,9 @@ def encode(image: Image.Image, side: int, most: int) -> tuple[str, bytes]:
     data, limit = b"", side if most == WHOLE else SIDE
     while not data or (len(data) > most and limit > LEAST):
         factor = max(1, -(-side // limit), -(-max(image.size) // LONGEST))
-        data = _file(image.reduce(factor), "WEBP", quality=QUALITY, method=2)
+        data = _file(image.reduce(factor), "JPEG", quality=QUALITY, subsampling=0)
         limit //= 2
-    return "webp", data
+    return "jpeg", data
 
 
 def _file(image: Image.Image, kind: str, **options: Any) -> bytes:
