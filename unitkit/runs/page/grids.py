@@ -41,10 +41,9 @@ class Grid:
 def spread(paths: Sequence[Path], most: int = MOST) -> list[Path]:
     """Every path, or every second, fourth, ... and the last: few enough, and nearly the same ones when more come."""
     stride = 1
-    while len(paths[::stride]) >= most > 1 and stride < len(paths):
+    while len(paths[:-1:stride]) >= most:
         stride *= 2
-    chosen = list(paths[:-1:stride]) if stride > 1 else list(paths[:-1])
-    return [*chosen, *paths[-1:]]
+    return [*paths[:-1:stride], *paths[-1:]]
 
 
 def grids_of(paths: Sequence[Path]) -> list[Grid]:
