@@ -30,7 +30,19 @@ from unitkit.runs.page import write_report
 from unitkit.runs.page.curves import POINTS, loss_charts, watched_charts
 from unitkit.runs.page.extremes import Extremes, chosen
 from unitkit.runs.page.facts import knobs_of
-from unitkit.runs.page.grids import LARGEST, MOST, SMALL, WHOLE, Grid, encode, grid_of, grids_of, rows_of, spread, wiped
+from unitkit.runs.page.grids import (
+    LARGEST,
+    MOST,
+    SMALL,
+    WHOLE,
+    Grid,
+    encode,
+    grid_of,
+    grids_of,
+    shown_rows,
+    spread,
+    wiped,
+)
 from unitkit.runs.samples import BEST_AND_WORST, LAYOUT, Layout, layout_of, name_of, save_sheet, sentence_of, sheet_of
 from unitkit.trainer import Trainer
 
@@ -197,7 +209,7 @@ def test_the_cells_of_a_grid_are_its_images(tmp_path: Path) -> None:
     assert grid and grid.step == 7 and grid.layout and grid.uri.startswith("data:image/png;base64,")
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(grid.uri.partition(",")[2]))))
     assert shown.shape == (64, 32, 3)
-    for y, row in enumerate(rows_of(grid.layout, LABELS)):
+    for y, row in enumerate(shown_rows(grid.layout, LABELS)):
         assert row.path == ROWS[y] and len(row.tiles) == len(drawn[row.path])
         for x, (left, top) in enumerate(row.tiles):
             # As CSS has it: a share of what the sheet is larger than a cell.
@@ -291,7 +303,7 @@ def test_rows_are_named_by_label(row: str, name: str) -> None:
 
 def test_translations_lie_over_their_inputs() -> None:
     layout = Layout(tuple((row, 1) for row in ROWS), 1, (4, 4), 1, 0)
-    assert [(one.path, two.path) for one, two in wiped(rows_of(layout, LABELS))] == [("a", "ab"), ("b", "ba")]
+    assert [(one.path, two.path) for one, two in wiped(shown_rows(layout, LABELS))] == [("a", "ab"), ("b", "ba")]
 
 
 # Curves

@@ -118,8 +118,8 @@ class Samples(Hook):
 
 
 class Report(Hook):
-    """The run's `report.html`, anew with every sample grid and as the training ends, which goes on without it if need
-    be."""
+    """The run's `report.html`, anew with every sample grid and as the training ends. A page that cannot be written ends
+    no training."""
 
     def after_samples(self, trainer: Training, grid: Path) -> None:
         self._write(trainer, training=True)

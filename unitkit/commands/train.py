@@ -93,6 +93,7 @@ def run_training(
     if dist.rank() == 0:
         print_metrics(console, found)
         trainer.run.add_evaluation(found)
+        _keep_best_and_worst(trainer)
         write_report(trainer.run)
         if seen := picks(trainer.run):
             print_table(console, *seen)
@@ -114,10 +115,7 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
             write_report(trainer.run, training=True)  # which people look at, until it has its metrics
     try:
         with console.status("evaluating on the held-out split"):
-            found = trainer.evaluate(keep=False)
-            if dist.rank() == 0:
-                _keep_best_and_worst(trainer)
-            return found
+            return trainer.evaluate(keep=False)
     except KeyboardInterrupt:
         line = "stopped while evaluating: the training is whole and kept. Evaluate it with"
         console.print(f"{line}\n{again}", markup=False)

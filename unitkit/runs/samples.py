@@ -22,18 +22,18 @@ GAP = 2  # pixels between two cells
 BEST_AND_WORST = "best-and-worst.png"  # beside the grids
 LAYOUT = "unitkit:layout"  # of a grid's file: the text that says where its cells are
 TRUTH = "truth:"  # before a path: what its images should be
-Row = Annotated[str, Meta(pattern=r"\A(truth:)?[a-z]+\Z")]
-Few = Annotated[int, Meta(ge=1, le=10_000)]
+RowName = Annotated[str, Meta(pattern=r"\A(truth:)?[a-z]+\Z")]
+Pixels = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the cells of a sheet are: `rows` as (name, number of its images), below each other from the top."""
 
-    rows: Annotated[tuple[tuple[Row, Annotated[int, Meta(ge=0)]], ...], Meta(min_length=1, max_length=1000)]
+    rows: Annotated[tuple[tuple[RowName, Annotated[int, Meta(ge=0)]], ...], Meta(min_length=1, max_length=1000)]
     columns: Annotated[int, Meta(ge=1, le=100)]
-    size: tuple[Few, Few]  # height and width of an image
-    scale: Few  # pixels of the sheet for each of the image's
+    size: tuple[Pixels, Pixels]  # height and width of an image
+    scale: Pixels  # pixels of the sheet for each of the image's
     margin: Annotated[int, Meta(ge=0)]  # pixels to the left of the first cell
     captions: tuple[str, ...] = ()  # of the columns
     title: str = ""

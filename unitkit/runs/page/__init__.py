@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ...templates import write_page
@@ -12,7 +12,7 @@ from ..samples import BEST_AND_WORST
 from ..steps import in_order
 from .curves import loss_charts, watched_charts
 from .facts import facts_of, knobs_of, progress_of, rest_of
-from .grids import grid_of, grids_of, rows_of, wiped
+from .grids import grid_of, grids_of, shown_rows, wiped
 
 SECONDS = 30  # between two looks of the page at itself while the training goes on
 
@@ -30,7 +30,7 @@ def write_report(run: RunFolder, *, training: bool = False) -> None:
     labels: Mapping[str, str] = record.get("labels", {})
     paths = [path for path in in_order(run.samples.glob("step-*.png")) if path.is_file()]
     grids = grids_of(paths)
-    rows = rows_of(grids[-1].layout, labels) if grids else []
+    rows = shown_rows(grids[-1].layout, labels) if grids else []
     ends = grid_of(run.samples / BEST_AND_WORST, whole=True)
     write_page(
         run.path / "report.html",
@@ -45,7 +45,7 @@ def write_report(run: RunFolder, *, training: bool = False) -> None:
         rows=rows,
         wiped=wiped(rows),
         ends=ends if ends and ends.layout else None,
-        ends_rows=rows_of(ends.layout, labels) if ends else [],
+        ends_rows=shown_rows(ends.layout, labels) if ends else [],
         evaluations=[_section(entry) for entry in reversed(run.evaluations())],
         picks=picks(run),
         watched=watched_charts(run.watched(), record.get("watch", {})),
@@ -81,9 +81,7 @@ def _confusion(name: str, result: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_matrix(counts: Any) -> bool:
-    if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
+    """Whether JSON is a table of counts, as many columns as rows."""
+    if not (isinstance(counts, list) and counts and all(isinstance(row, list) for row in counts)):
         return False
-    return all(
-        isinstance(row, list) and len(row) == len(counts) and all(type(each) is int and each >= 0 for each in row)
-        for row in counts
-    )
+    return all(len(row) == len(counts) and all(type(each) is int and each >= 0 for each in row) for row in counts)

@@ -53,7 +53,7 @@ def facts_of(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
         images = pace * record["batch"] * record["world"] * max(len(record.get("labels", {})), 1)
         found += [("time in steps", duration(_seconds(rows))), ("images a second", f"{images:,.3g}")]
     if peak := record.get("peak_memory"):
-        found.append(("memory at most", f"{peak / 2**30:.2f} GiB" if isinstance(peak, int) else str(peak)))
+        found.append(("memory at most", f"{peak / 2**30:.2f} GiB"))
     for name in ("device", "machine", "precision", "seed", "batch", "world"):
         if name in record and (name, record[name]) != ("world", 1):
             found.append(({"world": "processes"}.get(name, name), str(record[name])))
@@ -86,10 +86,8 @@ def rest_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in ELSEWHERE}
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """A time as people say it."""
-    if seconds is None:
-        return "?"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

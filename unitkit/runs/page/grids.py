@@ -121,7 +121,7 @@ class Row:
     tiles: list[tuple[str, str]]
 
 
-def rows_of(layout: Layout | None, labels: Mapping[str, str]) -> list[Row]:
+def shown_rows(layout: Layout | None, labels: Mapping[str, str]) -> list[Row]:
     """The rows of a grid; one, of one image, where it is not known where they are."""
     if layout is None:
         return [Row("", "all paths", "Each row is the path that stands before it.", [("0%", "0%")])]
