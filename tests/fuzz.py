@@ -45,9 +45,10 @@ from unitkit.runs.checkpoint import load_matching
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.image_check import ImageCheck
 from unitkit.runs.options import RunOptions
+from unitkit.runs.page import write_report
 from unitkit.runs.record import ANEW, check_resumed, check_same_recipe
 from unitkit.runs.record import WATCHED as SEEN
-from unitkit.runs.report import picks, write_report
+from unitkit.runs.report import picks
 from unitkit.runs.stored import digest
 from unitkit.system.errors import TrainingError, UserError
 from unitkit.trainer import Trainer

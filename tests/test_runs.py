@@ -34,7 +34,7 @@ from unitkit.hooks import Call
 from unitkit.runs import checkpoint
 from unitkit.runs.folder import RunFolder, fresh_folder
 from unitkit.runs.options import RunOptions
-from unitkit.runs.report import write_report
+from unitkit.runs.page import write_report
 from unitkit.runs.steps import FILES, all_steps, broken
 from unitkit.system.output import steady_output
 from unitkit.trainer import Trainer
@@ -227,7 +227,7 @@ def test_the_last_grid_is_by_number(folder: Path) -> None:
     for name, value in ("step-99999999", 1), ("step-100000000", 2), ("step-200000000-old", 3):
         Image.new("RGB", (2, 2), (value,) * 3).save(folder / "samples" / f"{name}.png")
     write_report(RunFolder(folder))
-    assert "held-out images, step-100000000" in (folder / "report.html").read_text()
+    assert '<output id="at" for="step">step 100000000</output>' in (folder / "report.html").read_text()
 
 
 # What a run keeps

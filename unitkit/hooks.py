@@ -28,9 +28,11 @@ from .recipe import Hook, Recipe, Watch
 from .runs.folder import RunFolder, best_row
 from .runs.image_check import ImageCheck
 from .runs.options import Options
+from .runs.page import write_report
 from .runs.samples import save_grid
 from .system import dist
-from .system.devices import enough_memory
+from .system.devices import enough_memory, peak_memory
+from .system.errors import UserError
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class Training(Protocol):
     optimizers: dict[str, torch.optim.Optimizer]
     hooks: list[Hook]
     done: int
+    warn: Callable[[str], None]
 
     def save(self, folder: Path | None = None, keep: int | None = None) -> None: ...
     def on_held_out(self, work: Callable[[ImagePaths, Data], T]) -> T: ...
@@ -112,6 +115,28 @@ class Samples(Hook):
             trainer.on_held_out(lambda model, data: save_grid(model, data, path))
         for hook in trainer.hooks:
             hook.after_samples(trainer, path)
+
+
+class Report(Hook):
+    """The run's `report.html`, anew with every sample grid and as the training ends. A page that cannot be written ends
+    no training."""
+
+    def after_samples(self, trainer: Training, grid: Path) -> None:
+        self._write(trainer, training=True)
+
+    def finish(self, trainer: Training) -> None:
+        if dist.rank() == 0:
+            self._write(trainer, training=False)
+
+    def _write(self, trainer: Training, training: bool) -> None:
+        try:
+            if not training:
+                record = trainer.run.record
+                peak = max(record.get("peak_memory", 0), peak_memory(trainer.device))
+                trainer.run.write_json("run.json", {**record, "peak_memory": peak})
+            write_report(trainer.run, training=training)
+        except UserError as error:
+            trainer.warn(f"no new report: {error}")
 
 
 class Checkpoints(Hook):

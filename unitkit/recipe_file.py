@@ -103,10 +103,6 @@ class RecipeFile:
                 )
         return kept
 
-    def changed(self, values: Mapping[str, Any]) -> list[str]:
-        """The names of the knobs that are not as the recipe has them."""
-        return [name for name, value in values.items() if repr(value) != repr(self.knobs[name].default)]
-
     def build(self, values: Mapping[str, Any]) -> Recipe:
         """Call the recipe function. What it raises, other than `UserError`, becomes one that names the line."""
         given = arguments(self.function, self.knobs, values)

@@ -18,7 +18,7 @@ from .check import Checked, check, check_counts, check_phases
 from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
-from .hooks import Checkpoints, Log, Samples, Watcher, due, numbers
+from .hooks import Checkpoints, Log, Report, Samples, Watcher, due, numbers
 from .kernels.placement import best_precision, placement
 from .memory.fitting import fitted
 from .metrics import evaluate_with_protocol
@@ -139,7 +139,8 @@ class Trainer:
     def _hooks(self, given: Sequence[Hook]) -> list[Hook]:
         watch = [Watcher(self.recipe.watch, self.run, self.recipe.steps)] if self.recipe.watch else []
         samples = Samples(self.options.sample_every or self.recipe.sample_every)
-        return [Log(), *given, *self.recipe.hooks, *watch, samples, Checkpoints(self.options.checkpoint_every)]
+        ours = [samples, Report(), Checkpoints(self.options.checkpoint_every)]
+        return [Log(), *given, *self.recipe.hooks, *watch, *ours]
 
     def fit(self) -> bool:
         """Train to the recipe's last step.

@@ -20,7 +20,8 @@ from ..metrics.protocol import PACKAGES
 from ..runs.checkpoint import averages, check_size, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
-from ..runs.report import print_metrics, write_report
+from ..runs.page import write_report
+from ..runs.report import print_metrics
 from ..runs.steps import all_steps
 from ..system.devices import choose_device, enough_memory
 from ..system.environment import versions

@@ -24,10 +24,13 @@ from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
 from ..runs.folder import RUNS, fresh_folder, point_at
 from ..runs.options import RunOptions
-from ..runs.report import picks, print_metrics, print_table, write_report
+from ..runs.page import write_report
+from ..runs.page.extremes import save_best_and_worst
+from ..runs.report import picks, print_metrics, print_table
+from ..runs.samples import BEST_AND_WORST
 from ..runs.steps import latest
 from ..system import dist
-from ..system.devices import emulates_bf16
+from ..system.devices import emulates_bf16, enough_memory
 from ..system.errors import UserError
 from ..system.output import argument, literal, print_notes, printable, room, screen, typed
 from ..trainer import Trainer
@@ -79,12 +82,8 @@ def run_training(
     dist.start()
     started = time.perf_counter()
     console = screen(quiet=dist.rank() > 0)
-    notes = {
-        "recipe": file.name,
-        "recipe_file": str(file.origin),
-        "knobs": file.kept(values),
-        "changed": file.changed(values),
-    }
+    notes = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
+    notes["defaults"] = file.kept(file.values())
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
     print_notes(console, recipe.data.notes)
@@ -108,6 +107,7 @@ def run_training(
     if dist.rank() == 0:
         print_metrics(console, found)
         trainer.run.add_evaluation(found)
+        _keep_best_and_worst(trainer)
         write_report(trainer.run)
         if seen := picks(trainer.run):
             print_table(console, *seen)
@@ -135,6 +135,9 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         console.print(f"stopped at step {trainer.done} with a checkpoint; continue with\n{again}", markup=False)
         dist.stop()
         sys.exit(128 + (trainer.stopping or signal.SIGTERM))  # on the rank that was not told: as its fellows
+    with suppress(UserError):  # it is written again, and then must be
+        if dist.rank() == 0:
+            write_report(trainer.run, training=True)  # which people look at, until it has its metrics
     try:
         with console.status("evaluating on the held-out split"):
             return trainer.evaluate(keep=False)
@@ -142,6 +145,19 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         line = "stopped while evaluating: the training is whole and kept. Evaluate it with"
         console.print(f"{line}\n{again}", markup=False)
         sys.exit(128 + signal.SIGINT)
+
+
+def _keep_best_and_worst(trainer: Trainer) -> None:
+    """The images of the report that metrics find best and worst."""
+    save = partial(
+        save_best_and_worst,
+        metrics=trainer.recipe.evaluate,
+        path=trainer.run.samples / BEST_AND_WORST,
+        step=trainer.done,
+        device=trainer.device,
+    )
+    with enough_memory(trainer.device, "measuring"):
+        trainer.on_held_out(save)
 
 
 def _print_profile(console: Console, profile: Profile) -> None:

@@ -111,6 +111,7 @@ class Metric:
         needs: the weights that others publish which it reads, or None.
         title: what people call it, where that is not its name.
         units: of figures by name, such as "dB"; "%" is of shares in [0, 1], which people read as percentages.
+        single: whether one image alone has figures, at once and with nothing to load.
         opposed: the figures of which less is better where `higher`, and more where not.
     """
 
@@ -125,6 +126,7 @@ class Metric:
     needs: Callable[[], Published | None] = always
     title: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+    single: bool = False
     opposed: tuple[str, ...] = ()
 
     def check_size(self, size: tuple[int, int]) -> None:

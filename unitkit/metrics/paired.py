@@ -55,7 +55,7 @@ def compared(
         return Totals(reads, sums, figures)
 
     name, title = named(word, path, to)
-    return Metric(name, reads, begin, higher, title=title, units={word: unit})
+    return Metric(name, reads, begin, higher, title=title, units={word: unit}, single=True)
 
 
 @register
@@ -131,7 +131,15 @@ def pixel_accuracy(path: str, to: str, *, tolerance: Annotated[int, AtLeast(0)] 
     protocol = {"tolerance": f"{tolerance} of 255"}
     name, title = named("pixel_accuracy", path, to, tolerance=(tolerance, 16))
     units = dict.fromkeys(("largest_channel", "euclidean"), "%")
-    return Metric(name, reads, lambda context: Totals(reads, sums, figures, protocol), True, title=title, units=units)
+    return Metric(
+        name,
+        reads,
+        lambda context: Totals(reads, sums, figures, protocol),
+        higher=True,
+        title=title,
+        units=units,
+        single=True,
+    )
 
 
 @register
@@ -193,6 +201,7 @@ def ground_truth(path: str, *, tolerance: Annotated[int, AtLeast(0)] = 16) -> Me
         higher=True,
         title=title,
         units={**units, "changing.share": "%"},
+        single=True,
         opposed=tuple(f"{each}.l1" for each in measured),
     )
 

@@ -113,6 +113,6 @@ def _refuse_other(run: RunFolder, key: str, was: Any, now: Any) -> None:
 def resumed_record(before: Mapping[str, Any], record: Mapping[str, Any], step: int) -> dict[str, Any]:
     """A run's record, with what is as `record` has it from step `step` on."""
     since = {"step": step, **{key: record[key] for key in ("started", "device", "batch", "world", "steps")}}
-    kept = {key: record[key] for key in ("recipe", "recipe_file", "knobs") if key in record}
+    kept = {key: record[key] for key in ("recipe", "recipe_file", "knobs", "defaults") if key in record}
     history = [*before.get("history", []), since]
     return {**before, **kept, **{key: record[key] for key in (*ANEW, *WATCHED)}, "history": history}

@@ -1,8 +1,7 @@
-"""What a run found, for people: tables of metrics on the terminal, and `report.html`."""
+"""What a run found, for people: tables of metrics, for the terminal and for pages."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..system.output import literal, say
-from ..templates import write_page
 from .folder import RunFolder, best_row
-from .steps import in_order
+
+EXACT = 100.0  # decibels, above which images are equal
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -123,60 +122,6 @@ def shown(value: float, unit: str = "") -> str:
     """A figure as people read it: shares as percentages, decibels and differences with their unit."""
     if unit == "%":
         return f"{100 * value:.1f} %"
-    if unit == "dB" and value > 100:
+    if unit == "dB" and value > EXACT:
         return "exact"
     return f"{value:.2f} {unit}" if unit else f"{value:.4g}"
-
-
-def write_report(run: RunFolder) -> None:
-    """Write `report.html`: knobs, metrics, loss curves and the last sample grid, in one file without scripts."""
-    record = run.record
-    grids = [path for path in in_order(run.samples.glob("step-*.png")) if path.is_file()]
-    write_page(
-        run.path / "report.html",
-        "run.html.jinja",
-        title=record.get("recipe", run.path.name),
-        evaluations=[_section(entry) for entry in reversed(run.evaluations())],
-        picks=picks(run),
-        grid={"name": grids[-1].stem, "png": base64.b64encode(grids[-1].read_bytes()).decode()} if grids else None,
-        curves=list(_curves(run.stats())),
-        knobs=record.get("knobs", {}).items(),
-        facts=[fact for fact in record.items() if fact[0] not in ("knobs", "model")],
-    )
-
-
-def _section(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says of an evaluation."""
-    confusions = [_confusion(name, result) for name, result in entry["metrics"].items() if "details" in result]
-    return {
-        "checkpoint": entry["checkpoint"],
-        "data": entry["data"]["name"],
-        "tables": [*tables(entry["metrics"]), *filter(None, confusions)],
-        "protocol": protocol_line(entry),
-        "warnings": warnings(entry),
-    }
-
-
-def _confusion(name: str, result: Mapping[str, Any]) -> tuple[str, list[str], list[list[Any]]] | None:
-    """A metric's confusion matrix as (title, column heads, rows), where it has one."""
-    counts = result["details"].get("confusion")
-    if not isinstance(counts, list) or not all(isinstance(row, list) for row in counts):  # another metric's own
-        return None
-    head = ["true class", *(f"told {told}" for told in range(len(counts)))]
-    rows = [[true, *row] for true, row in enumerate(counts)]
-    return (f"{name}: images by true class and class told", head, rows) if counts else None
-
-
-def _curves(rows: Sequence[Mapping[str, float]], width: int = 260, height: int = 110) -> Iterator[dict[str, Any]]:
-    """A small line chart for each term: at most 200 points of it in the chart's own pixels."""
-    # Over all rows: a player may rest in the last ones, or in the first.
-    names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds"))
-    for name in names:
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        points = points[:: max(1, len(points) // 200)]
-        top = max(abs(y) for _, y in points) or 1.0
-        low = min(0.0, *(y for _, y in points)) if len(points) > 1 else 0.0
-        last = points[-1][0] or 1
-        line = " ".join(f"{x / last * width:.1f},{height - (y - low) / (top - low) * height:.1f}" for x, y in points)
-        caption = f"{points[-1][1]:.4g} at step {last:g}, scale {low:.3g} to {top:.3g}"
-        yield {"name": name, "points": line, "caption": caption, "width": width, "height": height}

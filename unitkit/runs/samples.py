@@ -2,17 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from msgspec import Meta
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..data import Data
 from ..data.tensors import at_once, to_tensor
 from ..models import ImagePaths
 from ..system.files import replacing
+
+GAP = 2  # pixels between two cells
+BEST_AND_WORST = "best-and-worst.png"  # beside the grids
+LAYOUT = "unitkit:layout"  # of a grid's file: the text that says where its cells are
+TRUTH = "truth:"  # before a path: what its images should be
+RowName = Annotated[str, Meta(pattern=r"\A(truth:)?[a-z]+\Z")]
+Pixels = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the cells of a sheet are: `rows` as (name, number of its images), below each other from the top."""
+
+    rows: Annotated[tuple[tuple[RowName, Annotated[int, Meta(ge=0)]], ...], Meta(min_length=1, max_length=1000)]
+    columns: Annotated[int, Meta(ge=1, le=100)]
+    size: tuple[Pixels, Pixels]  # height and width of an image
+    scale: Pixels  # pixels of the sheet for each of the image's
+    margin: Annotated[int, Meta(ge=0)]  # pixels to the left of the first cell
+    captions: tuple[str, ...] = ()  # of the columns
+    title: str = ""
+
+    @property
+    def pitch(self) -> tuple[int, int]:
+        """Pixels from one cell to the next: down, and to the right."""
+        return self.size[0] * self.scale + GAP, self.size[1] * self.scale + GAP
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Width and height of the sheet."""
+        return self.margin + self.columns * self.pitch[1], len(self.rows) * self.pitch[0]
+
+    def cells(self, sheet: Image.Image) -> Image.Image:
+        """The images of a sheet side by side, at their own size, with nothing between them."""
+        pixels = np.asarray(sheet.convert("RGB"))
+        height, width = (side * self.scale for side in self.size)
+        rows = [
+            np.concatenate([pixels[y : y + height : self.scale, x : x + width : self.scale] for x in self._lefts], 1)
+            for y in range(0, self.shape[1], self.pitch[0])
+        ]
+        return Image.fromarray(np.concatenate(rows))
+
+    @property
+    def _lefts(self) -> range:
+        return range(self.margin, self.shape[0], self.pitch[1])
+
+
+def layout_of(image: Image.Image) -> Layout | None:
+    """Where the cells of an opened grid are; None where it does not say so, as those of old runs."""
+    try:
+        found = msgspec.json.decode(str(getattr(image, "text", {}).get(LAYOUT, "")), type=Layout)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+    fits = found.shape == image.size and all(count <= found.columns for _, count in found.rows)
+    return found if fits and len(found.captions) in (0, found.columns) else None
+
+
+def name_of(row: str, labels: Mapping[str, str]) -> str:
+    """A row's path in words: "smiling to neutral and back"."""
+    first, last = (labels.get(letter, letter) for letter in (row[0], row[-1]))
+    if row.startswith(TRUTH):
+        return f"{last}, the ground truth"
+    if row[0] == "z":
+        return f"{last} from noise"
+    if len(row) == 1:
+        return first
+    if len(set(row)) == 1:
+        return f"{first} reconstructed"
+    way = [labels.get(letter, letter) for letter in (row[:-1] if row[0] == row[-1] else row)]
+    return " to ".join(way) + (" and back" if row[0] == row[-1] else "")
+
+
+def sentence_of(row: str, labels: Mapping[str, str]) -> str:
+    """What a row's path is."""
+    first, last = (labels.get(letter, letter) for letter in (row[0], row[-1]))
+    if row.startswith(TRUTH):
+        return f"What the translation to {last} should be, which no training has seen."
+    if row[0] == "z":
+        return f"Images of {last} that the generator makes of noise."
+    if len(row) == 1:
+        return f"Held-out images of {first}: no training has seen them."
+    if len(set(row)) == 1:
+        return f"The same images through the encoder and the generator of {first}: what the latent code keeps of them."
+    if row[0] == row[-1]:
+        return f"The translation to {labels.get(row[1], row[1])} translated to {last} again: it should be the input."
+    return f"The images of {first} as images of {last}: the translation."
 
 
 def rows_of(letters: list[str]) -> list[str]:
@@ -47,7 +136,7 @@ def grid(model: ImagePaths, data: Data, *, columns: int = 8, at_least: int = 96)
         images = _rows(model, data, rows, columns)
     finally:
         model.train(training)
-    return _sheet(images, data.size, columns, at_least)
+    return sheet_of(images, data.size, columns, at_least=at_least)
 
 
 def _rows(model: ImagePaths, data: Data, rows: Sequence[str], columns: int) -> dict[str, list[np.ndarray]]:
@@ -76,25 +165,44 @@ def _seen(images: torch.Tensor, data: Data, row: str) -> list[np.ndarray]:
     return [data.bands.shown(each, values) for each in values.restored(images)]
 
 
-def _sheet(images: dict[str, list[np.ndarray]], size: tuple[int, int], columns: int, at_least: int) -> Image.Image:
+def sheet_of(
+    images: Mapping[str, Sequence[np.ndarray]],
+    size: tuple[int, int],
+    columns: int,
+    *,
+    at_least: int = 96,
+    captions: Sequence[str] = (),
+    title: str = "",
+) -> Image.Image:
+    """Images, each uint8 (1 or 3, H, W), by the row that they stand in, as a sheet that knows its layout."""
     rows, (height, width) = list(images), size
     scale = max(1, round(at_least / max(height, width)))
     font = ImageFont.load_default(size=16)
     margin = 16 + int(max(font.getlength(row) for row in rows))
-    cell_h, cell_w = height * scale + 2, width * scale + 2
-    sheet = Image.new("RGB", (margin + columns * cell_w, len(rows) * cell_h), "white")
+    layout = Layout(
+        tuple((row, len(images[row])) for row in rows), columns, size, scale, margin, tuple(captions), title
+    )
+    sheet = Image.new("RGB", layout.shape, "white")
     draw = ImageDraw.Draw(sheet)
+    down, right = layout.pitch
     for y, row in enumerate(rows):
-        draw.text((8, y * cell_h + cell_h // 2), row, fill="black", font=font, anchor="lm")
+        draw.text((8, y * down + down // 2), row, fill="black", font=font, anchor="lm")
         for x, image in enumerate(images[row]):
             tile = Image.fromarray(np.broadcast_to(image.transpose(1, 2, 0), (height, width, 3)).copy())
             tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            sheet.paste(tile, (margin + x * cell_w, y * cell_h))
+            sheet.paste(tile, (margin + x * right, y * down))
+    sheet.info[LAYOUT] = msgspec.json.encode(layout).decode()
     return sheet
 
 
 def save_grid(model: ImagePaths, data: Data, path: Path) -> None:
     """Write the grid as a PNG, whole or not at all. Raises `UserError` where the disk refuses."""
-    sheet = grid(model, data)
+    save_sheet(grid(model, data), path)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet with its layout. Raises `UserError` where the disk refuses."""
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(LAYOUT, sheet.info[LAYOUT])
     with replacing(path) as file:
-        sheet.save(file, format="PNG")
+        sheet.save(file, format="PNG", pnginfo=text)

@@ -103,7 +103,8 @@ class Run(TypedDict, total=False):
     recipe: str
     recipe_file: str
     knobs: Open
-    changed: list[str]
+    defaults: Open
+    peak_memory: Count
     versions: dict[str, str]
     folder: str | None
     started: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,28 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    found = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    found.globals.update(source=_source, digest=_digest)
+    return found
+
+
+@cache
+def _source(name: str) -> Markup:
+    """A script or a style of the package, as it is."""
+    return Markup(Path(__file__).with_name(name).read_text("utf-8"))
+
+
+@cache
+def _digest(name: str) -> str:
+    """By which a page's policy knows a script of the package from any other, which it does not run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(_source(name).encode()).digest()).decode()}"
 
 
 def _shown(value: Any) -> Any:

@@ -60,11 +60,11 @@ def summary(path: Path) -> Summary:
     newest = latest(run.checkpoints)
     step, steps = (step_of(newest.name) or 0) if newest else 0, record.get("steps", 0)
     metric, value, text = main_figure(run)
-    knobs = record.get("knobs", {})
+    knobs, defaults = record.get("knobs", {}), record.get("defaults", {})
     return Summary(
         path=path,
         recipe=record.get("recipe", ""),
-        changed={name: knobs[name] for name in record.get("changed", ()) if name in knobs},
+        changed={name: value for name, value in knobs.items() if name in defaults and value != defaults[name]},
         step=step,
         steps=steps,
         state="training" if _held(run) else "done" if value is not None or step >= steps else "stopped",
