@@ -43,7 +43,8 @@ def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) ->
     import imagecodecs
 
     (image,) = frames
-    path.write_bytes(imagecodecs.png_encode(image[0] if len(image) == 1 else image.transpose(1, 2, 0)))
+    laid = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(laid)))
 
 
 def over_white(array: np.ndarray, top: int) -> np.ndarray:
