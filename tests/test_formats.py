@@ -75,3 +75,65 @@ def test_a_folder_keeps_its_format(
     assert np.array_equal(decode(tmp_path / "in" / f"x{suffix}", channels), given)
     translate(tmp_path / "in", tmp_path / "out", channels, dtype)
     assert probe(tmp_path / "out" / f"x{suffix}") == probe(tmp_path / "in" / f"x{suffix}")
+
+
+ARRAYS = {  # with the channels that are wanted: what an array is read as, (N, C, H, W)
+    ((20, 28), 1): (1, 1, 20, 28),
+    ((20, 28), 3): (1, 1, 20, 28),
+    ((20, 28, 1), 1): (1, 1, 20, 28),
+    ((20, 28, 3), 1): (1, 3, 20, 28),
+    ((20, 28, 3), 3): (1, 3, 20, 28),
+    ((1, 20, 28), 1): (1, 1, 20, 28),
+    ((3, 20, 28), 1): (1, 3, 20, 28),
+    ((3, 20, 28), 3): (1, 3, 20, 28),
+    ((1, 28, 3), 1): (1, 3, 1, 28),
+    ((1, 28, 3), 3): (1, 3, 1, 28),
+    ((20, 28, 5), 5): (1, 5, 20, 28),
+    ((5, 20, 28), 5): (1, 5, 20, 28),
+    ((5, 20, 28), 1): (5, 1, 20, 28),
+    ((70, 66, 68), 1): (70, 1, 66, 68),
+    ((70, 66, 68), 3): (70, 1, 66, 68),
+    ((4, 1, 20, 28), 1): (4, 1, 20, 28),
+    ((4, 20, 28, 1), 1): (4, 1, 20, 28),
+    ((2, 20, 28, 3), 1): (2, 3, 20, 28),
+    ((2, 3, 20, 28), 3): (2, 3, 20, 28),
+    ((1, 5, 20, 28), 5): (1, 5, 20, 28),
+}
+
+
+@pytest.mark.parametrize(("shape", "channels"), ARRAYS)
+@pytest.mark.parametrize("windows", [False, True])
+def test_an_array_keeps_its_axes(
+    shape: tuple[int, ...], channels: int, windows: bool, translate: Translate, tmp_path: Path
+) -> None:
+    count, found, *size = ARRAYS[shape, channels]
+    np.save(tmp_path / "in.npy", noise("uint8", shape))
+    assert probe(tmp_path / "in.npy", channels)[:5] == (size[1], size[0], found, "uint8", count)
+    assert decode(tmp_path / "in.npy", channels).shape == (channels, *size)
+    if windows and (count > 1 or found != channels or size[0] == 1):
+        return
+    translate(tmp_path / "in.npy", tmp_path / "out.npy", channels, windows=windows)
+    if found != channels:  # the axis of channels has another length, or there is one now
+        assert probe(tmp_path / "out.npy", channels)[:5] == (size[1], size[0], channels, "uint8", count)
+    else:
+        assert np.load(tmp_path / "out.npy").shape == shape
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [(20, 28), (4, 28), (1, 28), (28, 4)])
+@pytest.mark.parametrize("count", [1, 3, 70])
+def test_an_array_without_a_model_is_read_as_it_was_written(
+    channels: int, size: tuple[int, int], count: int, tmp_path: Path
+) -> None:
+    given = noise("uint8", (count, channels, *size))
+    write_image(list(given), tmp_path / "x.npy")
+    assert probe(tmp_path / "x.npy") == probe(tmp_path / "x.npy", channels)
+    assert np.array_equal([decode(tmp_path / "x.npy", channels, frame=n) for n in range(count)], given)
+
+
+def test_colours_in_an_array_become_grey_as_those_of_a_picture(tmp_path: Path) -> None:
+    given = noise("uint8", (20, 28, 3))
+    write_image([given.transpose(2, 0, 1)], tmp_path / "x.png")
+    for name, laid in ("last", given), ("first", given.transpose(2, 0, 1)):
+        np.save(tmp_path / f"{name}.npy", laid)
+        assert np.array_equal(decode(tmp_path / f"{name}.npy", 1), decode(tmp_path / "x.png", 1))

@@ -18,7 +18,7 @@ from ...system.errors import UserError
 from ...system.files import replacing, temporary
 from ..values import supported
 from .header import ARRAYS, TIFF, suffix_of
-from .npy import images_of
+from .npy import axes_for, images_of, in_order
 from .png import over_white
 from .tiff import ALPHA, WHITE_IS_ZERO, damaged, kept_tags, layout_of
 
@@ -162,7 +162,7 @@ def write_windows(
 
     Args:
         work: is given a function that takes rows, columns and a window (C, h, w), in any order.
-        like: the file whose resolution and place on the earth a TIFF keeps.
+        like: the file whose resolution and place on the earth a TIFF keeps, and whose order of axes an array.
 
     Raises:
         UserError: another format; a disk that refuses.
@@ -171,12 +171,13 @@ def write_windows(
     if suffix_of(path) not in (*TIFF, *ARRAYS):
         raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
     with replacing(path) as file, temporary(path.parent) as place:
-        sink = mapped(
-            file if suffix_of(path) in ARRAYS else place, (height, width, channels), dtype, suffix_of(path) in ARRAYS
-        )
+        array = suffix_of(path) in ARRAYS
+        axes = axes_for(shape, 1, like) if array else "HWC"
+        sizes = dict(zip("NCHW", (1, *shape), strict=True))
+        sink = in_order(mapped(file if array else place, tuple(sizes[axis] for axis in axes), dtype, array), axes)[0]
 
         def write(rows: range, columns: range, window: np.ndarray) -> None:
-            sink[rows.start : rows.stop, columns.start : columns.stop] = window.transpose(1, 2, 0)
+            sink[:, rows.start : rows.stop, columns.start : columns.stop] = window
             release()
 
         work(write)
@@ -184,7 +185,7 @@ def write_windows(
             rgb = channels == 3 and np.dtype(dtype).kind == "u"
             tifffile.imwrite(
                 file,
-                _tiles(sink),
+                _tiles(sink.transpose(1, 2, 0)),
                 shape=(height, width, channels) if channels > 1 else (height, width),
                 dtype=dtype,
                 tile=(TILE, TILE),
