@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from unitkit import UserError, discriminators, encoders, generators, models, sharing
+from unitkit import discriminators, encoders, generators, models, sharing
 from unitkit.commands import translate as command
 from unitkit.data.files.decode import decode, probe
 from unitkit.data.files.encode import write_image

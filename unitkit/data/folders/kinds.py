@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...system.errors import UserError
+from ..formats.header import DICOM, suffix_of
 from ..sources import ImageFiles, Images, as_values
 from ..values import BYTES, Values, common_type, robust_values
 from .frames import all_frames
@@ -23,7 +24,7 @@ Range = tuple[tuple[float, ...], tuple[float, ...]]  # the low and high values, 
 
 
 class Kind(NamedTuple):
-    """Channels, the type that holds all values, and the range that files state."""
+    """Channels, the type that holds all values, and the range that all files state, if they state one and the same."""
 
     channels: int
     dtype: str
@@ -41,27 +42,31 @@ def kind_of(raws: Iterable[Raw], known: Mapping[int, Headers], label: str) -> Ki
     """
     counts: dict[int, str] = {}
     types: dict[str, str] = {}
-    windows = []
+    medical: dict[str, str] = {}  # of DICOM alone
+    windows: set[tuple[float, float] | None] = set()
     for raw in raws:
         if not isinstance(raw, FileSet):
             counts.setdefault(raw.channels, raw.label)
             types.setdefault(raw.values.dtype, raw.label)
+            windows.add(None)
             continue
         headers = known[id(raw)]
         if len(headers.broken) == len(raw):
             raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {headers.broken[0]}")
         for header, first in headers.kinds().items():
-            counts.setdefault(header.channels, raw.paths.names[first])
-            types.setdefault(header.dtype, raw.paths.names[first])
-            windows += [header.window] if header.window else []
+            name = raw.paths.names[first]
+            counts.setdefault(header.channels, name)
+            (medical if suffix_of(name) in DICOM else types).setdefault(header.dtype, name)
+            windows.add(header.window)
     if len(counts) > 1 and not counts.keys() <= {1, 3}:
         (one, first_name), (two, second), *_ = counts.items()
         raise UserError(
             f"the images of '{label}' differ in their channels: '{first_name}' has {one} and '{second}' {two}; give a "
             f"domain images of one kind"
         )
-    window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else None
-    return Kind(max(counts), common_type(types), window)
+    # Of a series whose slopes differ some may be 1, which alone would be whole numbers.
+    types = {"float32": medical["float32"]} | types if "float32" in medical else medical | types
+    return Kind(max(counts), common_type(types), windows.pop() if len(windows) == 1 else None)
 
 
 def images_of_kind(raw: Raw, known: Mapping[int, Headers], channels: int, size: tuple[int, int]) -> Images:
