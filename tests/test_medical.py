@@ -10,6 +10,7 @@ import pytest
 
 from unitkit import UserError, open_data
 from unitkit.data.files.decode import decode, probe
+from unitkit.data.formats import nifti
 
 pydicom: Any = pytest.importorskip("pydicom")
 
@@ -39,10 +40,9 @@ def groups(
 ) -> Any:
     """Functional groups of an enhanced image."""
     made = pydicom.Dataset()
-    if slope is not None:
-        inner = pydicom.Dataset()
-        inner.RescaleSlope, inner.RescaleIntercept = slope, intercept
-        made.PixelValueTransformationSequence = pydicom.Sequence([inner])
+    inner = pydicom.Dataset()
+    inner.RescaleSlope, inner.RescaleIntercept = slope, intercept
+    made.PixelValueTransformationSequence = pydicom.Sequence([inner])
     if window is not None:
         inner = pydicom.Dataset()
         inner.WindowCenter, inner.WindowWidth = window
@@ -177,5 +177,50 @@ def test_a_deflated_file_unpacks_to_no_more_than_it_may(count: int, tmp_path: Pa
 @pytest.mark.parametrize("sizes", [{"Rows": 20_000, "Columns": 20_000}, {"NumberOfFrames": 90_000, "Rows": 10_000}])
 def test_a_file_of_fewer_bytes_than_it_announces(sizes: dict[str, int], tmp_path: Path) -> None:
     path = dicom(tmp_path / "x.dcm", pixels(9, 11), **sizes)
-    with pytest.raises(UserError, match="announces .* times as much"):
+    with pytest.raises(UserError, match=r"announces .* times as much"):
         probe(path)
+
+
+needs_nifti = pytest.mark.skipif(nifti.nibabel is None, reason="nibabel is not installed")
+
+
+def volume(path: Path, given: np.ndarray, slope: float = 1, intercept: float = 0) -> Path:
+    made = nifti.nibabel.Nifti1Image(given, np.eye(4))
+    made.header.set_slope_inter(slope, intercept)
+    made.to_filename(path)
+    return path
+
+
+@needs_nifti
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", ">u2", "float32", "float64"])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.5, -3), (1, -1024)])
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4), (6, 5, 4, 3), (6, 5, 4, 1, 3), (6, 5, 4, 2, 3)])
+def test_a_slice_is_that_of_the_whole_volume(
+    suffix: str, dtype: str, slope: float, intercept: float, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = volume(tmp_path / f"x{suffix}", pixels(*shape, high=200, dtype=dtype), slope, intercept)
+    whole = np.asarray(nifti.nibabel.load(path).dataobj).reshape(*(*shape, 1)[:3], -1)
+    header = probe(path)
+    for frame in range(header.frames):
+        found = decode(path, header.channels, frame=frame)
+        assert found.dtype == header.dtype
+        assert np.array_equal(found, whole[:, :, frame].transpose(2, 1, 0).astype(header.dtype))
+
+
+@needs_nifti
+def test_one_slice_of_a_plain_volume_reads_no_other(tmp_path: Path) -> None:
+    path = volume(tmp_path / "x.nii", pixels(60, 50, 40), 0.5, 0)
+    kept, *_ = nifti._volume(path, path.stat().st_mtime_ns)
+    assert isinstance(kept, np.memmap)  # as it lies on the disk, not scaled
+
+
+@needs_nifti
+def test_a_volume_of_fewer_bytes_than_it_announces(tmp_path: Path) -> None:
+    path = volume(tmp_path / "bomb.nii.gz", np.zeros((1000, 1000, 290), np.uint8), 0.5, 0)
+    with pytest.raises(UserError, match=r"announces .* more than 100 times as much"):
+        probe(path)
+    short = volume(tmp_path / "short.nii", pixels(6, 5, 4))
+    short.write_bytes(short.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged or truncated"):
+        probe(short)

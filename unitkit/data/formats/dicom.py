@@ -1,4 +1,4 @@
-"""DICOM images, with the slope, intercept and window that each states, or each of its frames. They are read, not written."""
+"""DICOM images, with the slope, intercept and window that each states, or each of its frames. Read, not written."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .header import Header, missing
 
 try:
     import pydicom
+    import pydicom.pixels
 except ImportError:
     pydicom = None  # type: ignore[assignment]
 
@@ -77,9 +78,9 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"):
             # Of a file that is deflated as a whole no frame can be found without all that lies before it.
             whole = pydicom.dcmread(path) if found.file_meta.TransferSyntaxUID == DEFLATED else path
-            array = pydicom.pixels.pixel_array(whole, index=frame)
+            array = pydicom.pixels.utils.pixel_array(whole, index=frame)
             if _is_palette(found):
-                array = pydicom.pixels.apply_color_lut(array, found)[..., :3]
+                array = pydicom.pixels.processing.apply_color_lut(array, found)[..., :3]
                 array = array.astype(np.uint16) * 257 if array.dtype == np.uint8 else array
         array = array.reshape(header.height, header.width, header.channels).transpose(2, 0, 1)
         slope, intercept = _rescaled(found, frame)
@@ -117,7 +118,7 @@ def _open(path: Path) -> Any:
 
 
 def _check_deflated(path: Path) -> None:
-    """Raise `UserError` for a file that is deflated as a whole, which pydicom unpacks at once, to far more than it is."""
+    """Raise `UserError` for a file that is deflated as a whole, which pydicom unpacks at once, and to far more."""
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DEFLATED:
         return
