@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ...system.errors import UserError
 from ..formats import format_of, header
 from ..formats.header import MAX_PIXELS, Header
-from ..formats.pages import full_range
+from ..formats.samples import full_range
 from ..formats.turns import orientation_of, seen
 from ..values import in_channels
 from . import short_jpeg
@@ -198,6 +198,14 @@ def alpha_of(path: str | Path, frame: int = 0) -> np.ndarray | None:
         with room.of(PIXEL * image.width * image.height, f"the image '{path}'"):
             alpha = np.asarray(_turned(image.convert("RGBA").getchannel("A"), orientation_of(image)))
             return alpha if (alpha < 255).any() else None
+
+
+def is_transparent(path: str | Path) -> bool:
+    """Whether a picture's header speaks of opacity. Raises `UserError`, as `probe`."""
+    if (reader := _reader(path)) is not None:
+        return bool(getattr(reader, "is_transparent", lambda _: False)(Path(path)))
+    with _opened(path, pixels=False) as image:
+        return bool(image.has_transparency_data)
 
 
 def _file(path: str | Path | Encoded) -> BinaryIO:

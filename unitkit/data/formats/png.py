@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +14,14 @@ from PIL import Image
 
 from ...system.errors import UserError
 from ..files.bounds import UNPACKED, open_ordinary
+from ..files.colour import output_profile
 from ..files.walk import TooMuch, check_parts
 from .header import MAX_PIXELS, PNG_HEAD, Header
-from .pages import over_white
+from .samples import over_white
 from .turns import orientation_of, seen, turned
 
 CHANNELS = {2: 3, 4: 2, 6: 4}  # by the kind of colours in the header
+HEAD = 33  # bytes before the chunk that follows the header
 DEFLATED = 1100  # times the size of a file that its pixels may have: the most that deflate makes of blank ones
 
 
@@ -65,13 +68,19 @@ def alpha_of(path: Path, frame: int = 0) -> np.ndarray | None:
 def write(
     path: Path, frames: Sequence[np.ndarray], like: Path | None = None, alphas: Sequence[np.ndarray] | None = None
 ) -> None:
-    """One frame, uint8 or uint16 (1 or 3, H, W), with an opacity (H, W) where there is one."""
+    """One frame, uint8 or uint16 (1 or 3, H, W), with an opacity (H, W) where there is one, and `like`'s profile."""
     import imagecodecs
 
     (image,) = frames
     image = image if alphas is None else np.concatenate([image, alphas[0][None]])
     laid = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(laid)))
+    data = imagecodecs.png_encode(np.ascontiguousarray(laid))
+    profile = output_profile(like, len(frames[0])) if like else None
+    if profile is not None:
+        content = b"iCCPprofile\0\0" + zlib.compress(profile)
+        chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+        data = data[:HEAD] + chunk + data[HEAD:]
+    path.write_bytes(data)
 
 
 def _stored(path: Path) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..files.bounds import UNPACKED, open_ordinary
 from ..files.walk import TooMuch, check_directories
 from ..values import CHANNELS, described
 from .header import MAX_PIXELS, Header
-from .pages import ALPHA, Look, alpha_seen, as_seen, look_of
+from .samples import ALPHA, PREMULTIPLIED, Look, alpha_seen, as_seen, look_of
 from .tags import kept_tags, stack_of
 from .turns import seen, turned
 
@@ -55,8 +55,10 @@ def claims(path: Path) -> bool:
         with opened(path) as file:
             page = file.pages.first
             bits = page.bitspersample
-            alpha = any(int(kind) in ALPHA for kind in page.extrasamples)
-            plain = page.samplesperpixel in (1, 3) or (page.samplesperpixel in (2, 4) and alpha)
+            extra = [int(kind) for kind in page.extrasamples]
+            grey = page.photometric == tifffile.PHOTOMETRIC.MINISBLACK and PREMULTIPLIED not in extra
+            alpha = page.samplesperpixel == 4 or (page.samplesperpixel == 2 and grey)
+            plain = page.samplesperpixel in (1, 3) or (alpha and any(kind in ALPHA for kind in extra))
             plain |= page.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.PALETTE)
             grey16 = page.samplesperpixel == 1 and bits == 16 and page.dtype is not None and page.dtype.kind == "u"
             small = bits <= 8 and (page.dtype is None or page.dtype.kind in "ub")
@@ -94,9 +96,14 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
 def alpha_of(path: Path, frame: int = 0) -> np.ndarray | None:
     """The opacity (H, W) of a frame in its type, None where it has none. Raises `UserError`, as `probe`."""
     layout = layout_of(path, path.stat().st_mtime_ns)
-    if not layout.look.alpha or layout.pages.shape[1] > 1:
+    if not is_transparent(path) or layout.pages.shape[1] > 1:
         return None
     return np.ascontiguousarray(alpha_seen(_stored(path, frame, layout)[0][0], layout.look, str(path)))
+
+
+def is_transparent(path: Path) -> bool:
+    """Whether images of a file have an opacity. Raises `UserError`, as `probe`."""
+    return layout_of(path, path.stat().st_mtime_ns).look.alpha
 
 
 def _stored(path: Path, frame: int, layout: Layout) -> list[tuple[np.ndarray, Look]]:

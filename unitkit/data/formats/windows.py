@@ -19,7 +19,7 @@ from ...system.files import replacing, temporary
 from ..values import supported
 from .header import ARRAYS, TIFF, suffix_of
 from .npy import axes_for, images_of, in_order
-from .pages import as_seen
+from .samples import as_seen
 from .tags import kept_tags
 from .tiff import damaged, layout_of
 from .turns import stored_window, turned
