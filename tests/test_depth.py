@@ -51,9 +51,6 @@ def test_what_is_written_is_read(suffix: str, dtype: str, channels: int, count: 
     """To the bit, but for half precision, which NIfTI has not."""
     path, given = tmp_path / f"x{suffix}", images(dtype, channels, count)
     write_image(list(given), path, values=Values(dtype))
-    if suffix == ".npy" and channels == 1 and count > 1:
-        assert np.array_equal(np.load(path), given[:, 0])  # a stack of grey images, which data= reads as such
-        return
     kept = "float32" if dtype == "float16" and suffix == ".nii.gz" else dtype
     assert probe(path)[:5] == (18, 12, channels, kept, count)
     for frame in range(count):
@@ -301,9 +298,6 @@ def test_there_and_back(suffix: str, dtype: str, channels: int, tmp_path: Path) 
     source, target = tmp_path / f"a{suffix}", tmp_path / f"out{suffix}"
     told = CliRunner().invoke(app, ["translate", str(tmp_path / "run"), "ab", str(source), str(target)])
     assert told.exit_code == 0, told.output
-    if suffix == ".npy" and channels == 1:
-        assert np.load(target).shape == np.load(source).shape and np.load(target).dtype == dtype
-        return
     assert probe(target) == probe(source)
     for frame in (0, 11):
         given = decode(source, channels, frame=frame)

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from ..data.files.decode import SUFFIXES, probe
+from ..data.files.decode import SUFFIXES, is_transparent, probe
 from ..data.files.encode import refuse_unwritable_format, write_image
 from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
@@ -92,6 +92,8 @@ def translate_images(
     with counting(f"{path}: {translator.route(path)}", len(work)) as done:
         for task in (each for each in tasks if each.pixels > LARGE):
             translator.translate_file(task.source, task.target, path, task.style)
+            if alpha == "keep" and is_transparent(task.source):
+                notes.append(f"{task.source} is larger than 64 megapixels, and is written without its transparency")
             done()
         small = [each for each in tasks if each.pixels <= LARGE]
         for _ in _translated(translator, small, path, transparent=alpha == "keep"):

@@ -128,6 +128,7 @@ def open_data(
         values = meant[letter] = values_for(domain.train, kinds[domain.label], domain.label, stated, nan)
         if values != BYTES and not stated:
             notes.append(f"values of '{domain.label}': {values} mean -1 and 1 (give others by range=LOW,HIGH)")
+    notes += [note for kind in kinds.values() for note in kind.notes]
     notes += passed_over(total(sets), data)
     most = max(domain.train.channels for domain in made.values())
     opened = with_values(Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most)), meant)

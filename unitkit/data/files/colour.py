@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-MODES = ("RGB", "RGBX", "CMYK", "LAB")  # of which a profile tells the colours
+MODES = ("RGB", "RGBX", "CMYK", "LAB", "P")  # of which a profile tells the colours
 
 
 def in_srgb(image: Image.Image) -> Image.Image:
@@ -20,9 +20,12 @@ def in_srgb(image: Image.Image) -> Image.Image:
     data = image.info.get("icc_profile")
     if not data or image.mode not in MODES:
         return image
+    if image.mode == "P":
+        image = image.convert("RGB")
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
-        if "sRGB" in ImageCms.getProfileDescription(profile) and image.mode == "RGB":
+        name = ImageCms.getProfileDescription(profile)
+        if "sRGB" in name and "linear" not in name.lower() and image.mode == "RGB":
             return image
         found = ImageCms.profileToProfile(image, profile, _srgb(), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
@@ -30,13 +33,35 @@ def in_srgb(image: Image.Image) -> Image.Image:
     return image if found is None else found
 
 
-def srgb_profile(like: Path) -> bytes | None:
-    """The profile that an output carries where the file that it was made of carries one: that of sRGB."""
+def output_profile(like: Path, channels: int) -> bytes | None:
+    """The profile of an output in so many channels where the file that it was made of carries one: that of sRGB, to
+    which colours of 8 bits are brought; of other images their own, as long as it means the same."""
     try:
         with Image.open(like) as image:
-            return _srgb().tobytes() if image.info.get("icc_profile") and image.mode in MODES else None
+            data = image.info.get("icc_profile")
+            colours = image.mode in (*MODES, "RGBA", "RGBa", "PA")
+            if not data or channels != (3 if colours else 1):
+                return None
+            if colours and not _is_deep(image):
+                return _srgb().tobytes()
+            return bytes(data) if data[16:20] == (b"RGB " if colours else b"GRAY") else None
     except Exception:  # no picture
         return None
+
+
+def deep_profile(path: str | Path) -> bool:
+    """Whether a file has colours of more than 8 bits, with a profile, which is not applied to them then."""
+    try:
+        with Image.open(path) as image:
+            return bool(image.info.get("icc_profile")) and image.mode.startswith("RGB") and _is_deep(image)
+    except Exception:  # no picture
+        return False
+
+
+def _is_deep(image: Image.Image) -> bool:
+    bits = getattr(image, "tag_v2", {}).get(258)
+    raw = str(getattr(image, "tile", None) or "")
+    return ";16" in raw if bits is None else max(bits) > 8
 
 
 def with_alpha(image: Image.Image, alpha: np.ndarray | None) -> Image.Image:

@@ -18,13 +18,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ...system.errors import UserError
 from ..formats import format_of, header
 from ..formats.header import MAX_PIXELS, Header
+from ..formats.samples import full_range
+from ..formats.turns import orientation_of, seen
 from ..values import in_channels
 from . import short_jpeg
 from .bounds import open_ordinary, ordinary, room
 from .colour import in_srgb
 from .quiet import silence_libtiff
 from .scale import fit, fit_array, to_array
-from .walk import TooMuch, check_block, check_parts
+from .walk import TooMuch, check_parts
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SUFFIXES = (*PICTURES, *header.SUFFIXES)
@@ -37,7 +39,6 @@ SPECIAL = (*header.SUFFIXES, *header.TIFF, ".png")  # of files that Pillow may n
 PIXEL, PROGRESSIVE = 20, 8
 BAND = 2**20  # pixels that are converted at once
 MAX_RLE = 4_000_000  # pixels of a BMP in run-length code, which Pillow decodes in Python
-ORIENTATION = 0x0112
 BITS, PHOTOMETRIC = 258, 262
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,8 +78,7 @@ def probe(path: str | Path | Encoded, channels: int | None = None) -> Header:
     with _opened(path, pixels=False) as image:
         width, height = _upright(image)
         if image.mode.startswith("I"):
-            twelve = getattr(image, "tag_v2", {}).get(BITS) == (12,)
-            return Header(width, height, 1, "uint16", window=(0, 4095) if twelve else None)
+            return Header(width, height, 1, "uint16")
         return Header(width, height, 1 if image.mode in ("1", "L", "LA", "La") else 3)
 
 
@@ -102,7 +102,7 @@ def decode(
             array = in_channels(reader.read(Path(str(path)), frame, channels), channels, str(path))
             return array if size is None else fit_array(array, size)
     with _opened(path) as image:
-        orientation = _orientation(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
+        orientation = orientation_of(image)  # before the pixels, as `probe`: a PNG may tell another one behind them
         progressive = PROGRESSIVE * image.width * image.height if "progressive" in image.info else 0
         reduced = None if size is None else _reduced(image, size)
         if reduced:
@@ -129,7 +129,7 @@ def pixels_of(image: Image.Image, channels: int, name: str) -> np.ndarray:
 
     Raises `UserError`, naming it by `name`, for values that are no 8 or 16 bits, and for other channels.
     """
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     if image.mode.startswith("I"):
         return in_channels(_sixteen_bit(image, orientation, name), channels, name)
     return to_array(_turned(_plain(image, channels), orientation))
@@ -184,19 +184,28 @@ def _opened(path: str | Path | Encoded, pixels: bool = True) -> Iterator[ImageFi
         raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None
 
 
-def alpha_of(path: str | Path) -> np.ndarray | None:
-    """The opacity of a picture of 8 bits, uint8 (H, W), upright; None of one that is opaque, or of another kind.
+def alpha_of(path: str | Path, frame: int = 0) -> np.ndarray | None:
+    """The opacity of a picture, uint8 or uint16 (H, W), upright; None of one that is opaque.
 
     Raises `UserError`, as `decode`.
     """
-    if _reader(path) is not None:
-        return None
+    if (reader := _reader(path)) is not None:
+        found = reader.alpha_of(Path(path), frame) if hasattr(reader, "alpha_of") else None
+        return found if found is not None and (found < np.iinfo(found.dtype).max).any() else None
     with _opened(path) as image:
         if not image.has_transparency_data or image.mode.startswith("I"):
             return None
         with room.of(PIXEL * image.width * image.height, f"the image '{path}'"):
-            alpha = np.asarray(_turned(image.convert("RGBA").getchannel("A"), _orientation(image)))
+            alpha = np.asarray(_turned(image.convert("RGBA").getchannel("A"), orientation_of(image)))
             return alpha if (alpha < 255).any() else None
+
+
+def is_transparent(path: str | Path) -> bool:
+    """Whether a picture's header speaks of opacity. Raises `UserError`, as `probe`."""
+    if (reader := _reader(path)) is not None:
+        return bool(getattr(reader, "is_transparent", lambda _: False)(Path(path)))
+    with _opened(path, pixels=False) as image:
+        return bool(image.has_transparency_data)
 
 
 def _file(path: str | Path | Encoded) -> BinaryIO:
@@ -212,25 +221,8 @@ def _check_header(image: ImageFile.ImageFile, path: str | Path | Encoded) -> Non
         raise TooMuch(f"is a BMP in run-length code of more than {MAX_RLE // 1_000_000} million pixels")
 
 
-def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":  # PIL turns these itself
-        return 1
-    try:
-        check_block(image.info.get("exif") or b"")
-        # The method of the base class: that of a PNG decodes the whole image in search of late metadata.
-        value = Image.Image.getexif(image).get(ORIENTATION)
-    except Exception:  # unreadable metadata is no reason to refuse the image
-        return 1
-    return value if value in TURNS else 1  # viewers leave an image as it is where the value means nothing
-
-
 def _upright(image: Image.Image) -> tuple[int, int]:
-    return seen(*image.size, _orientation(image))
-
-
-def seen(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Width and height as an image of this orientation is seen."""
-    return (height, width) if orientation >= 5 else (width, height)
+    return seen(*image.size, orientation_of(image))
 
 
 def _reduced(image: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -273,7 +265,8 @@ def _sixteen_bit(image: Image.Image, orientation: int, name: str | Path | Encode
             raise UserError(f"the image '{name}' holds values {found}: save it with 8 or 16 bits a channel (0..65535)")
     values = np.asarray(_turned(image, orientation)).astype(np.uint16, copy=False)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    top = np.uint16(4095 if tags.get(BITS) == (12,) else 65535)
+    top = np.uint16(65535)
+    values = full_range(values, 12) if tags.get(BITS) == (12,) else values
     if tags.get(PHOTOMETRIC) == 0:
         values = top - values  # "white is zero", which PIL leaves as it is at 16 bits
     if isinstance(clear := image.info.get("transparency"), int):

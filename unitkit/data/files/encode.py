@@ -12,7 +12,7 @@ from ...system.files import replacing
 from ..bands import Bands
 from ..formats.header import ARRAYS, DICOM, TIFF, VOLUMES, suffix_of
 from ..values import BYTES, Values
-from .colour import srgb_profile, with_alpha
+from .colour import output_profile, with_alpha
 from .decode import alpha_of
 from .scale import to_image
 
@@ -67,10 +67,10 @@ def write_image(
                 from ..formats import npy
 
                 npy.write(file, frames, like)
-            elif suffix in TIFF and not (len(frames) == 1 and frames[0].dtype == np.uint8 and len(frames[0]) in (1, 3)):
+            elif suffix in TIFF:
                 from ..formats import tiff
 
-                tiff.write(file, frames, like)
+                tiff.write(file, frames, like, _alphas(like, frames) if transparent else None)
             elif suffix in VOLUMES:
                 from ..formats import nifti
 
@@ -78,11 +78,29 @@ def write_image(
             elif suffix == ".png" and frames[0].dtype == np.uint16:
                 from ..formats import png
 
-                png.write(file, frames, like)
+                png.write(file, frames, like, _alphas(like, frames) if transparent else None)
             else:
                 image = to_image(Bands().shown(frames[0], values))
-                profile = srgb_profile(like) if like and image.mode == "RGB" else None
-                image = with_alpha(image, alpha_of(like) if like and transparent else None)
+                profile = output_profile(like, len(image.getbands())) if like else None
+                alphas = _alphas(like, [np.asarray(image)[None]]) if transparent else None
+                image = with_alpha(image, alphas[0] if alphas else None)
                 image.save(file, quality=95, icc_profile=profile)
     except ValueError as error:  # a format that holds no image of this size
         raise UserError(f"cannot write {path}: {error}") from error
+
+
+def _alphas(like: Path | None, frames: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """The opacity (H, W) of each image of a file, in the type of its translation; None where all are opaque."""
+    dtype = frames[0].dtype
+    if like is None or dtype.kind != "u":
+        return None
+    top = np.iinfo(dtype).max
+    found = [alpha_of(like, frame) for frame in range(len(frames))]
+    if all(each is None for each in found):
+        return None
+    return [
+        np.full(image.shape[-2:], top, dtype)
+        if alpha is None
+        else np.rint(alpha * np.float64(top / np.iinfo(alpha.dtype).max)).astype(dtype)
+        for alpha, image in zip(found, frames, strict=True)
+    ]

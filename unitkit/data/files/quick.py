@@ -8,7 +8,8 @@ import zlib
 
 from ...system.errors import UserError
 from ..formats.header import MAX_PIXELS, Header
-from .decode import ORIENTATION, probe, seen
+from ..formats.turns import ORIENTATION, seen
+from .decode import probe
 from .walk import EXIF, PNG, SIZES
 
 HEADS = (2**12, 2**17)  # bytes that are read of a file: first few, then as many as a camera's metadata take

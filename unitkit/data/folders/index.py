@@ -31,7 +31,7 @@ MOST = 2**28  # bytes of all that is remembered
 CHUNK = 512  # files that a thread takes at once
 FIELDS = ("width", "height", "channels", "dtype", "frames", "least", "most")
 WIDTH, STATED = len(FIELDS), 5  # columns, of which the last two are a window's bits
-MAGIC = f"unitkit headers 2 {' '.join(FIELDS)}\n".encode()
+MAGIC = f"unitkit headers 3 {' '.join(FIELDS)}\n".encode()
 DIGEST = 16
 
 

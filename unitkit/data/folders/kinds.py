@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...system.errors import UserError
+from ..files.colour import deep_profile
+from ..formats.header import DICOM, suffix_of
 from ..sources import ImageFiles, Images, as_values
 from ..values import BYTES, Values, common_type, robust_values
 from .frames import all_frames
@@ -23,11 +25,13 @@ Range = tuple[tuple[float, ...], tuple[float, ...]]  # the low and high values, 
 
 
 class Kind(NamedTuple):
-    """Channels, the type that holds all values, and the range that files state."""
+    """Channels, the type that holds all values, the range that all files state if it is one, and what a user should
+    know."""
 
     channels: int
     dtype: str
     window: tuple[float, float] | None
+    notes: tuple[str, ...] = ()
 
 
 def kind_of(raws: Iterable[Raw], known: Mapping[int, Headers], label: str) -> Kind:
@@ -41,27 +45,40 @@ def kind_of(raws: Iterable[Raw], known: Mapping[int, Headers], label: str) -> Ki
     """
     counts: dict[int, str] = {}
     types: dict[str, str] = {}
-    windows = []
+    medical: dict[str, str] = {}  # of DICOM alone
+    profiled: list[str] = []
+    windows: set[tuple[float, float] | None] = set()
     for raw in raws:
         if not isinstance(raw, FileSet):
             counts.setdefault(raw.channels, raw.label)
             types.setdefault(raw.values.dtype, raw.label)
+            windows.add(None)
             continue
         headers = known[id(raw)]
         if len(headers.broken) == len(raw):
             raise UserError(f"none of the {len(raw)} images of '{label}' can be read: {headers.broken[0]}")
         for header, first in headers.kinds().items():
-            counts.setdefault(header.channels, raw.paths.names[first])
-            types.setdefault(header.dtype, raw.paths.names[first])
-            windows += [header.window] if header.window else []
+            name = raw.paths.names[first]
+            counts.setdefault(header.channels, name)
+            (medical if suffix_of(name) in DICOM else types).setdefault(header.dtype, name)
+            windows.add(header.window)
+            if header.dtype == "uint16" and header.channels == 3 and not profiled and deep_profile(name):
+                profiled.append(name)
     if len(counts) > 1 and not counts.keys() <= {1, 3}:
         (one, first_name), (two, second), *_ = counts.items()
         raise UserError(
             f"the images of '{label}' differ in their channels: '{first_name}' has {one} and '{second}' {two}; give a "
             f"domain images of one kind"
         )
-    window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else None
-    return Kind(max(counts), common_type(types), window)
+    # Of a series whose slopes differ some may be 1, which alone would be whole numbers.
+    types = {"float32": medical["float32"]} | types if "float32" in medical else medical | types
+    window = windows.pop() if len(windows) == 1 else None
+    notes = [
+        f"the colour profile of '{name}' is not applied to its 16 bits: if it is not sRGB, convert the images of "
+        f"'{label}' first"
+        for name in profiled
+    ]
+    return Kind(max(counts), common_type(types), window, tuple(notes))
 
 
 def images_of_kind(raw: Raw, known: Mapping[int, Headers], channels: int, size: tuple[int, int]) -> Images:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...system.errors import UserError
+from ..files.bounds import refuse_sizes
 from ..values import CHANNELS, described, supported
 from .header import Header, missing
 
@@ -42,6 +43,11 @@ def probe(path: Path, channels: int | None = None) -> Header:
         raise UserError(
             f"'{path}' has the shape {list(image.shape)}: expected 1 to {MAX_VALUES // 10**6} million values"
         )
+    declared, size = image.dataobj.offset + width * height * frames * channels * dtype.itemsize, path.stat().st_size
+    if path.suffix.lower() == ".gz":
+        refuse_sizes(f"the volume '{path}'", declared, size)
+    elif declared > size:
+        raise UserError(f"'{path}' is damaged or truncated: it has {size} bytes, and its header speaks of {declared}")
     kind = "float32" if _scaled(image) else str(supported(np.empty(0, dtype), str(path)).dtype)
     low, high = (float(image.header[key]) for key in ("cal_min", "cal_max"))
     window = (low, high) if np.isfinite([low, high]).all() and low < high else None
@@ -51,8 +57,12 @@ def probe(path: Path, channels: int | None = None) -> Header:
 def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A slice (C, H, W). Raises `UserError`, as `probe`."""
     with LOCK:  # once, whoever asks first
-        volume = _volume(path, path.stat().st_mtime_ns)
-    return np.ascontiguousarray(volume[:, :, frame].transpose(2, 1, 0))
+        volume, slope, intercept = _volume(path, path.stat().st_mtime_ns)
+    try:
+        stored = np.array(volume[:, :, frame].transpose(2, 1, 0), order="C")
+    except Exception as error:
+        raise _damaged(path, error) from None
+    return supported(nibabel.volumeutils.apply_read_scaling(stored, slope, intercept), str(path))
 
 
 def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) -> None:
@@ -89,16 +99,16 @@ def _open(path: Path) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _volume(path: Path, changed: int) -> np.ndarray:
-    """All of it, (W, H, slices, C)."""
+def _volume(path: Path, changed: int) -> tuple[np.ndarray, float, float]:
+    """All of it as it is stored, (W, H, slices, C), which stays on the disk where it is not compressed; its slope and
+    intercept."""
     probe(path)
     image = _open(path)
     try:
-        array = np.asarray(image.dataobj)
+        array = image.dataobj.get_unscaled()
     except Exception as error:
         raise _damaged(path, error) from None
-    array = supported(array, str(path))
-    return array.reshape(*(*array.shape, 1)[:3], -1)
+    return array.reshape(*(*array.shape, 1)[:3], -1), image.dataobj.slope, image.dataobj.inter
 
 
 def _scaled(image: Any) -> bool:

@@ -1,6 +1,7 @@
-"""`.npy`: an image (H, W), (H, W, C) or (C, H, W), or several, (N, H, W, C) or (N, C, H, W).
+"""`.npy`: an image (H, W), (H, W, C) or (C, H, W), or several, (N, H, W), (N, H, W, C) or (N, C, H, W).
 
-Three axes are several grey images, (N, H, W), where one channel is asked for.
+Three axes are several grey images where none of them can be channels; and where one channel is asked for, but for those
+of colours, which become grey as a picture's do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from ...system.errors import UserError
 from ..values import CHANNELS, described, supported
-from .header import Header
+from .header import ARRAYS, Header, suffix_of
 
 
 def probe(path: Path, channels: int | None = None) -> Header:
@@ -29,23 +30,51 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
 
 
 def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) -> None:
-    """Frames (C, H, W), in the order of axes of `like` where that is an array too, else (H, W, C); a single one
-    without an axis for frames, one channel without one for channels."""
+    """Frames (C, H, W), with the axes of `like` where that is an array too, else such as are read as they are meant."""
+    axes = axes_for(frames[0].shape, len(frames), like)
     whole = np.stack(frames)
-    first = False
-    if like is not None and like.suffix.lower() == ".npy":
-        shape = array_of(like).shape
-        first = len(shape) >= 3 and channels_first(shape[-3:]) and not (len(shape) == 3 and len(frames) > 1)
-    whole = whole if first else whole.transpose(0, 2, 3, 1)
-    if whole.shape[1 if first else 3] == 1:
-        whole = whole[:, 0] if first else whole[..., 0]
+    found = np.empty([whole.shape["NCHW".index(axis)] for axis in axes], whole.dtype)
+    in_order(found, axes)[:] = whole
     with open(path, "wb") as file:
-        np.save(file, whole[0] if len(frames) == 1 else whole, allow_pickle=False)
+        np.save(file, found, allow_pickle=False)
+
+
+def axes_for(shape: Sequence[int], frames: int, like: Path | None) -> str:
+    """The axes, such as NHW, of an array for so many images of a shape (C, H, W), as `write` has them."""
+    channels, height, width = shape
+    if like is not None and suffix_of(like) in ARRAYS:
+        axes = axes_of(array_of(like).shape, 1 if frames > 1 else None)
+        return axes if channels == 1 or "C" in axes else f"{axes}C"
+    several = "N" if frames > 1 else ""
+    if channels == 1:
+        return "NHWC" if several else "HW"
+    return several + ("CHW" if channels_first((height, width, channels)) else "HWC")
 
 
 def channels_first(shape: Sequence[int]) -> bool:
-    """Whether the first of three axes are the channels of an image, rather than the last: the shorter of them."""
-    return shape[0] < shape[2]
+    """Whether the first of three axes are the channels of an image, rather than the last.
+
+    Grey and RGB go before other numbers of channels, and of those the shorter axis.
+    """
+    first, _, last = shape
+    return last not in (1, 3) and (first in (1, 3) or first < last)
+
+
+def axes_of(shape: Sequence[int], channels: int | None = None) -> str:
+    """The axes of an array of this shape, such as NHW, where so many channels are wanted."""
+    if len(shape) == 2:
+        return "HW"
+    first = channels_first(shape[-3:])
+    least = shape[-3] if first else shape[-1]
+    if len(shape) == 3 and (least > CHANNELS or (channels == 1 and least not in (1, 3))):
+        return "NHW"
+    return ("N" if len(shape) == 4 else "") + ("CHW" if first else "HWC")
+
+
+def in_order(array: np.ndarray, axes: str) -> np.ndarray:
+    """A view of an array with these axes as images (N, C, H, W)."""
+    array = array.transpose([axes.index(axis) for axis in "NCHW" if axis in axes])
+    return np.expand_dims(array, [place for place, axis in enumerate("NCHW") if axis not in axes])
 
 
 def array_of(path: Path) -> np.ndarray:
@@ -65,18 +94,13 @@ def array_of(path: Path) -> np.ndarray:
 def images_of(path: Path, channels: int | None = None) -> np.ndarray:
     """All of them, (N, C, H, W), as they lie in the file. Raises `UserError`, as `probe`."""
     array = array_of(path)
-    expected = "expected (H, W), (H, W, C), (C, H, W), (N, H, W, C) or (N, C, H, W)"
+    expected = "expected (H, W), (H, W, C), (C, H, W), (N, H, W), (N, H, W, C) or (N, C, H, W)"
     if not array.size or not 2 <= array.ndim <= 4:
         raise UserError(f"'{path}' holds an array {list(array.shape)}, which is no image: {expected}")
-    if array.ndim == 2:
-        return array[None, None]
-    if array.ndim == 3 and channels == 1 and 1 not in (array.shape[0], array.shape[2]):
-        return array[:, None]
-    array = array if array.ndim == 4 else array[None]
-    array = array if channels_first(array.shape[1:]) else array.transpose(0, 3, 1, 2)
-    if array.shape[1] > CHANNELS:
+    images = in_order(array, axes_of(array.shape, channels))
+    if images.shape[1] > CHANNELS:
         raise UserError(
-            f"'{path}' holds an array {list(array.shape)} whose first and last axes are both too long for channels "
-            f"(at most {CHANNELS}): {expected}; of many grey images make (N, 1, H, W), or name the file in data="
+            f"'{path}' holds an array {list(array.shape)} whose second and last axes are both too long for "
+            f"channels (at most {CHANNELS}): {expected}"
         )
-    return array
+    return images

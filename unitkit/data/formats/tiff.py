@@ -19,19 +19,19 @@ import numpy as np
 import tifffile
 
 from ...system.errors import UserError
-from ..files.bounds import open_ordinary
+from ..files.bounds import UNPACKED, open_ordinary
 from ..files.walk import TooMuch, check_directories
-from ..values import CHANNELS, described, supported
+from ..values import CHANNELS, described
 from .header import MAX_PIXELS, Header
-from .png import over_white
+from .samples import ALPHA, PREMULTIPLIED, Look, alpha_seen, as_seen, look_of
+from .tags import kept_tags, stack_of
+from .turns import seen, turned
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it becomes an error here
 
 MAX_VALUES = 400_000_000  # of an image that is read whole
-# What a copy keeps besides its resolution: colour profile, and what places an image on the earth.
-KEPT = (34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
-WHITE_IS_ZERO = 0
-ALPHA = (1, 2)
+SIDE = 2**24  # pixels of the longest side
+DENSE = 2000  # times the size of a file that its values may have: what codecs make of blank ones
 
 
 class Layout(NamedTuple):
@@ -40,11 +40,13 @@ class Layout(NamedTuple):
     Attributes:
         pages: the numbers of the pages (frames, pages of one frame), whose channels follow one another.
         axes: of one page, with S for channels.
+        look: of a page.
     """
 
     header: Header
     pages: np.ndarray
     axes: str
+    look: Look
 
 
 def claims(path: Path) -> bool:
@@ -53,12 +55,12 @@ def claims(path: Path) -> bool:
         with opened(path) as file:
             page = file.pages.first
             bits = page.bitspersample
-            alpha = any(int(kind) in ALPHA for kind in page.extrasamples)
-            plain = page.samplesperpixel in (1, 3) or (page.samplesperpixel in (2, 4) and alpha)
+            extra = [int(kind) for kind in page.extrasamples]
+            grey = page.photometric == tifffile.PHOTOMETRIC.MINISBLACK and PREMULTIPLIED not in extra
+            alpha = page.samplesperpixel == 4 or (page.samplesperpixel == 2 and grey)
+            plain = page.samplesperpixel in (1, 3) or (alpha and any(kind in ALPHA for kind in extra))
             plain |= page.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.PALETTE)
-            grey16 = (
-                page.samplesperpixel == 1 and bits in (12, 16) and page.dtype is not None and page.dtype.kind == "u"
-            )
+            grey16 = page.samplesperpixel == 1 and bits == 16 and page.dtype is not None and page.dtype.kind == "u"
             small = bits <= 8 and (page.dtype is None or page.dtype.kind in "ub")
             several = len(file.pages) > 1 and _frames(file.series[0]) * _pages_of_a_frame(file.series[0]) > 1
             large = page.imagewidth * page.imagelength > MAX_PIXELS
@@ -87,62 +89,69 @@ def probe(path: Path, channels: int | None = None) -> Header:
 def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A frame (C, H, W), over white where it is transparent. Raises `UserError`, as `probe`."""
     layout = layout_of(path, path.stat().st_mtime_ns)
+    pages = [as_seen(page, look, str(path)) for page, look in _stored(path, frame, layout)]
+    return np.ascontiguousarray(turned(np.concatenate(pages), layout.look.orientation))
+
+
+def alpha_of(path: Path, frame: int = 0) -> np.ndarray | None:
+    """The opacity (H, W) of a frame in its type, None where it has none. Raises `UserError`, as `probe`."""
+    layout = layout_of(path, path.stat().st_mtime_ns)
+    if not is_transparent(path) or layout.pages.shape[1] > 1:
+        return None
+    return np.ascontiguousarray(alpha_seen(_stored(path, frame, layout)[0][0], layout.look, str(path)))
+
+
+def is_transparent(path: Path) -> bool:
+    """Whether images of a file have an opacity. Raises `UserError`, as `probe`."""
+    return layout_of(path, path.stat().st_mtime_ns).look.alpha
+
+
+def _stored(path: Path, frame: int, layout: Layout) -> list[tuple[np.ndarray, Look]]:
+    """The pages of a frame (samples, H, W), each with its look. Raises `UserError`, as `probe`."""
     if layout.header.width * layout.header.height * layout.header.channels > MAX_VALUES:
         raise UserError(
             f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
         )
     try:
         with opened(path) as file:
-            found = [_channels(file.series[0].pages[int(n)], layout.axes) for n in layout.pages[frame]]
-            first = file.pages.first
-            if first.photometric == WHITE_IS_ZERO and found[0].dtype.kind == "u":
-                found = [np.iinfo(each.dtype).max - each for each in found]
-            array = supported(np.concatenate(found), str(path))
-            if any(int(kind) in ALPHA for kind in first.extrasamples) and array.dtype.kind == "u":
-                array = over_white(array, np.iinfo(array.dtype).max)
-            return np.ascontiguousarray(array)
+            found = []
+            pages: Any = file.series[0].pages
+            for page in (pages[int(n)] for n in layout.pages[frame]):
+                array = _channels(page, layout.axes)
+                palette = layout.look.palette is not None  # which each page has of its own
+                found.append((array, look_of(page.aspage(), len(array), str(path)) if palette else layout.look))
+            return found
     except UserError:
         raise
     except Exception as error:
         raise damaged(path, error) from None
 
 
-def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) -> None:
-    """Frames (C, H, W), a page each, compressed, with the resolution and place on the earth of `like`."""
+def write(
+    path: Path, frames: Sequence[np.ndarray], like: Path | None = None, alphas: Sequence[np.ndarray] | None = None
+) -> None:
+    """Frames (C, H, W), a page each, compressed, with the resolution, place on the earth, axes and colours of `like`,
+    and with an opacity (H, W) for each where there is one."""
     whole = np.stack(frames)
-    rgb = whole.shape[1] == 3 and whole.dtype.kind == "u"
-    more: dict[str, Any] = {"photometric": "rgb", "planarconfig": "contig"} if rgb else {"photometric": "minisblack"}
-    if rgb:
+    count, channels, *_ = whole.shape
+    rgb = channels == 3 and whole.dtype.kind == "u"
+    stack = stack_of(like, count, channels, whole.dtype, rgb=rgb) if alphas is None else None
+    more = kept_tags(like, channels)
+    if alphas is not None:
+        whole = np.concatenate([whole, np.stack(alphas)[:, None]], axis=1)
+        more |= {"extrasamples": ["unassalpha"]}
+    contiguous = rgb or alphas is not None
+    if contiguous:
         whole = whole.transpose(0, 2, 3, 1)
-    elif whole.shape[1] > 1:
-        more |= {"planarconfig": "separate"}
-    else:
+    elif channels == 1:
         whole = whole[:, 0]
-    tifffile.imwrite(
-        path,
-        whole[0] if len(whole) == 1 else whole,
-        compression="zlib",
-        predictor=True,
-        bigtiff=whole.nbytes > 2**31,
-        metadata=None,
-        **kept_tags(like),
-        **more,
-    )
-
-
-def kept_tags(like: Path | None) -> dict[str, Any]:
-    """The tags of a file that its copy keeps, as `imwrite` takes them."""
-    try:
-        with tifffile.TiffFile(like) as file:  # type: ignore[arg-type]
-            page = file.pages.first
-            found: dict[str, Any] = {
-                "extratags": [(t.code, t.dtype, t.count, t.value, True) for code in KEPT if (t := page.tags.get(code))]
-            }
-            if "XResolution" in page.tags:
-                found |= {"resolution": page.resolution, "resolutionunit": page.resolutionunit}
-            return found
-    except Exception:  # no TIFF
-        return {}
+    more |= {"photometric": "rgb" if rgb else "minisblack"}
+    if stack is not None:
+        whole, options = stack.laid(whole), stack.options
+    else:
+        whole, options = whole[0] if count == 1 else whole, {"metadata": None}
+        more |= {"planarconfig": "contig" if contiguous else "separate"} if contiguous or channels > 1 else {}
+    tifffile.imwrite(path, whole, compression="zlib", predictor=True, bigtiff=whole.nbytes > 2**31, **options, **more)
 
 
 @lru_cache(maxsize=256)  # a stack is read frame by frame
@@ -173,13 +182,18 @@ def layout_of(path: Path, changed: int) -> Layout:
             ours = sizes.get("C", 1) if "C" in outer else 1
             pages = numbers.reshape(-1, ours)
             samples = math.prod(size for axis, size in zip(within, page.shape, strict=True) if axis not in "YX")
-            alpha = any(int(kind) in ALPHA for kind in page.extrasamples) and dtype.kind == "u"
-            channels = ours * samples - (1 if alpha and samples in (2, 4) else 0)
-            if channels > CHANNELS:
-                raise UserError(f"'{path}' has images of {channels} channels: expected at most {CHANNELS}")
-            kind = str(supported(np.empty(0, dtype), str(path)).dtype)
-            header = Header(sizes["X"], sizes["Y"], channels, kind, len(pages))
-            return Layout(header, pages, within)
+            look = look_of(page.aspage(), samples, str(path))
+            if ours * look.channels > CHANNELS:
+                raise UserError(f"'{path}' has images of {ours * look.channels} channels: expected at most {CHANNELS}")
+            if max(sizes["X"], sizes["Y"]) > SIDE or math.prod(series.shape) * dtype.itemsize > max(
+                UNPACKED, DENSE * path.stat().st_size
+            ):
+                raise UserError(
+                    f"the image '{path}' announces {'x'.join(map(str, series.shape))} values in a file of "
+                    f"{path.stat().st_size} bytes, as damaged or malicious files do: remove it"
+                )
+            width, height = seen(sizes["X"], sizes["Y"], look.orientation)
+            return Layout(Header(width, height, ours * look.channels, look.dtype, len(pages)), pages, within, look)
     except UserError:
         raise
     except Exception as error:

@@ -18,9 +18,11 @@ from ...system.errors import UserError
 from ...system.files import replacing, temporary
 from ..values import supported
 from .header import ARRAYS, TIFF, suffix_of
-from .npy import images_of
-from .png import over_white
-from .tiff import ALPHA, WHITE_IS_ZERO, damaged, kept_tags, layout_of
+from .npy import axes_for, images_of, in_order
+from .samples import as_seen
+from .tags import kept_tags
+from .tiff import damaged, layout_of
+from .turns import stored_window, turned
 
 CACHED = 2**27  # bytes of decoded tiles of a file
 TILE = 512  # of what is written
@@ -61,7 +63,7 @@ class TiffWindows:
     """
 
     def __init__(self, path: Path) -> None:
-        header, pages, _ = layout_of(path, path.stat().st_mtime_ns)
+        header, pages, _, self.look = layout_of(path, path.stat().st_mtime_ns)
         if pages.size != 1:
             raise UserError(
                 f"'{path}' holds {header.frames} images in {pages.size} pages: expected one, to read windows"
@@ -71,16 +73,21 @@ class TiffWindows:
         self.file = tifffile.TiffFile(path)
         page: Any = self.file.series[0].pages[int(pages.flat[0])]
         self.page: Any = page.aspage()
+        self.size = height, width = self.page.imagelength, self.page.imagewidth
         tiled = self.page.is_tiled
-        self.tall = self.page.tilelength if tiled else min(self.page.rowsperstrip, header.height)
-        self.wide = self.page.tilewidth if tiled else header.width
-        self.across, self.down = math.ceil(header.width / self.wide), math.ceil(header.height / self.tall)
-        self.alpha = any(int(kind) in ALPHA for kind in self.page.extrasamples) and self.page.dtype.kind == "u"
+        self.tall = self.page.tilelength if tiled else min(self.page.rowsperstrip, height)
+        self.wide = self.page.tilewidth if tiled else width
+        self.across, self.down = math.ceil(width / self.wide), math.ceil(height / self.tall)
         self.planes = self.page.samplesperpixel if self.page.planarconfig == 2 else 1
         self.decoded: OrderedDict[int, np.ndarray] = OrderedDict()
         self.room = CACHED
 
     def read(self, rows: range, columns: range) -> np.ndarray:
+        stored = self._stored(*stored_window(rows, columns, self.size, self.look.orientation))
+        return np.ascontiguousarray(turned(as_seen(stored, self.look, str(self.path)), self.look.orientation))
+
+    def _stored(self, rows: range, columns: range) -> np.ndarray:
+        """A window (samples, h, w) of what is stored."""
         found = np.zeros((self.page.samplesperpixel, len(rows), len(columns)), self.page.dtype)
         for down in range(rows.start // self.tall, (rows.stop - 1) // self.tall + 1):
             for across in range(columns.start // self.wide, (columns.stop - 1) // self.wide + 1):
@@ -95,10 +102,7 @@ class TiffWindows:
                         ys.start - rows.start : ys.stop - rows.start,
                         xs.start - columns.start : xs.stop - columns.start,
                     ] = tile[:, ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
-        if self.page.photometric == WHITE_IS_ZERO and found.dtype.kind == "u":
-            found = np.iinfo(found.dtype).max - found
-        array = supported(found, str(self.path))
-        return over_white(array, np.iinfo(array.dtype).max) if self.alpha else array
+        return found
 
     def _tile(self, index: int) -> np.ndarray:
         """A decoded tile, or strip, (samples, h, w)."""
@@ -162,7 +166,7 @@ def write_windows(
 
     Args:
         work: is given a function that takes rows, columns and a window (C, h, w), in any order.
-        like: the file whose resolution and place on the earth a TIFF keeps.
+        like: the file whose resolution and place on the earth a TIFF keeps, and whose order of axes an array.
 
     Raises:
         UserError: another format; a disk that refuses.
@@ -171,12 +175,13 @@ def write_windows(
     if suffix_of(path) not in (*TIFF, *ARRAYS):
         raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
     with replacing(path) as file, temporary(path.parent) as place:
-        sink = mapped(
-            file if suffix_of(path) in ARRAYS else place, (height, width, channels), dtype, suffix_of(path) in ARRAYS
-        )
+        array = suffix_of(path) in ARRAYS
+        axes = axes_for(shape, 1, like) if array else "HWC"
+        sizes = dict(zip("NCHW", (1, *shape), strict=True))
+        sink = in_order(mapped(file if array else place, tuple(sizes[axis] for axis in axes), dtype, array), axes)[0]
 
         def write(rows: range, columns: range, window: np.ndarray) -> None:
-            sink[rows.start : rows.stop, columns.start : columns.stop] = window.transpose(1, 2, 0)
+            sink[:, rows.start : rows.stop, columns.start : columns.stop] = window
             release()
 
         work(write)
@@ -184,7 +189,7 @@ def write_windows(
             rgb = channels == 3 and np.dtype(dtype).kind == "u"
             tifffile.imwrite(
                 file,
-                _tiles(sink),
+                _tiles(sink.transpose(1, 2, 0)),
                 shape=(height, width, channels) if channels > 1 else (height, width),
                 dtype=dtype,
                 tile=(TILE, TILE),
@@ -194,7 +199,7 @@ def write_windows(
                 predictor=True,
                 bigtiff=sink.nbytes > 2**31,
                 metadata=None,
-                **kept_tags(like),
+                **kept_tags(like, channels),
             )
 
 
