@@ -16,7 +16,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, read_ablation, setting_label
+from ..ablation.folder import (
+    Ablation,
+    begin,
+    choose_metric,
+    kept_copy,
+    last_evaluation,
+    read_ablation,
+    refuse_other_cell,
+    setting_label,
+)
 from ..ablation.grid import Cell, Grid, label, one_setting, read_grid
 from ..ablation.report import write_ablation_report
 from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
@@ -114,12 +123,14 @@ def _resolved(options: RunOptions, out: Path, ray: str | None) -> RunOptions:
 
 
 def train_cell(job: Job) -> None:
-    """Train and evaluate a cell, or go on with it."""
-    if (Path(job.options.out) / "run.json").is_file():
+    """Train and evaluate a cell, or go on with it. Raises `UserError` where its folder holds another run."""
+    file, run = read_recipe_file(job.file, job.recipe), RunFolder(job.out)
+    values = file.values(None, job.knobs)
+    if (run.path / "run.json").is_file():
+        refuse_other_cell(run, run.record, file.kept(values), job.options.seed or 0)
         train_recipe(None, (), replace(job.options, resume=True, seed=None, precision=None))
         return
-    file = read_recipe_file(job.file, job.recipe)
-    run_training(file, file.values(None, job.knobs), job.options, {})
+    run_training(file, values, job.options, {})
 
 
 def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images: str | None) -> Recipe:

@@ -194,6 +194,7 @@ class Ablation(TypedDict, total=False):
     """`ablation.json`."""
 
     recipe: Required[str]
+    knobs: Open
     fixed: Required[Open]
     swept: Required[dict[str, Annotated[list[Any], Meta(min_length=1)]]]
     baseline: Required[Open]
