@@ -28,11 +28,12 @@ import unitkit as kit
 from unitkit import TrainingError, UserError
 from unitkit.ablation.statistics import read_findings
 from unitkit.commands.progress import summary
+from unitkit.commands.runs.places import fresh_folder
 from unitkit.data.cache import _pool
 from unitkit.data.drawn import rendered
 from unitkit.hooks import Call
 from unitkit.runs import checkpoint
-from unitkit.runs.folder import RunFolder, fresh_folder
+from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.report import write_report
 from unitkit.runs.steps import FILES, all_steps, broken

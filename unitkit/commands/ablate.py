@@ -34,7 +34,7 @@ from ..data.files.bad import WAY_OUT, refuse_unreadable
 from ..kernels.placement import best_precision
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
-from ..runs.folder import RUNS, RunFolder, fresh_folder, point_at
+from ..runs.folder import RunFolder
 from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
 from ..runs.schema import ABLATION
@@ -43,6 +43,7 @@ from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import literal, room, say, screen, typed
 from ..system.signals import asking
+from .runs.places import RUNS, fresh_folder, point_at
 from .train import NO_FOLDER, run_training, train_recipe
 
 ASK_FROM = 200  # cells

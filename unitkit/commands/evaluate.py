@@ -18,7 +18,7 @@ from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
 from ..runs.checkpoint import averages, check_size, load_model, load_step
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, storable
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
 from ..runs.report import print_metrics, write_report
 from ..runs.steps import all_steps
@@ -86,13 +86,14 @@ def evaluate_run(
             seed=seed,
             max_images=max_images,
         )
+    found["metrics"] = storable(found["metrics"])
+    unsaved = _failing(partial(_save, found, save))
+    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
     print_metrics(console, found)
     labels = description.labels
     note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
     if note:
         say(console, f"warning: {note}")
-    unsaved = _failing(partial(_save, found, save))
-    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
     if unsaved or (unkept and save is None):
         lost = [*unsaved, *unkept]
         way_out = "the figures are printed above, and --save FILE keeps them elsewhere"
@@ -140,10 +141,12 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
         "size": list(sizes.pop()) if len(sizes) == 1 else None,
         "seed": 0,
         "versions": versions(*PACKAGES),
-        "metrics": results,
+        "metrics": storable(results),
     }
+    unsaved = _failing(partial(_save, found, save))
     print_metrics(console, found)
-    _save(found, save)
+    if unsaved:
+        raise unsaved[0]
     _refuse_failed(found)
 
 

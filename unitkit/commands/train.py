@@ -22,7 +22,6 @@ from ..metrics import parse_metrics
 from ..recipe import Recipe, Watch
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
-from ..runs.folder import RUNS, fresh_folder, point_at
 from ..runs.options import RunOptions
 from ..runs.report import picks, print_metrics, print_table, write_report
 from ..runs.steps import latest
@@ -34,6 +33,7 @@ from ..trainer import Trainer
 from ..training.profile import Profile
 from .progress import Progress, looking
 from .resume import changes, resumed, to_resume
+from .runs.places import RUNS, fresh_folder, point_at
 
 NO_FOLDER = Path()  # the user names none: one is made of the recipe's name and the time
 
@@ -106,8 +106,10 @@ def run_training(
             tracking.enter_context(tracker)
         found = _fit_and_evaluate(console, trainer, progress)
     if dist.rank() == 0:
-        print_metrics(console, found)
-        trainer.run.add_evaluation(found)
+        try:
+            trainer.run.add_evaluation(found)
+        finally:  # shown in any case, and kept whatever showing it does
+            print_metrics(console, found)
         write_report(trainer.run)
         if seen := picks(trainer.run):
             print_table(console, *seen)

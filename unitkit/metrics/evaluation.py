@@ -131,11 +131,12 @@ class _Evaluated:
 
     def result(self) -> dict[str, Any]:
         """What `evaluate` returns of a metric."""
-        metric, result = self.metric, Result({})
+        metric, result, table = self.metric, Result({}), {}
         if self.accumulator and not self.failed:
             with self._kept():
                 metric.check_count(self.n)
-                result = _plain(self.accumulator.result(self.n))
+                found = _plain(self.accumulator.result(self.n))
+                result, table = found, {"table": asdict(found.table)} if found.table else {}
         strange = [f"{name} is {value}" for name, value in result.figures.items() if not math.isfinite(value)]
         warnings = [f"not measured: {self.failed}"] if self.failed else [f"{', '.join(strange)}"] if strange else []
         return {
@@ -147,7 +148,7 @@ class _Evaluated:
             "protocol": result.protocol,
             "warnings": [*warnings, *result.warnings],
             **({"failed": self.failed} if self.failed else {}),
-            **({"table": asdict(result.table)} if result.table else {}),
+            **table,
             **({"details": result.details} if result.details else {}),
         }
 
@@ -168,6 +169,8 @@ def _plain(result: Result) -> Result:
             figures[str(name)] = float("" if isinstance(value, str) else value)
         except (TypeError, ValueError):
             raise ValueError(f"its figure '{name}' is {value!r:.60}, which is no number") from None
+    if len(figures) < len(result.figures):
+        raise ValueError(f"two of its figures have one name: {', '.join(map(repr, result.figures)):.200}")
     protocol, details = (json.loads(json.dumps(each, default=_number)) for each in (result.protocol, result.details))
     return replace(
         result, figures=figures, protocol=protocol, warnings=tuple(map(str, result.warnings)), details=details
