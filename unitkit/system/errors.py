@@ -22,7 +22,8 @@ OF_THE_MACHINE = {
     errno.ENFILE,
     errno.ENOMEM,
 }
-
+# Of these, what a file may meet that is read, whatever is in it.
+FAILING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 LONG = 80  # characters of a path, of which no more is shown
 
@@ -61,6 +62,15 @@ def refusal(what: str, error: OSError, way_out: str = "") -> UserError:
     """
     kind = MachineError if error.errno in OF_THE_MACHINE else UserError
     return kind(f"{what}: {error.strerror or error}{way_out}")
+
+
+def pass_on_failure(what: str, error: BaseException) -> None:
+    """Raise what is no fault of the file that could not be read: no memory as it is, and `MachineError` for a disk that
+    fails, or no handles, "cannot read x: Too many open files"."""
+    if isinstance(error, MemoryError | MachineError):
+        raise error
+    if isinstance(error, OSError) and error.errno in FAILING:
+        raise refusal(what, error) from error
 
 
 def of_system(error: OSError | MemoryError) -> UserError:

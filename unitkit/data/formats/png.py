@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from .header import PNG_HEAD, Header
 
 CHANNELS = {2: 3, 4: 2, 6: 4}  # by the kind of colours in the header
@@ -32,8 +32,10 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     try:
         array = imagecodecs.png_decode(path.read_bytes())
     except OSError as error:
+        pass_on_failure(f"cannot read the image '{path}'", error)
         raise UserError(f"cannot read the image '{path}': {error.strerror or error}") from None
     except Exception as error:  # of a codec
+        pass_on_failure(f"cannot read the image '{path}'", error)
         raise UserError(f"the image '{path}' is damaged or truncated ({error}): replace or remove it") from None
     return over_white(np.ascontiguousarray(array.transpose(2, 0, 1)), TOP)
 
@@ -43,7 +45,9 @@ def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) ->
     import imagecodecs
 
     (image,) = frames
-    path.write_bytes(imagecodecs.png_encode(image[0] if len(image) == 1 else image.transpose(1, 2, 0)))
+    path.write_bytes(
+        imagecodecs.png_encode(np.ascontiguousarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)))
+    )
 
 
 def over_white(array: np.ndarray, top: int) -> np.ndarray:
