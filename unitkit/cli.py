@@ -57,6 +57,7 @@ def main() -> NoReturn:
     """
     with steady_output():
         try:
+            os.getcwd()  # libraries end the process where it is gone
             _show_knobs(sys.argv[1:])
             app()
         except (UserError, TrainingError, OSError, MemoryError) as error:
