@@ -28,6 +28,8 @@ from ..system.errors import MachineError, UserError
 from ..system.files import refuse_unwritable, replacing
 from ..system.output import print_notes, say, screen
 
+WAY_OUT = "choose another --device, or fewer metrics at once"
+
 
 def evaluate_run(
     run: Path,
@@ -74,7 +76,7 @@ def evaluate_run(
     recipe = replace(recipe, model=description.spec, data=seen)
     check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
     place = choose_device(device)
-    with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
+    with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring", WAY_OUT, MachineError):
         found = evaluate_with_protocol(
             model.to(place),
             recipe.data,
@@ -130,7 +132,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     place = choose_device(device)
     console = screen()
     print_notes(console, notes)
-    with console.status("measuring"), enough_memory(place, "measuring"):
+    with console.status("measuring"), enough_memory(place, "measuring", WAY_OUT, MachineError):
         results = evaluate_images(chosen, images, device=place)
     sizes = {tuple(each.size) for each in images.values()}
     found: dict[str, Any] = {
@@ -173,9 +175,11 @@ def _failing(*works: Callable[[], None]) -> list[UserError]:
 
 
 def _refuse_failed(found: Mapping[str, Any]) -> None:
-    """Raise `UserError` for metrics that failed, once the others' figures are printed and kept."""
+    """Raise `UserError` for metrics that failed, once the others' figures are printed and kept; `MachineError` where it
+    was the machine that failed."""
     if failed := [f"{name}: {result['failed']}" for name, result in found["metrics"].items() if "failed" in result]:
-        raise UserError(f"not measured: {'; '.join(failed)}")
+        kind = MachineError if any(result.get("machine") for result in found["metrics"].values()) else UserError
+        raise kind(f"not measured: {'; '.join(failed)}")
 
 
 def _save(found: dict[str, Any], save: Path | None) -> None:

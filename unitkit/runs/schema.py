@@ -133,6 +133,7 @@ class Result(TypedDict, total=False):
     protocol: Required[Open]
     warnings: Required[list[str]]
     failed: str
+    machine: bool
     table: Table
     details: Open
 

@@ -86,7 +86,9 @@ def of_system(error: OSError | MemoryError) -> UserError:
     )
     if len(names) > LONG:
         names = f"{names[:LONG]}... ({len(names)} characters)"
-    return refusal(f"cannot use {names}" if names else "the system refuses", error)
+    if names:
+        return refusal(f"cannot use {names}", error)
+    return MachineError(f"the system refuses: {error.strerror or error}")  # no folder for temporary files, say
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
