@@ -495,3 +495,25 @@ def test_a_process_forked_after_work_can_train(tmp_path: Path) -> None:
     process.start()
     process.join()
     assert process.exitcode == 0 and RunFolder(tmp_path / "two").latest().name == "step-00000003"
+
+
+def test_this_folder_can_be_a_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other, for a training, one that is resumed, and an ablation."""
+    monkeypatch.chdir(tmp_path)
+    for words in ("train", TINY, "steps=1"), ("train", "--resume", "steps=2"):
+        answer = unitkit(*words, "--out", ".")
+        assert answer.status == 0, answer
+    assert RunFolder(tmp_path).latest().name == "step-00000002" and not (tmp_path / "runs").exists()
+    one_line(unitkit("train", TINY, "--name", "x", "--out", "."), "--name x and --out .")
+    one_line(unitkit("ablate", TINY, "shared=0,1", "steps=1", "--out", "."), ". is a folder with other")
+    monkeypatch.chdir(fresh_folder(tmp_path / "ablation"))
+    answer = unitkit("ablate", TINY, "shared=1", "steps=1", "--out", ".")
+    assert answer.status == 0 and (tmp_path / "ablation/ablation.csv").is_file(), answer
+
+
+@pytest.mark.parametrize("words", [("train", TINY), ("train", "--resume"), ("ablate", TINY, "shared=0,1")])
+def test_an_empty_word_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_line(unitkit(*words, "--out", ""), "--out is empty")
+    one_line(unitkit(*words, "--out="), "--out is empty")
+    assert not os.listdir()

@@ -43,8 +43,8 @@ from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import literal, room, say, screen, typed
 from ..system.signals import asking
-from .runs.places import RUNS, fresh_folder, point_at
-from .train import NO_FOLDER, run_training, train_recipe
+from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
+from .train import run_training, train_recipe
 
 ASK_FROM = 200  # cells
 CHECKED = 50  # settings that are checked before anything runs; of more, the first and the last

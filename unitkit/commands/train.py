@@ -33,9 +33,7 @@ from ..trainer import Trainer
 from ..training.profile import Profile
 from .progress import Progress, looking
 from .resume import changes, resumed, to_resume
-from .runs.places import RUNS, fresh_folder, point_at
-
-NO_FOLDER = Path()  # the user names none: one is made of the recipe's name and the time
+from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
 
 
 def train_recipe(

@@ -12,6 +12,7 @@ from ...system.files import temporary
 
 RUNS = Path("runs")
 LATEST = "latest"
+NO_FOLDER = Path("\0")  # the user names none, one is made of the recipe's name and the time; nobody can type it
 
 
 def fresh_folder(path: Path) -> Path:
