@@ -18,7 +18,7 @@ from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
 from ..runs.checkpoint import averages, check_size, load_model, load_step
-from ..runs.folder import RunFolder, storable
+from ..runs.folder import RunFolder, refuse_own, storable
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
 from ..runs.report import print_metrics, write_report
 from ..runs.steps import all_steps
@@ -50,7 +50,7 @@ def evaluate_run(
     folder, checkpoint = _find(run)
     folder.evaluations()  # it can be read, and so be added to
     if save is not None:
-        folder.refuse_own(save)
+        refuse_own(save)
         refuse_unwritable(save)
     console = screen()
     file = kept_recipe(folder)
@@ -124,6 +124,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
             )
         images[name] = plain_images(location, size, notes)
     if save is not None:
+        refuse_own(save)
         refuse_unwritable(save)
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -24,18 +25,14 @@ from .stored import FORMAT, check_writable, read_json, read_lines
 
 # What a run writes beside run.json.
 WRITTEN = (
-    "recipe.py",
-    "recipes",
-    "checkpoints",
-    "samples",
-    "best",
-    "tensorboard",
-    "wandb",
-    "stats.jsonl",
-    "watched.jsonl",
-    "metrics.json",
-    "report.html",
+    *("recipe.py", "recipes", "checkpoints", "samples", "best", "tensorboard", "wandb"),
+    *("stats.jsonl", "watched.jsonl", "metrics.json", "report.html"),
 )
+# What lies beside these records is the run's, or the ablation's, but for its cells, and its recipe, NAME.py.
+OWN = {
+    "run.json": (*WRITTEN, "run.json", "bad_images.json", ".lock", "log.txt"),
+    "ablation.json": (*(f"ablation.{suffix}" for suffix in ("json", "csv", "md", "html")), "plots", "recipes", ".lock"),
+}
 LONGEST = 200  # characters of what a metric is called whose result cannot be kept
 # What two evaluations of one and the same thing agree in.
 MEASURED = ("checkpoint", "step", "weights", "seed", "data", "split", "images")
@@ -169,15 +166,6 @@ class RunFolder:
             ) from None
         return handle
 
-    def refuse_own(self, path: Path) -> None:
-        """Raise `UserError` for a file that the run itself writes, which a user names for something else."""
-        inside = self.path.resolve()
-        place = path.resolve()
-        if place.is_relative_to(inside) and place != inside:
-            first = place.relative_to(inside).parts[0]
-            if first in (*WRITTEN, "run.json", self.BAD):
-                raise UserError(f"{path} is the run's own {first}: choose another file")
-
     def write_json(self, name: str, value: Any, kind: Kind | None = None) -> None:
         """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses, and for what
         could not be read again, as `kind` has it where one is given."""
@@ -255,6 +243,16 @@ class RunFolder:
                 kept = [row for row in rows if row["step"] <= step]
                 with replacing(self.path / name) as file:
                     file.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
+
+
+def refuse_own(path: Path) -> None:
+    """Raise `UserError` for a file that a run or an ablation writes itself, which a user names for something else."""
+    # A link that is named is replaced itself, and stands for the file that it leads to besides.
+    for place in (path.parent.resolve() / path.name, path.resolve()):
+        for folder, (record, names) in itertools.product(place.parents, OWN.items()):
+            first = place.relative_to(folder).parts[0]
+            if (first in names or first.endswith(".py")) and os.path.lexists(folder / record):
+                raise UserError(f"{path} is the {record.removesuffix('.json')}'s own {first}: choose another file")
 
 
 def storable(results: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
