@@ -85,6 +85,8 @@ def make(home: Path) -> None:
     ablation = again(home / "ablation")
     for number, cell in enumerate(ablation.cells):
         shutil.copytree(run.path, ablation.run(cell).path)
+        knobs = {**ablation.record["knobs"], **cell.setting}
+        ablation.run(cell).write_json("run.json", {**run.record, "knobs": knobs})
         entries = run.evaluations()
         entries[0]["metrics"]["psnr(aa, a)"]["figures"]["psnr"] += number
         entries[0]["weights"] = "last"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from commands import one_line, start, unitkit, until
 
 from unitkit import RunOptions, UserError
 from unitkit.ablation import workers
-from unitkit.ablation.folder import Ablation, Figure, begin, choose_metric
+from unitkit.ablation.folder import Ablation, Figure, begin, choose_metric, read_ablation
 from unitkit.ablation.grid import folder_name, read_grid, split_values
+from unitkit.ablation.report import write_ablation_report
 from unitkit.ablation.workers import Ended, Job
 from unitkit.commands import ablate
 from unitkit.recipe_file import read_recipe_file
@@ -170,6 +173,86 @@ def test_a_cell_waits_for_the_last_worker_in_it(tiny: Path, tmp_path: Path) -> N
     os.close(handle)
     answer = started.wait()
     assert answer.status == 0 and failed(out) == [None], answer
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ablation of two settings that is done. To be copied."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    answer = unitkit("ablate", tiny, "shared=0,1", "steps=2", *ON_CPU, "--out", out)
+    assert answer.status == 0, answer
+    return out
+
+
+def exchanged(out: Path) -> None:
+    cell(out).rename(out / "aside")
+    cell(out, "shared=1").rename(cell(out))
+    (out / "aside").rename(cell(out, "shared=1"))
+
+
+def trained_on(out: Path) -> None:
+    assert unitkit("train", "--resume", "--out", cell(out), "steps=3").status == 0
+
+
+def changed(key: str, value: object) -> Callable[[Path], None]:
+    """A cell's run whose record has another knob, none (None), or another seed."""
+
+    def change(out: Path) -> None:
+        path = cell(out) / "run.json"
+        found = json.loads(path.read_text())
+        place = found if key == "seed" else found["knobs"]
+        place[key] = value
+        if value is None:
+            del place[key]
+        path.write_text(json.dumps(found))
+
+    return change
+
+
+OTHER_RUNS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "exchanged": (exchanged, "the knob shared is 1, and should be 0"),
+    "trained on": (trained_on, "the knob steps is 3, and should be 2"),
+    "swept": (changed("shared", 2), "the knob shared is 2, and should be 0"),
+    "fixed": (changed("width", 4), "the knob width is 4, and should be 2"),
+    "default": (changed("lr", 0.5), "the knob lr is 0.5, and should be 0.001"),
+    "missing": (changed("lr", None), "the knob lr is None, and should be 0.001"),
+    "of the recipe": (changed("ema", 0.5), "the knob ema is 0.5, and should be None"),
+    "seed": (changed("seed", 1), "the seed is 1, and should be 0"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_RUNS)
+def test_a_run_that_is_not_its_cells_is_refused(tiny: Path, whole: Path, tmp_path: Path, other: str) -> None:
+    """By whatever reads a cell: else its figures were those of another setting."""
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    change, said = OTHER_RUNS[other]
+    change(out)
+    ablation = Ablation(out, record(out))
+    first = ablation.cells[0]
+    knobs = {**ablation.record["fixed"], **first.setting}
+    job = Job(str(tiny), out / "tiny.py", knobs, RunOptions(cell(out), seed=0, device="cpu"))
+    works = [
+        lambda: ablation.done(first),
+        lambda: ablation.figure(first),
+        lambda: write_ablation_report(out),
+        lambda: ablate.train_cell(job),
+    ]
+    for work in works:
+        with pytest.raises(UserError) as refused:
+            work()
+        assert f"{cell(out)} is not the run of its cell: {said};" in str(refused.value)
+    before = (out / "ablation.csv").read_bytes()
+    one_line(unitkit("ablate", tiny, "shared=0,1", "steps=2", *ON_CPU, "--out", out), said, "move this one away")
+    assert (out / "ablation.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["shared=0/seed-0", "shared=0//seed-0", "shared=0/./seed-0"])
+def test_a_folder_of_two_cells_is_refused(whole: Path, tmp_path: Path, folder: str) -> None:
+    twice = record(whole)
+    twice["cells"][1]["folder"] = folder
+    (tmp_path / "ablation.json").write_text(json.dumps(twice))
+    with pytest.raises(UserError, match=r"ablation.json: two cells lie in one folder, shared=0/seed-0;"):
+        read_ablation(tmp_path)
 
 
 def test_what_differs_from_the_ablation_there_is_refused(tiny: Path, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ Figure = Callable[[Mapping[str, Any], int], float | None]
 def cell(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps, to be copied."""
     folder = tmp_path_factory.mktemp("cell") / "run"
-    answer = unitkit("train", tiny, "steps=2", "--out", folder)
+    recipe, knobs = folder.with_name("tiny.py"), 'name: str = "", x: float = 0, line: str = "", rest: int = 0,'
+    recipe.write_text(tiny.read_text().replace("    *,\n", f"    *,\n    {knobs}\n"))
+    answer = unitkit("train", recipe, "steps=2", "--out", folder)
     assert answer.status == 0, answer.err
     return folder
 
@@ -55,6 +57,9 @@ def ablation(
         )
         if value is not None:
             shutil.copytree(cell, out / name)
+            run = json.loads((out / name / "run.json").read_text())
+            own = {**run, "knobs": {**run["knobs"], **setting}, "seed": seed}
+            (out / name / "run.json").write_text(json.dumps(own))
             measured = json.loads((out / name / "metrics.json").read_text())
             measured["evaluations"][0]["metrics"][ACCURACY] = {
                 "title": ACCURACY,

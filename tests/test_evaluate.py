@@ -22,7 +22,7 @@ from unitkit import UserError, load_recipe, metrics, open_data
 from unitkit.check import check
 from unitkit.hooks import Watcher
 from unitkit.recipe import Watch
-from unitkit.runs.folder import RunFolder
+from unitkit.runs.folder import WRITTEN, RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.system import files as unitkit_files
 from unitkit.trainer import Trainer
@@ -435,14 +435,32 @@ def test_a_missing_counterpart_is_named(tmp_path: Path) -> None:
     assert open_data(str(root), size=16, labels="satellite,map").truth is None
 
 
-@pytest.mark.parametrize(
-    "name", ["metrics.json", "run.json", "recipe.py", "samples/x.json", "checkpoints/x", "./stats.jsonl"]
-)
-def test_figures_are_not_saved_over_the_run(folder: Path, name: str) -> None:
-    assert unitkit("evaluate", folder).status == 0
-    before = files(folder)
-    one_line(unitkit("evaluate", folder, "--save", f"{folder}/{name}"), "the run's own")
-    assert files(folder) == before
+OWN = {
+    "run.json": (*WRITTEN, "run.json", "bad_images.json", ".lock", "log.txt", "samples/x.json", "checkpoints/x"),
+    "ablation.json": ("ablation.json", "ablation.csv", "ablation.md", "ablation.html", "plots/x", "mine.py", ".lock"),
+}
+
+
+@pytest.mark.parametrize("how", ["its own", "another", "linked", "below", "sets"])
+@pytest.mark.parametrize(("record", "name"), [(record, name) for record, names in OWN.items() for name in names])
+def test_figures_are_saved_over_no_run_and_no_ablation(
+    folder: Path, tmp_path: Path, record: str, name: str, how: str
+) -> None:
+    """Of this run or of another one, whatever it is called by, and whether the file is there or not yet."""
+    own = folder if (how, record) == ("its own", "run.json") else tmp_path / "another"
+    own.mkdir(exist_ok=True)
+    (own / record).touch()
+    before = files(own)
+    (tmp_path / "linked").symlink_to(own)
+    place = {"linked": tmp_path / "linked" / name, "below": own / "x/.." / name}.get(how, own / name)
+    (own / "x").mkdir()
+    words = ("--images", f"ab={save(tmp_path / 'ab', pictures(1, 0, 8))}", "--metrics", "l1(ab, ab)")
+    answer = unitkit("evaluate", *(words if how == "sets" else (folder,)), "--save", place)
+    one_line(answer, f"is the {record.removesuffix('.json')}'s own {name.partition('/')[0]}: choose another file")
+    assert files(own) == before
+
+
+def test_figures_are_saved_beside_a_run(folder: Path) -> None:
     assert unitkit("evaluate", folder, "--save", folder / "mine.json").status == 0
 
 

@@ -20,6 +20,7 @@ from sets import images, pictures
 from unitkit import Recipe, UserError, load_recipe, metrics
 from unitkit.ablation.statistics import compare, mean_sd
 from unitkit.check import check
+from unitkit.commands import evaluate, train
 from unitkit.metrics import Metric, Result
 from unitkit.metrics.metric import named, registry
 from unitkit.recipe import Watch
@@ -80,6 +81,93 @@ def test_a_training_keeps_the_other_figures(tmp_path: Path, where: str) -> None:
         one_line(again, name, f"lost in {where}")
     else:
         assert again.status == 0, again.err
+
+
+# What a metric may give that no file can hold, or no reader takes: an argument of `Result` by what is wrong.
+UNFIT = {
+    "cells that are no text": "table=Table('t', ('path',), (Row((1,), {'x': 'x'}),))",
+    "figures of a table that are no text": "table=Table('t', ('path',), (Row(('p',), {1: 2}),))",
+    "a table that is none": "table='table'",
+    "a title of a table": "table=Table(5, ('path',), ())",
+    "a long text": "details={'text': 'x' * 70000}",
+    "a long warning": "warnings=('x' * 70000,)",
+    "a large number": "protocol={'hash': 2**64 - 1}",
+    "half a character": "warnings=('\\ud800',)",
+    "half a character in a name": "protocol={'\\ud800': 1}",
+    "nesting": "details={'v': nested(70)}",
+    "deep nesting": "details={'v': nested(500)}",
+    "itself": "details=endless()",
+    "a protocol that is no mapping": "protocol=[1]",
+    "figures of one name": "figures={1: 1.0, '1': 2.0}",
+    "a long name of a figure": "figures={'x' * 70000: 1.0}",
+}
+HOSTILE = """
+from unitkit.metrics import Metric, Result
+from unitkit.metrics.metric import Row, Table
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+def endless():
+    v = {}
+    v["v"] = v
+    return v
+
+class Gives:
+    def __init__(self, text):
+        self.text = text
+    def update(self, images):
+        pass
+    def result(self, n):
+        return eval(f"Result(**{{'figures': {{'x': 1.0}}, **dict({self.text})}})")
+
+def gives(name, text):
+    return Metric(name, ("aa",), lambda context: Gives(text), higher=True)
+
+"""
+
+
+def test_no_result_makes_a_file_unreadable_or_loses_anothers(tmp_path: Path) -> None:
+    given = ", ".join(f"gives({name!r}, {text!r})" for name, text in UNFIT.items())
+    hostile = (
+        f"[psnr('aa', 'a'), {given}, gives('warned', 'warnings=(1,)'), gives('x' * 70000, ''), gives('\\ud800', '')]"
+    )
+    path = recipe_with(tmp_path, hostile, f", watch=__import__('unitkit').recipe.Watch({hostile}[:-2], every=1)")
+    path.write_text(path.read_text().replace("presets = ", HOSTILE + "presets = "))
+    run = RunFolder(tmp_path / "run")
+    answer = unitkit("train", path, "@quick", "--out", run.path)
+    assert answer.status == 0 and "psnr of reconstruction aa" in answer.out, answer.err
+    (entry,) = run.evaluations()
+    fine = {name for name, result in entry["metrics"].items() if result["figures"] and "failed" not in result}
+    assert fine == {"psnr(aa, a)", "warned"}
+    assert entry["metrics"].keys() - fine == {*UNFIT, "x" * 200, "\\ud800"}
+    rows = run.watched()
+    assert len(rows) == 2 and all({name for name in row if row[name]} == {"step", *fine} for row in rows)
+    again = unitkit("evaluate", run.path, "--save", tmp_path / "found.json")
+    one_line(again, *UNFIT)
+    assert "psnr of reconstruction aa" in again.out
+    assert json.loads((tmp_path / "found.json").read_text())["metrics"].keys() == entry["metrics"].keys()
+    assert len(run.evaluations()) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [{"title": 5}, {"units": {"x": None}}, {"units": {1: "dB"}}, {"name": 5}, {"higher": 1}], ids=str
+)
+def test_a_metric_is_called_by_text(said: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="names, title and units of text"):
+        Metric(**{"name": "odd", "reads": ("aa",), "begin": lambda context: None, "higher": True, **said})
+
+
+def test_figures_are_kept_before_they_are_shown(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("cannot show them")
+
+    out = tmp_path / "run"
+    for module, words in (train, ("train", tiny, "@quick", "--out", out)), (evaluate, ("evaluate", out, "--seed", 1)):
+        monkeypatch.setattr(module, "print_metrics", fails)
+        with pytest.raises(RuntimeError, match="cannot show them"):
+            unitkit(*words)
+    assert [entry["seed"] for entry in RunFolder(out).evaluations()] == [0, 1]
 
 
 def test_an_ablation_keeps_the_other_cells(tmp_path: Path) -> None:

@@ -28,11 +28,12 @@ import unitkit as kit
 from unitkit import TrainingError, UserError
 from unitkit.ablation.statistics import read_findings
 from unitkit.commands.progress import summary
+from unitkit.commands.runs.places import fresh_folder
 from unitkit.data.cache import _pool
 from unitkit.data.drawn import rendered
 from unitkit.hooks import Call
 from unitkit.runs import checkpoint
-from unitkit.runs.folder import RunFolder, fresh_folder
+from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.page import write_report
 from unitkit.runs.steps import FILES, all_steps, broken
@@ -494,3 +495,25 @@ def test_a_process_forked_after_work_can_train(tmp_path: Path) -> None:
     process.start()
     process.join()
     assert process.exitcode == 0 and RunFolder(tmp_path / "two").latest().name == "step-00000003"
+
+
+def test_this_folder_can_be_a_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other, for a training, one that is resumed, and an ablation."""
+    monkeypatch.chdir(tmp_path)
+    for words in ("train", TINY, "steps=1"), ("train", "--resume", "steps=2"):
+        answer = unitkit(*words, "--out", ".")
+        assert answer.status == 0, answer
+    assert RunFolder(tmp_path).latest().name == "step-00000002" and not (tmp_path / "runs").exists()
+    one_line(unitkit("train", TINY, "--name", "x", "--out", "."), "--name x and --out .")
+    one_line(unitkit("ablate", TINY, "shared=0,1", "steps=1", "--out", "."), ". is a folder with other")
+    monkeypatch.chdir(fresh_folder(tmp_path / "ablation"))
+    answer = unitkit("ablate", TINY, "shared=1", "steps=1", "--out", ".")
+    assert answer.status == 0 and (tmp_path / "ablation/ablation.csv").is_file(), answer
+
+
+@pytest.mark.parametrize("words", [("train", TINY), ("train", "--resume"), ("ablate", TINY, "shared=0,1")])
+def test_an_empty_word_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_line(unitkit(*words, "--out", ""), "--out is empty")
+    one_line(unitkit(*words, "--out="), "--out is empty")
+    assert not os.listdir()

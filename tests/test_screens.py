@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.aliases
 import errno
 import io
 import json
@@ -55,6 +56,7 @@ def test_nothing_commands_a_terminal_however_it_is_printed(monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm")
     with steady_output():
         print(NASTY)
+        sys.stdout.writelines([NASTY, "\n"])
         sys.stdout.write("\rbar 1/2\rbar")
         console = screen()
         say(console, NASTY)
@@ -68,6 +70,22 @@ def test_nothing_commands_a_terminal_however_it_is_printed(monkeypatch: pytest.M
     for mark in ("\x1b[2J", "\x07", "\x9b", "\u202e", "\u2066", "\u2028", "\udcff", "lines\r"):
         assert mark not in text, repr(mark)
     assert text.count("\r") == 1, "that at the beginning of a bar alone"
+
+
+@pytest.mark.parametrize("encoding", sorted({*encodings.aliases.aliases.values(), "koi8_r", "iso8859_5", "utf_8_sig"}))
+def test_what_an_encoding_cannot_spell_is_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """In every one that Python knows, some of which it calls by another's name in what they raise."""
+    try:
+        stream = io.TextIOWrapper(io.BytesIO(), encoding, newline="\n")
+    except LookupError:
+        pytest.skip("no encoding of text, or none of this system")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with steady_output():
+        for text in "x\n", "é\n", "日本\n", "ж\n", "x\n":
+            print(text, end="")
+    lines = stream.buffer.getvalue().decode(encoding).split("\n")  # type: ignore[attr-defined]
+    for text, line in zip(("x", "é", "日本", "ж", "x", ""), lines, strict=True):
+        assert line in (text, text.encode("ascii", "backslashreplace").decode()), lines
 
 
 class Reader(HTMLParser):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .annotations import number
+from .system.errors import UserError
 
 SEEDS = 2**63 - 1  # the largest seed that torch takes of either sign
 
@@ -25,8 +26,19 @@ def whole(least: int, most: int = 10**9, **words: Any) -> Any:
     return typer.Option(parser=parse, metavar="INTEGER", **words)
 
 
+def folder(help: str) -> Any:
+    """An option that names a folder, which an empty word does not."""
+
+    def parse(text: str) -> Path:
+        if not text:
+            raise UserError("--out is empty: name a folder, such as --out runs/mine, or . for this one")
+        return Path(text)
+
+    return typer.Option(parser=parse, metavar="PATH", help=help)
+
+
 Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
-Out = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/RECIPE/TIME]")]
+Out = Annotated[Path | None, folder("The run folder.  [default: runs/RECIPE/TIME]")]
 BadImages = Annotated[
     str | None,
     typer.Option(

@@ -30,6 +30,7 @@ from .arguments import (
     Style,
     StyleSeed,
     Weights,
+    folder,
     whole,
 )
 from .commands.data import app as data_app
@@ -57,6 +58,7 @@ def main() -> NoReturn:
     """
     with steady_output():
         try:
+            os.getcwd()  # libraries end the process where it is gone
             _show_knobs(sys.argv[1:])
             app()
         except (UserError, TrainingError, OSError, MemoryError) as error:
@@ -126,7 +128,8 @@ def train(
     threads.decide()
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # what torch's profiler says besides is for its authors
-    from .commands.train import NO_FOLDER, train_recipe
+    from .commands.runs.places import NO_FOLDER
+    from .commands.train import train_recipe
     from .runs.options import RunOptions
 
     options = RunOptions(
@@ -209,9 +212,7 @@ def ablate(
     recipe: Annotated[str, typer.Argument(help="A recipe: unit_faces, or a file.")],
     knobs: Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=v1,v2] [knob=0..4] ...")] = None,
     seeds: Annotated[int, whole(1, 10_000, help="Trainings of each setting, with seeds 0, 1, ...")] = 1,
-    out: Annotated[
-        Path | None, typer.Option(help="The ablation's folder.  [default: runs/RECIPE/ablation-TIME]")
-    ] = None,
+    out: Annotated[Path | None, folder("The ablation's folder.  [default: runs/RECIPE/ablation-TIME]")] = None,
     baseline: Annotated[
         str | None, typer.Option(help="The setting to compare with, 'shared=0'.  [default: the first]")
     ] = None,
@@ -230,7 +231,7 @@ def ablate(
     """Train a recipe over a grid of knobs and seeds, and report. Run it again to go on: what is done stays done."""
     threads.decide(shared=True)
     from .commands.ablate import ablate as run
-    from .commands.train import NO_FOLDER
+    from .commands.runs.places import NO_FOLDER
     from .runs.options import RunOptions
 
     options = RunOptions(

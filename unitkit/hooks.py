@@ -25,7 +25,7 @@ from .data.batches import Batches
 from .metrics import evaluate
 from .models import ImagePaths
 from .recipe import Hook, Recipe, Watch
-from .runs.folder import RunFolder, best_row
+from .runs.folder import RunFolder, best_row, storable
 from .runs.image_check import ImageCheck
 from .runs.options import Options
 from .runs.page import write_report
@@ -166,7 +166,7 @@ class Watcher(Hook):
         if dist.rank() > 0:
             return
         with enough_memory(trainer.device, f"measuring after step {trainer.done}"):
-            found = trainer.on_held_out(lambda model, data: self._evaluate(trainer, model, data))
+            found = storable(trainer.on_held_out(lambda model, data: self._evaluate(trainer, model, data)))
         row = {"step": trainer.done, **{name: result["figures"] for name, result in found.items()}}
         self.run.append_watched(row)
         self.rows.append(row)

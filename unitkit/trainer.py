@@ -26,7 +26,7 @@ from .models import ImagePaths
 from .networks.average import Average
 from .recipe import Hook, Recipe
 from .runs import checkpoint
-from .runs.folder import RunFolder
+from .runs.folder import RunFolder, storable
 from .runs.image_check import ImageCheck
 from .runs.options import RunOptions
 from .runs.record import check_resumed, check_same_recipe, description, new_record, resumed_record, with_kept_values
@@ -272,6 +272,7 @@ class Trainer:
         )
         with enough_memory(self.device, "measuring"):
             found = self.on_held_out(measured)
+        found["metrics"] = storable(found["metrics"])
         if dist.rank() == 0:
             if keep:
                 self.run.add_evaluation(found)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..hooks import Watcher
@@ -64,7 +65,11 @@ class Ablation:
         return RunFolder(self.out / cell.folder)
 
     def done(self, cell: Cell) -> bool:
-        """Whether a cell is trained and measured to its end: its last checkpoint has an evaluation."""
+        """Whether a cell is trained and measured to its end: its last checkpoint has an evaluation.
+
+        Raises `UserError` for a run of other knobs, or of another seed, than the cell's.
+        """
+        self._refuse_other(cell)
         run = self.run(cell)
         try:
             last, newest = last_evaluation(run), latest(run.checkpoints)
@@ -75,9 +80,20 @@ class Ablation:
             return False
 
     def figure(self, cell: Cell) -> float | None:
-        """The main metric's figure of a cell that is done."""
+        """The main metric's figure of a cell that is done. Raises `UserError` as `done`."""
+        self._refuse_other(cell)
         entry = last_evaluation(self.run(cell))
         return None if entry is None else figures_of(entry).get(self.main)
+
+    def _refuse_other(self, cell: Cell) -> None:
+        run, known = self.run(cell), self.record.get("knobs")
+        try:
+            record = run.record
+        except UserError:  # not begun, or damaged: training it tells why
+            return
+        # An ablation from before all knobs were kept knows those that it was given.
+        knobs = {**record.get("knobs", {}), **self.record["fixed"]} if known is None else known
+        refuse_other_cell(run, record, {**knobs, **cell.setting}, cell.seed)
 
     def mark(self, cell: Cell, failed: str | None) -> None:
         """Keep why a cell failed, or that it did not."""
@@ -102,7 +118,26 @@ def read_ablation(out: Path) -> dict[str, Any]:
             raise damaged(
                 path, f"a setting is of {given:.200}, and the knobs swept are {wanted:.200}", ABLATION.way_out
             )
+    twice = Counter(PurePosixPath(cell["folder"]) for cell in record["cells"]).most_common(1)
+    if twice and twice[0][1] > 1:
+        raise damaged(path, f"two cells lie in one folder, {twice[0][0]!s:.200}", ABLATION.way_out)
     return record
+
+
+def refuse_other_cell(run: RunFolder, record: Mapping[str, Any], knobs: Mapping[str, Any], seed: int) -> None:
+    """Raise `UserError` where a cell's folder holds a run, with this record, of other knobs or of another seed.
+
+    Its figures would be taken for those of the cell's setting.
+    """
+    found = record.get("knobs", {})
+    names = sorted(found.keys() | knobs.keys(), key=lambda name: name not in knobs)
+    pairs = [(f"the knob {name}", found.get(name), knobs.get(name)) for name in names]
+    for what, is_now, should in (*pairs, ("the seed", record["seed"], seed)):
+        if json.dumps(is_now, sort_keys=True) != json.dumps(should, sort_keys=True):  # 1 is not 1.0, a NaN is a NaN
+            raise UserError(
+                f"{run.path} is not the run of its cell: {what} is {is_now!s:.80}, and should be {should!s:.80}; put "
+                "the cell's own run back, or move this one away, and the ablation trains the cell anew"
+            )
 
 
 def begin(
@@ -130,6 +165,7 @@ def begin(
         "path": str(file.path),
         "folder": str(Path.cwd()),
         "sha256": hashlib.sha256("".join(file.files.values()).encode()).hexdigest(),
+        "knobs": file.kept(file.values(None, grid.fixed)),
         "fixed": plain(grid.fixed),
         "swept": plain(grid.swept),
         "seeds": seeds,

@@ -16,7 +16,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..ablation.folder import Ablation, begin, choose_metric, kept_copy, last_evaluation, read_ablation, setting_label
+from ..ablation.folder import (
+    Ablation,
+    begin,
+    choose_metric,
+    kept_copy,
+    last_evaluation,
+    read_ablation,
+    refuse_other_cell,
+    setting_label,
+)
 from ..ablation.grid import Cell, Grid, label, one_setting, read_grid
 from ..ablation.report import write_ablation_report
 from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
@@ -25,7 +34,7 @@ from ..data.files.bad import WAY_OUT, refuse_unreadable
 from ..kernels.placement import best_precision
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
-from ..runs.folder import RUNS, RunFolder, fresh_folder, point_at
+from ..runs.folder import RunFolder
 from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
 from ..runs.schema import ABLATION
@@ -34,7 +43,8 @@ from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import literal, room, say, screen, typed
 from ..system.signals import asking
-from .train import NO_FOLDER, run_training, train_recipe
+from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
+from .train import run_training, train_recipe
 
 ASK_FROM = 200  # cells
 CHECKED = 50  # settings that are checked before anything runs; of more, the first and the last
@@ -114,12 +124,14 @@ def _resolved(options: RunOptions, out: Path, ray: str | None) -> RunOptions:
 
 
 def train_cell(job: Job) -> None:
-    """Train and evaluate a cell, or go on with it."""
-    if (Path(job.options.out) / "run.json").is_file():
+    """Train and evaluate a cell, or go on with it. Raises `UserError` where its folder holds another run."""
+    file, run = read_recipe_file(job.file, job.recipe), RunFolder(job.out)
+    values = file.values(None, job.knobs)
+    if (run.path / "run.json").is_file():
+        refuse_other_cell(run, run.record, file.kept(values), job.options.seed or 0)
         train_recipe(None, (), replace(job.options, resume=True, seed=None, precision=None))
         return
-    file = read_recipe_file(job.file, job.recipe)
-    run_training(file, file.values(None, job.knobs), job.options, {})
+    run_training(file, values, job.options, {})
 
 
 def _check(file: RecipeFile, grid: Grid, setting: dict[str, object], bad_images: str | None) -> Recipe:

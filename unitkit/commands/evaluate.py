@@ -18,7 +18,7 @@ from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
 from ..runs.checkpoint import averages, check_size, load_model, load_step
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, refuse_own, storable
 from ..runs.kept import kept_recipe, moved, other_data, other_labels
 from ..runs.page import write_report
 from ..runs.report import print_metrics
@@ -28,6 +28,8 @@ from ..system.environment import versions
 from ..system.errors import MachineError, UserError
 from ..system.files import refuse_unwritable, replacing
 from ..system.output import print_notes, say, screen
+
+WAY_OUT = "choose another --device, or fewer metrics at once"
 
 
 def evaluate_run(
@@ -49,7 +51,7 @@ def evaluate_run(
     folder, checkpoint = _find(run)
     folder.evaluations()  # it can be read, and so be added to
     if save is not None:
-        folder.refuse_own(save)
+        refuse_own(save)
         refuse_unwritable(save)
     console = screen()
     file = kept_recipe(folder)
@@ -75,7 +77,7 @@ def evaluate_run(
     recipe = replace(recipe, model=description.spec, data=seen)
     check(replace(recipe, evaluate=chosen, watch=None))  # paths, alignment and weights, before any work
     place = choose_device(device)
-    with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring"):
+    with console.status(f"measuring {checkpoint.name}"), enough_memory(place, "measuring", WAY_OUT, MachineError):
         found = evaluate_with_protocol(
             model.to(place),
             recipe.data,
@@ -87,13 +89,14 @@ def evaluate_run(
             seed=seed,
             max_images=max_images,
         )
+    found["metrics"] = storable(found["metrics"])
+    unsaved = _failing(partial(_save, found, save))
+    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
     print_metrics(console, found)
     labels = description.labels
     note = other_labels(labels, recipe.data) if data else other_data({**record, "labels": labels}, recipe.data)
     if note:
         say(console, f"warning: {note}")
-    unsaved = _failing(partial(_save, found, save))
-    unkept = _failing(partial(folder.add_evaluation, found), partial(write_report, folder))
     if unsaved or (unkept and save is None):
         lost = [*unsaved, *unkept]
         way_out = "the figures are printed above, and --save FILE keeps them elsewhere"
@@ -122,6 +125,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
             )
         images[name] = plain_images(location, size, notes)
     if save is not None:
+        refuse_own(save)
         refuse_unwritable(save)
     letters = sorted({letter for name in images for letter in name})
     chosen = parse_metrics(metrics, letters)
@@ -130,7 +134,7 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     place = choose_device(device)
     console = screen()
     print_notes(console, notes)
-    with console.status("measuring"), enough_memory(place, "measuring"):
+    with console.status("measuring"), enough_memory(place, "measuring", WAY_OUT, MachineError):
         results = evaluate_images(chosen, images, device=place)
     sizes = {tuple(each.size) for each in images.values()}
     found: dict[str, Any] = {
@@ -141,10 +145,12 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
         "size": list(sizes.pop()) if len(sizes) == 1 else None,
         "seed": 0,
         "versions": versions(*PACKAGES),
-        "metrics": results,
+        "metrics": storable(results),
     }
+    unsaved = _failing(partial(_save, found, save))
     print_metrics(console, found)
-    _save(found, save)
+    if unsaved:
+        raise unsaved[0]
     _refuse_failed(found)
 
 
@@ -171,9 +177,11 @@ def _failing(*works: Callable[[], None]) -> list[UserError]:
 
 
 def _refuse_failed(found: Mapping[str, Any]) -> None:
-    """Raise `UserError` for metrics that failed, once the others' figures are printed and kept."""
+    """Raise `UserError` for metrics that failed, once the others' figures are printed and kept; `MachineError` where it
+    was the machine that failed."""
     if failed := [f"{name}: {result['failed']}" for name, result in found["metrics"].items() if "failed" in result]:
-        raise UserError(f"not measured: {'; '.join(failed)}")
+        kind = MachineError if any(result.get("machine") for result in found["metrics"].values()) else UserError
+        raise kind(f"not measured: {'; '.join(failed)}")
 
 
 def _save(found: dict[str, Any], save: Path | None) -> None:

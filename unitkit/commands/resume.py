@@ -16,6 +16,7 @@ from ..runs.steps import broken
 from ..system import dist
 from ..system.errors import UserError
 from ..trainer import Trainer
+from .runs.places import NO_FOLDER
 
 ANEW = ("steps", "data", "batch")  # knobs that a run that is resumed may have otherwise
 
@@ -26,7 +27,7 @@ def to_resume(recipe: str | None, options: RunOptions) -> bool:
     So one command, given again, is all that torchrun, Slurm or Kubernetes need to restart a training. Raises
     `UserError` for a command that torchrun is to restart, but that would not go on.
     """
-    if options.resume and options.out == Path():
+    if options.resume and options.out == NO_FOLDER:
         raise UserError("--resume needs the run folder: --out DIR")
     if not options.resume and dist.variable("TORCHELASTIC_MAX_RESTARTS", 0) > 0:
         raise UserError(

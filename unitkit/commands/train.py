@@ -22,7 +22,6 @@ from ..metrics import parse_metrics
 from ..recipe import Recipe, Watch
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
-from ..runs.folder import RUNS, fresh_folder, point_at
 from ..runs.options import RunOptions
 from ..runs.page import write_report
 from ..runs.page.extremes import save_best_and_worst
@@ -37,8 +36,7 @@ from ..trainer import Trainer
 from ..training.profile import Profile
 from .progress import Progress, looking
 from .resume import changes, resumed, to_resume
-
-NO_FOLDER = Path()  # the user names none: one is made of the recipe's name and the time
+from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
 
 
 def train_recipe(
@@ -105,8 +103,10 @@ def run_training(
             tracking.enter_context(tracker)
         found = _fit_and_evaluate(console, trainer, progress)
     if dist.rank() == 0:
-        print_metrics(console, found)
-        trainer.run.add_evaluation(found)
+        try:
+            trainer.run.add_evaluation(found)
+        finally:  # shown in any case, and kept whatever showing it does
+            print_metrics(console, found)
         _keep_best_and_worst(trainer)
         write_report(trainer.run)
         if seen := picks(trainer.run):

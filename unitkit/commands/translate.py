@@ -21,7 +21,8 @@ from ..data.folders.listing import passed_over, read_folder
 from ..data.formats.header import Header, suffix_of
 from ..data.values import Values
 from ..recipe_file import import_parts
-from ..system.errors import UserError, nearest
+from ..system.devices import choose_device, enough_memory
+from ..system.errors import MachineError, UserError, nearest
 from ..system.output import print_notes, say, screen
 from ..translate import Translator, load
 from .progress import counting
@@ -75,29 +76,31 @@ def translate_images(
     work = jobs(source, target, notes, [f"-{number + 1}" for number in numbers] or [""], format)
     if parts is not None:
         import_parts(parts)
-    translator = load(run, device=device, weights=weights, precision=precision)
-    translator.check(path)
-    if style is not None or samples is not None:
-        translator.check_styles()
-    like = None if style is None else translator.style(style, path[-1])
-    drawn = [translator.drawn_style(path[-1], (seed or 0) + number) for number in numbers]
-    # Every one, before the first image takes its time.
-    headers = [probe(before, translator.model.channels[path[0]]) for before, _ in work]
-    channels = translator.model.channels[path[-1]]
-    tasks = []
-    for (before, after), header, style_of in zip(work, headers, cycle(drawn or [like])):
-        values = translator.meanings(path, header.dtype)[1]
-        notes += refuse_unwritable_format(after, header.frames, channels, values, alpha == "keep")
-        tasks.append(Task(before, after, header, values, style_of))
-    with counting(f"{path}: {translator.route(path)}", len(work)) as done:
-        for task in (each for each in tasks if each.pixels > LARGE):
-            translator.translate_file(task.source, task.target, path, task.style)
-            if alpha == "keep" and is_transparent(task.source):
-                notes.append(f"{task.source} is larger than 64 megapixels, and is written without its transparency")
-            done()
-        small = [each for each in tasks if each.pixels <= LARGE]
-        for _ in _translated(translator, small, path, transparent=alpha == "keep"):
-            done()
+    way_out = "choose another --device, or images of fewer pixels"
+    with enough_memory(choose_device(device), "translating", way_out, MachineError):
+        translator = load(run, device=device, weights=weights, precision=precision)
+        translator.check(path)
+        if style is not None or samples is not None:
+            translator.check_styles()
+        like = None if style is None else translator.style(style, path[-1])
+        drawn = [translator.drawn_style(path[-1], (seed or 0) + number) for number in numbers]
+        # Every one, before the first image takes its time.
+        headers = [probe(before, translator.model.channels[path[0]]) for before, _ in work]
+        channels = translator.model.channels[path[-1]]
+        tasks = []
+        for (before, after), header, style_of in zip(work, headers, cycle(drawn or [like])):
+            values = translator.meanings(path, header.dtype)[1]
+            notes += refuse_unwritable_format(after, header.frames, channels, values, alpha == "keep")
+            tasks.append(Task(before, after, header, values, style_of))
+        with counting(f"{path}: {translator.route(path)}", len(work)) as done:
+            for task in (each for each in tasks if each.pixels > LARGE):
+                translator.translate_file(task.source, task.target, path, task.style)
+                if alpha == "keep" and is_transparent(task.source):
+                    notes.append(f"{task.source} is larger than 64 megapixels, and is written without its transparency")
+                done()
+            small = [each for each in tasks if each.pixels <= LARGE]
+            for _ in _translated(translator, small, path, transparent=alpha == "keep"):
+                done()
     if translator.short:
         notes.append(short_note(translator.short))
     notes += translator.inference.notes

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..system.errors import UserError, refusal
+from ..system.errors import MachineError, UserError, refusal
 from ..system.sizes import available_memory
 from .sources import Images
 from .values import values_of
@@ -114,6 +114,8 @@ def _errors(futures: Mapping[int, Future[Any]]) -> dict[int, UserError]:
         for i, future in futures.items():
             try:
                 future.result()
+            except MachineError:
+                raise
             except UserError as error:
                 errors[i] = error
     except BaseException:  # Ctrl-C, say: what waits for its turn must not keep the process

@@ -20,7 +20,8 @@ from ..data.sources import ImageFiles, Images
 from ..data.tensors import at_once, to_tensor
 from ..data.truth import refuse_ambiguous
 from ..data.values import values_of
-from ..system.errors import UserError
+from ..system.devices import of_machine
+from ..system.errors import MachineError, UserError
 from ..system.seeds import derive
 from .metric import Accumulator, Context, Metric, Result, path_of, source
 
@@ -57,7 +58,8 @@ def evaluate(
 
     Returns: by the metric's name `title` (what people call it), `figures`, `n` (images by reading), `higher` (whether
         more is better, by figure), `units`, `protocol` and `warnings`, ready for JSON; where there are some, `details`
-        and `table` (see `metric.Table`). A metric that raises has no figures, and `failed` says why.
+        and `table` (see `metric.Table`). A metric that raises has no figures, `failed` says why, and
+        `machine` where it was the machine's fault.
     """
     batch = batch or at_once(data.size)
     measured = [_Evaluated(metric, Context(device, seed, data)) for metric in metrics]
@@ -95,7 +97,7 @@ def evaluate_images(
     begun = [_Evaluated(metric, Context(device)) for metric in metrics]
     for measured in begun:
         if measured.failed:
-            raise UserError(measured.failed)
+            raise (MachineError if measured.machine else UserError)(measured.failed)
     for measured in begun:
         sets = {reading: images[_set(reading)] for reading in measured.metric.reads}
         groups = [sets] if measured.metric.together else [{reading: each} for reading, each in sets.items()]
@@ -114,7 +116,7 @@ class _Evaluated:
     """A metric under way. What goes wrong in it is kept as its result, so that it takes no other's figures along."""
 
     def __init__(self, metric: Metric, context: Context) -> None:
-        self.metric, self.n, self.failed = metric, Counter[str](), ""
+        self.metric, self.n, self.failed, self.machine = metric, Counter[str](), "", False
         self.accumulator: Accumulator | None = None
         with self._kept():
             self.accumulator = metric.begin(context)
@@ -131,11 +133,12 @@ class _Evaluated:
 
     def result(self) -> dict[str, Any]:
         """What `evaluate` returns of a metric."""
-        metric, result = self.metric, Result({})
+        metric, result, table = self.metric, Result({}), {}
         if self.accumulator and not self.failed:
             with self._kept():
                 metric.check_count(self.n)
-                result = _plain(self.accumulator.result(self.n))
+                found = _plain(self.accumulator.result(self.n))
+                result, table = found, {"table": asdict(found.table)} if found.table else {}
         strange = [f"{name} is {value}" for name, value in result.figures.items() if not math.isfinite(value)]
         warnings = [f"not measured: {self.failed}"] if self.failed else [f"{', '.join(strange)}"] if strange else []
         return {
@@ -147,7 +150,8 @@ class _Evaluated:
             "protocol": result.protocol,
             "warnings": [*warnings, *result.warnings],
             **({"failed": self.failed} if self.failed else {}),
-            **({"table": asdict(result.table)} if result.table else {}),
+            **({"machine": True} if self.machine else {}),
+            **table,
             **({"details": result.details} if result.details else {}),
         }
 
@@ -156,7 +160,7 @@ class _Evaluated:
         try:
             yield
         except (Exception, SystemExit) as error:  # a metric is anyone's code
-            said = str(error).strip().partition("\n")[0]
+            said, self.machine = str(error).strip().partition("\n")[0], of_machine(error)
             self.failed = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
@@ -168,6 +172,8 @@ def _plain(result: Result) -> Result:
             figures[str(name)] = float("" if isinstance(value, str) else value)
         except (TypeError, ValueError):
             raise ValueError(f"its figure '{name}' is {value!r:.60}, which is no number") from None
+    if len(figures) < len(result.figures):
+        raise ValueError(f"two of its figures have one name: {', '.join(map(repr, result.figures)):.200}")
     protocol, details = (json.loads(json.dumps(each, default=_number)) for each in (result.protocol, result.details))
     return replace(
         result, figures=figures, protocol=protocol, warnings=tuple(map(str, result.warnings)), details=details

@@ -152,6 +152,12 @@ class Metric:
                 )
 
     def __post_init__(self) -> None:
+        said = (self.name, self.title, *self.units, *self.units.values())
+        if not isinstance(self.higher, bool) or not all(isinstance(each, str) for each in said):
+            raise UserError(
+                f"the metric {self.name} has higher={self.higher!r}, and is called by {', '.join(map(repr, said))}: "
+                "expected true or false, and names, title and units of text"
+            )
         if not all(path_of(reading) for reading in self.reads):
             raise UserError(f"the metric {self.name} reads '', and an image path is a word such as 'ab'")
         if self.together and len({source(reading) for reading in self.reads}) > 1:

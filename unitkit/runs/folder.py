@@ -13,29 +13,27 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..data.files.bad import BadImage
 from ..system.errors import UserError, nearest, refusal
-from ..system.files import replacing, temporary
-from .schema import BAD, METRICS, RUN, STATS, WATCHED
+from ..system.files import replacing
+from ..system.output import printable
+from .schema import BAD, METRICS, RUN, STATS, WATCHED, Kind, Result
 from .steps import latest, step_name
 from .stored import FORMAT, check_writable, read_json, read_lines
 
-RUNS = Path("runs")  # where runs lie whose folder nobody names
-LATEST = "latest"
 # What a run writes beside run.json.
 WRITTEN = (
-    "recipe.py",
-    "recipes",
-    "checkpoints",
-    "samples",
-    "best",
-    "tensorboard",
-    "wandb",
-    "stats.jsonl",
-    "watched.jsonl",
-    "metrics.json",
-    "report.html",
+    *("recipe.py", "recipes", "checkpoints", "samples", "best", "tensorboard", "wandb"),
+    *("stats.jsonl", "watched.jsonl", "metrics.json", "report.html"),
 )
+# What lies beside these records is the run's, or the ablation's, but for its cells, and its recipe, NAME.py.
+OWN = {
+    "run.json": (*WRITTEN, "run.json", "bad_images.json", ".lock", "log.txt"),
+    "ablation.json": (*(f"ablation.{suffix}" for suffix in ("json", "csv", "md", "html")), "plots", "recipes", ".lock"),
+}
+LONGEST = 200  # characters of what a metric is called whose result cannot be kept
 # What two evaluations of one and the same thing agree in.
 MEASURED = ("checkpoint", "step", "weights", "seed", "data", "split", "images")
 
@@ -168,20 +166,12 @@ class RunFolder:
             ) from None
         return handle
 
-    def refuse_own(self, path: Path) -> None:
-        """Raise `UserError` for a file that the run itself writes, which a user names for something else."""
-        inside = self.path.resolve()
-        place = path.resolve()
-        if place.is_relative_to(inside) and place != inside:
-            first = place.relative_to(inside).parts[0]
-            if first in (*WRITTEN, "run.json", self.BAD):
-                raise UserError(f"{path} is the run's own {first}: choose another file")
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses."""
+    def write_json(self, name: str, value: Any, kind: Kind | None = None) -> None:
+        """Write a JSON file of the folder, whole or not at all. Raises `UserError` where the disk refuses, and for what
+        could not be read again, as `kind` has it where one is given."""
         with replacing(self.path / name) as file:
             try:
-                check_writable(value)
+                _as_read(value, kind.shape if kind else Any)
                 file.write_text(json.dumps(value, indent=1), "utf-8")
             except (TypeError, ValueError, RecursionError) as error:  # a note, say, or an argument of a part
                 raise UserError(f"cannot keep {self.path / name}: {error}; it holds JSON values only") from error
@@ -206,7 +196,7 @@ class RunFolder:
                     break
             else:
                 kept.append(dict(entry))
-            self.write_json("metrics.json", {"format": FORMAT, "evaluations": kept})
+            self.write_json("metrics.json", {"format": FORMAT, "evaluations": kept}, METRICS)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -255,27 +245,36 @@ class RunFolder:
                     file.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
 
 
-def fresh_folder(path: Path) -> Path:
-    """Make a new folder: `path`, or path-2, ... where that is taken. Raises `UserError` where the disk refuses."""
-    for number in itertools.count(1):
-        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+def refuse_own(path: Path) -> None:
+    """Raise `UserError` for a file that a run or an ablation writes itself, which a user names for something else."""
+    # A link that is named is replaced itself, and stands for the file that it leads to besides.
+    for place in (path.parent.resolve() / path.name, path.resolve()):
+        for folder, (record, names) in itertools.product(place.parents, OWN.items()):
+            first = place.relative_to(folder).parts[0]
+            if (first in names or first.endswith(".py")) and os.path.lexists(folder / record):
+                raise UserError(f"{path} is the {record.removesuffix('.json')}'s own {first}: choose another file")
+
+
+def storable(results: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What metrics found, by name, as JSON has it; one whose result `metrics.json` cannot hold failed, and says why."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, result in results.items():
         try:
-            place.mkdir(parents=True)
-            return place
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise refusal(f"cannot make the folder {place}", error) from error
-    raise AssertionError("there is always another number")
+            found |= _as_read({name: result}, dict[str, Result])
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = f"its result cannot be kept: {printable(str(error)):.200}"
+            head = {"title": printable(result["title"])[:LONGEST], "figures": {}, "n": result["n"], "higher": {}}
+            rest = {"units": {}, "protocol": {}, "warnings": [f"not measured: {reason}"], "failed": reason}
+            found[printable(name)[:LONGEST]] = {**head, **rest}
+    return found
 
 
-def point_at(path: Path) -> None:
-    """Let runs/latest lead to this folder, if it lies in runs; where the disk has no links, nothing does."""
-    if RUNS in path.parents and not (os.path.lexists(RUNS / LATEST) and not (RUNS / LATEST).is_symlink()):
-        with suppress(OSError), temporary(RUNS) as place:
-            place.unlink()
-            place.symlink_to(path.relative_to(RUNS))
-            place.replace(RUNS / LATEST)
+def _as_read(value: Any, shape: Any) -> Any:
+    """A value as it is read of a file of this shape. Raises `ValueError`, or `TypeError`, where it could not be."""
+    check_writable(value)
+    read = json.loads(json.dumps(value))
+    msgspec.convert(read, shape)  # which raises a `ValueError`
+    return read
 
 
 def _is_empty(path: Path) -> bool:

@@ -137,6 +137,7 @@ class Result(TypedDict, total=False):
     protocol: Required[Open]
     warnings: Required[list[str]]
     failed: str
+    machine: bool
     table: Table
     details: Open
 
@@ -198,6 +199,7 @@ class Ablation(TypedDict, total=False):
     """`ablation.json`."""
 
     recipe: Required[str]
+    knobs: Open
     fixed: Required[Open]
     swept: Required[dict[str, Annotated[list[Any], Meta(min_length=1)]]]
     baseline: Required[Open]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from .errors import TrainingError, UserError, nearest
+from .errors import OF_THE_MACHINE, MachineError, TrainingError, UserError, nearest
 
 
 def choose_device(name: str) -> torch.device:
@@ -59,17 +59,33 @@ def set_precision(precision: str, device: torch.device) -> None:
 
 
 @contextmanager
-def enough_memory(device: torch.device, what: str) -> Iterator[None]:
-    """Within the block, memory that runs out raises `TrainingError`, which begins with `what`."""
+def enough_memory(
+    device: torch.device,
+    what: str,
+    way_out: str = "lower batch=, size= or width= (see `unitkit show`)",
+    kind: type[TrainingError | MachineError] = TrainingError,
+) -> Iterator[None]:
+    """Within the block, memory that runs out raises an error of this kind, which begins with `what`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # On the CPU torch raises a plain RuntimeError: of Linux and macOS, or of Windows.
-        words = ("DefaultCPUAllocator", "not enough memory")
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in str(error) for w in words):
+        if not out_of_memory(error):
             raise
-        way_out = "lower batch=, size= or width= (see `unitkit show`)"
-        raise TrainingError(f"{what}: the memory of {device} ran out; {way_out}") from None
+        raise kind(f"{what}: the memory of {device} ran out; {way_out}") from None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this says that memory ran out, of Python or of torch."""
+    # On the CPU torch raises a plain RuntimeError: of Linux and macOS, or of Windows.
+    words = ("DefaultCPUAllocator", "not enough memory")
+    plain = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return plain or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def of_machine(error: BaseException) -> bool:
+    """Whether the machine is what failed: memory, a disk, rights."""
+    system = isinstance(error, OSError) and error.errno in OF_THE_MACHINE
+    return system or isinstance(error, MachineError) or out_of_memory(error)
 
 
 def device_name(device: torch.device) -> str:

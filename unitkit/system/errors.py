@@ -22,7 +22,8 @@ OF_THE_MACHINE = {
     errno.ENFILE,
     errno.ENOMEM,
 }
-
+# Of these, what a file may meet that is read, whatever is in it.
+FAILING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 LONG = 80  # characters of a path, of which no more is shown
 
@@ -63,6 +64,15 @@ def refusal(what: str, error: OSError, way_out: str = "") -> UserError:
     return kind(f"{what}: {error.strerror or error}{way_out}")
 
 
+def pass_on_failure(what: str, error: BaseException) -> None:
+    """Raise what is no fault of the file that could not be read: no memory as it is, and `MachineError` for a disk that
+    fails, or no handles, "cannot read x: Too many open files"."""
+    if isinstance(error, MemoryError | MachineError):
+        raise error
+    if isinstance(error, OSError) and error.errno in FAILING:
+        raise refusal(what, error) from error
+
+
 def of_system(error: OSError | MemoryError) -> UserError:
     """The line for an error of the system's that nothing on the way up knew more about."""
     if isinstance(error, MemoryError):
@@ -76,7 +86,9 @@ def of_system(error: OSError | MemoryError) -> UserError:
     )
     if len(names) > LONG:
         names = f"{names[:LONG]}... ({len(names)} characters)"
-    return refusal(f"cannot use {names}" if names else "the system refuses", error)
+    if names:
+        return refusal(f"cannot use {names}", error)
+    return MachineError(f"the system refuses: {error.strerror or error}")  # no folder for temporary files, say
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -116,13 +116,15 @@ class _Steady:
         self.stream, self.silent = stream, False
 
     def write(self, text: str) -> int:
-        if not self.silent:
+        for encoding in (None, self.stream.encoding, "ascii") if not self.silent else ():
             try:
-                return self.stream.write(text)
-            except UnicodeEncodeError as error:
-                return self.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+                spelt = text.encode(encoding, "backslashreplace").decode(encoding) if encoding else text
+                return self.stream.write(spelt)
+            except UnicodeError:
+                continue
             except (OSError, ValueError):
                 self._silence()
+                break
         return len(text)
 
     def flush(self) -> None:
@@ -154,6 +156,10 @@ class _Plain:
     def write(self, text: str) -> int:
         bar = text.startswith("\r")
         return self.raw.write("\r" * bar + printable(text[bar:], lines=True))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from ...system.errors import UserError
+from ...system.errors import MachineError, UserError
 from ..cache import in_background
 from ..domains import Data
 from ..sources import Images
@@ -136,6 +136,8 @@ def survey(data: Data, progress: Progress | None = None) -> Survey:
     for done, (split, i, future) in enumerate(_ahead(splits), start=1):
         try:
             seen = future.result()
+        except MachineError:
+            raise
         except UserError as error:
             split.errors[i] = str(error)
         else:

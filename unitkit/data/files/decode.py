@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ..formats import format_of, header
 from ..formats.header import MAX_PIXELS, Header
 from ..formats.samples import full_range
@@ -111,7 +111,8 @@ def decode(
             whole: Image.Image = image
             try:
                 image.load()
-            except OSError:
+            except OSError as error:
+                pass_on_failure(f"cannot read the image '{path}'", error)
                 if (completed := _completed(image, path, reduced)) is None:
                     raise
                 if short is not None:
@@ -146,6 +147,7 @@ def _reader(path: str | Path | Encoded) -> ModuleType | None:
     try:
         empty = not ordinary(path, EXPECTED).st_size
     except (OSError, ValueError) as error:
+        pass_on_failure(f"cannot read the image '{path}'", error)
         raise UserError(f"cannot read the image '{path}': {getattr(error, 'strerror', None) or error}") from None
     if empty:
         raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
@@ -178,6 +180,7 @@ def _opened(path: str | Path | Encoded, pixels: bool = True) -> Iterator[ImageFi
     except UnidentifiedImageError:
         raise UserError(f"'{path}' is not an image that can be read ({KINDS}), or its header is damaged") from None
     except Exception as error:  # a decoder raises nearly anything on a damaged file
+        pass_on_failure(f"cannot read the image '{path}'", error)
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"cannot read the image '{path}': {error.strerror}") from None
         reason = " ".join(str(error).split())[:120] or type(error).__name__

@@ -6,7 +6,7 @@ import os
 import struct
 import zlib
 
-from ...system.errors import UserError
+from ...system.errors import MachineError, UserError
 from ..formats.header import MAX_PIXELS, Header
 from ..formats.turns import ORIENTATION, seen
 from .decode import probe
@@ -35,6 +35,8 @@ def header_of(path: str) -> Header | UserError:
     """What `probe` says of a file, or the error that it raises, and faster where the header is like most are."""
     try:
         return _quick(path) or probe(path)
+    except MachineError:
+        raise
     except UserError as error:
         return error
 

@@ -34,6 +34,8 @@ def completed(data: bytes, reduced: tuple[int, int] | None = None) -> Image.Imag
     other = b"\x55" * (1024 + len(data) // 8)
     try:
         image, continued = (_decoded(data + more + END, reduced) for more in (b"", other))
+    except MemoryError:
+        raise
     except Exception:  # a decoder raises nearly anything on a damaged file
         return None
     return image if _missing(np.asarray(image), np.asarray(continued)) <= _limit(data) else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import MachineError, UserError
 from ...system.files import expanded
 from ..files.decode import Encoded, decode, probe
 from ..sources import digest
@@ -48,6 +48,8 @@ class HubImages:
         for i in self._sample():
             try:
                 headers.append(probe(self.source(i)))
+            except MachineError:
+                raise
             except UserError as error:
                 errors.append(error)
         if not headers:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+from ...system.errors import pass_on_failure
 from .header import ARRAYS, DICOM, PNG_HEAD, TIFF, VOLUMES, suffix_of
 
 
@@ -52,6 +53,7 @@ def _deep_colours(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(26)
-    except OSError:
+    except OSError as error:
+        pass_on_failure(f"cannot read the image '{path}'", error)
         return False
     return head.startswith(PNG_HEAD) and head[24:25] == b"\x10" and head[25:26] in (b"\x02", b"\x04", b"\x06")

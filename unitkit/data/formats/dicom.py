@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import refuse_sizes
 from ..values import CHANNELS, supported
 from .header import Header, missing
@@ -56,6 +56,7 @@ def _header(path: Path, changed: int) -> Header:
     except UserError:
         raise
     except Exception as error:  # elements are parsed when they are asked for
+        pass_on_failure(f"cannot read '{path}'", error)
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"'{path}' holds no image that is understood ({reason}): remove it") from None
     if palette:
@@ -91,6 +92,7 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
             array = array * np.float64(slope) + np.float64(intercept)
         return np.ascontiguousarray(supported(array, str(path)).astype(header.dtype))
     except Exception as error:  # of a decoder, or of one that is not installed
+        pass_on_failure(f"cannot read '{path}'", error)
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"the pixels of '{path}' cannot be decoded ({reason})") from None
 
@@ -111,8 +113,10 @@ def _open(path: Path) -> Any:
     except UserError:
         raise
     except OSError as error:
+        pass_on_failure(f"cannot read '{path}'", error)
         raise UserError(f"cannot read '{path}': {error.strerror or error}") from None
     except Exception as error:
+        pass_on_failure(f"cannot read '{path}'", error)
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"'{path}' is no DICOM file, or is damaged ({reason}): replace or remove it") from None
 

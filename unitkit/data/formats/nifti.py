@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import refuse_sizes
 from ..values import CHANNELS, described, supported
 from .header import Header, missing
@@ -90,6 +90,7 @@ def _open(path: Path) -> Any:
     try:
         image: Any = nibabel.load(path)
     except OSError as error:
+        pass_on_failure(f"cannot read '{path}'", error)
         raise UserError(f"cannot read '{path}': {error.strerror or error}") from None
     except Exception as error:
         raise _damaged(path, error) from None
@@ -117,5 +118,11 @@ def _scaled(image: Any) -> bool:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
+    """The error for a file that nibabel refuses. Raises what is no fault of the file, of which nibabel says nothing."""
+    try:
+        with open(path, "rb"):
+            pass_on_failure(f"cannot read '{path}'", error)
+    except OSError as failure:
+        pass_on_failure(f"cannot read '{path}'", failure)
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(f"'{path}' is no NIfTI volume, or is damaged ({reason}): replace or remove it")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ..values import CHANNELS, described, supported
 from .header import ARRAYS, Header, suffix_of
 
@@ -82,8 +82,10 @@ def array_of(path: Path) -> np.ndarray:
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
+        pass_on_failure(f"cannot read the array '{path}'", error)
         raise UserError(f"cannot read the array '{path}': {error.strerror or error}") from None
     except Exception as error:  # a damaged header raises nearly anything
+        pass_on_failure(f"cannot read the array '{path}'", error)
         reason = re.sub(r" object at 0x[0-9a-f]+", "", " ".join(str(error).split()))[:120]
         raise UserError(f"'{path}' is no .npy file, or is damaged ({reason}): save it again by numpy.save") from None
     if array.dtype.hasobject or array.dtype.kind not in "biuf":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import UNPACKED, open_ordinary
 from ..files.colour import output_profile
 from ..files.walk import TooMuch, check_parts
@@ -96,8 +96,10 @@ def _stored(path: Path) -> np.ndarray:
     except TooMuch as error:
         raise UserError(f"the image '{path}' {error}: save it anew, or remove it") from None
     except OSError as error:
+        pass_on_failure(f"cannot read the image '{path}'", error)
         raise UserError(f"cannot read the image '{path}': {error.strerror or error}") from None
     except Exception as error:  # of a codec
+        pass_on_failure(f"cannot read the image '{path}'", error)
         raise _damaged(path, error) from None
     return turned(array.transpose(2, 0, 1), orientation)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tifffile
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import UNPACKED, open_ordinary
 from ..files.walk import TooMuch, check_directories
 from ..values import CHANNELS, described
@@ -65,7 +65,8 @@ def claims(path: Path) -> bool:
             several = len(file.pages) > 1 and _frames(file.series[0]) * _pages_of_a_frame(file.series[0]) > 1
             large = page.imagewidth * page.imagelength > MAX_PIXELS
             return several or large or not ((small and plain) or grey16)
-    except Exception:  # of a damaged file, of which Pillow says what is wrong
+    except Exception as error:  # of a damaged file, of which Pillow says what is wrong
+        pass_on_failure(f"cannot read the image '{path}'", error)
         return False
 
 
@@ -217,7 +218,8 @@ def _channels(page: Any, axes: str) -> np.ndarray:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """The error for a file whose codec or parser raised another."""
+    """The error for a file whose codec or parser raised another. Raises what is no fault of the file."""
+    pass_on_failure(f"cannot read the image '{path}'", error)
     if isinstance(error, OSError) and error.errno is not None:
         return UserError(f"cannot read the image '{path}': {error.strerror}")
     reason = " ".join(str(error).split())[:120] or type(error).__name__

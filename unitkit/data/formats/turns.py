@@ -29,6 +29,8 @@ def orientation_of(image: Image.Image) -> int:
         check_block(image.info.get("exif") or b"")
         # The method of the base class: that of a PNG decodes the whole image in search of late metadata.
         value = Image.Image.getexif(image).get(ORIENTATION)
+    except MemoryError:
+        raise
     except Exception:  # unreadable metadata is no reason to refuse the image
         return 1
     return value if value in STEPS else 1  # viewers leave an image as it is where the value means nothing
