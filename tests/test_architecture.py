@@ -22,10 +22,10 @@ PACKAGE = Path(__file__).parents[1] / "unitkit"
 # does. The package itself says where its names are found and stands above all: nothing below imports from it.
 LAYERS = (
     ("unitkit", "__main__"),
-    ("cli", "arguments"),
-    ("commands",),
+    ("cli",),
+    ("commands", "arguments"),
     ("testing",),
-    ("ablation",),
+    ("ablation", "exporting"),
     ("trainer", "translate"),
     ("hooks", "trackers", "memory"),
     ("runs", "check", "training"),

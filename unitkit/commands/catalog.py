@@ -1,12 +1,17 @@
-"""What is registered, read from the package's source without importing it, so that `unitkit list` answers at once."""
+"""`unitkit list`: what a recipe can name, read from the package's source without importing it, so that it answers at
+once; and the recipes themselves."""
 
 from __future__ import annotations
 
 import ast
+import shutil
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from ..system.errors import UserError, nearest
 
 PACKAGE = Path(__file__).parents[1]
 # Each kind of part, and the module or package that registers it.
@@ -23,6 +28,7 @@ HOMES = {
     "optimizer": "optimizers.py",
     "schedule": "schedules.py",
 }
+KINDS = ("recipe", *HOMES)
 BUNDLES = "bundles.py"  # its public functions make terms of several losses, and are shown among these
 CALLED = ("loss", "metric")  # with image paths, by the user; models wire the positional parameters of other parts
 
@@ -53,6 +59,41 @@ class Entry:
     def call(self) -> str:
         """The name, with the image paths that a loss or a metric takes: `l1(x, y)`."""
         return f"{self.name}({', '.join(self.paths)})" if self.paths else self.name
+
+
+def listed(kind: str | None, name: str | None) -> list[str]:
+    """The lines for all kinds, one of them, or one entry. Raises `UserError` for an unknown kind or name."""
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"unknown kind of part '{kind}'. {nearest(kind, KINDS)}")
+    lines = []
+    for each in [kind] if kind else KINDS:
+        found = _recipes() if each == "recipe" else entries(each)
+        if name is not None:
+            found = [entry for entry in found if entry.name == name]
+            if not found:
+                known = [entry.name for entry in (_recipes() if each == "recipe" else entries(each))]
+                raise UserError(f"there is no {each} '{name}'. {nearest(name, known)}")
+        lines += [each, *(line for entry in found for line in _shown(entry))]
+    return lines
+
+
+def _shown(entry: Entry) -> list[str]:
+    width = shutil.get_terminal_size().columns
+    texts = [entry.summary, *map(str, entry.arguments)]
+    return [
+        f"  {entry.call}",
+        *(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="        ") for text in texts),
+    ]
+
+
+def _recipes() -> list[Entry]:
+    from ..recipe_file import shipped
+
+    found = []
+    for name, path in shipped().items():
+        summary = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n\n")[0]
+        found.append(Entry("recipe", name, (), (), " ".join(summary.split())))
+    return found
 
 
 def entries(kind: str) -> list[Entry]:

@@ -15,8 +15,9 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ from .stored import (
     differs,
     fill_from,
     not_finite,
+    read_described,
     read_json,
     read_tensors,
     refuse_not_finite,
@@ -138,19 +140,32 @@ def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, Desc
     It is built without memory first, and compared with the weights beside it.
 
     Args:
-        weights: "ema", the moving average where the training kept one, or "last", those of the last step.
+        checkpoint: its folder, or a file of one image path with its description, as `export` makes it.
+        weights: "ema", the moving average where the training kept one, or "last", those of the last step; a file has
+            those that it was made of.
     """
-    path, place = checkpoint / "model.json", _weights(checkpoint, weights)
-    description = read_json(path, MODEL)
+    only = None
+    if checkpoint.is_file():
+        path = place = checkpoint
+        description, only = read_described(path)
+    else:
+        path, place = checkpoint / "model.json", _weights(checkpoint, weights)
+        description = read_json(path, MODEL)
     stored = read_tensors(place)
+
+    def built(build: Callable[[], ImagePaths]) -> ImagePaths:
+        model = build()
+        if only is not None:
+            model.keep_only(only)
+        return model
+
     try:
         spec = Spec.from_json(description["model"]).rebuilding()
         if spec.kind != "model":
             raise UserError(f"it describes no model, but the {spec.kind} '{spec.name}'")
         with torch.random.fork_rng(devices=[]):  # the first weights drawn here are overwritten
-            like = unique_state(rehearsed(spec.build, stored))
-            refuse_others(place, stored, like)
-            model: ImagePaths = spec.build()
+            refuse_others(place, stored, unique_state(rehearsed(partial(built, spec.build), stored)))
+            model = built(spec.build)
     except Unregistered as error:
         recipe = checkpoint.parent.parent / "recipe.py"
         known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
