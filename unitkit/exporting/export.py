@@ -24,7 +24,7 @@ from ..system.errors import UserError, nearest
 from ..system.files import refuse_unwritable, replacing
 from ..translate import Translator, load
 from .check import TOLERANCE, Difference, Figure, as_trained, batches_of, compare, figures
-from .formats import Work, format_of
+from .formats import Work, followed, format_of
 from .portable import Portable
 
 
@@ -115,8 +115,9 @@ def export(
     batches = batches_of(translator, path[0], recipe.data if recipe else None, size)
     with replacing(output) as place:
         form.write(work, place)
-        written = form.run(place) if form.run else partial(_translated, _loaded(place), path, styles)
-        difference = compare(reference, written, batches, last, recipe is not None)
+        with followed(path, form.name):
+            written = form.run(place) if form.run else partial(_translated, _loaded(place), path, styles)
+            difference = compare(reference, written, batches, last, recipe is not None)
         if not difference.largest <= TOLERANCE[precision]:
             raise UserError(
                 f"the exported file is {difference.largest:.3g} of 255 from the model, and {TOLERANCE[precision]:g} is "

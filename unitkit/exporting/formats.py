@@ -93,8 +93,9 @@ def traced(work: Work) -> torch.export.ExportedProgram:
     work.network.pad = padded_symbolically
     names = {0: "n", 2: "h", 3: "w"} if work.network.pads else {0: "n"}
     shapes = {axis: torch.export.Dim(name) for axis, name in names.items()}
-    with _followed(work, "torch.export"):
-        # What it asks of sizes on the way becomes an assertion in the graph: it could prove none of padded sides.
+    with followed(work.network.path, "torch.export"):
+        # What it asks of sizes on the way, such as whether a side is 1, becomes an assertion in the graph, for it could
+        # prove nothing of padded sides.
         program = torch.export.export(
             work.network,
             (_example(work),),
@@ -102,11 +103,16 @@ def traced(work: Work) -> torch.export.ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    for node in program.graph.nodes:
+    for node in list(program.graph.nodes):
         node.meta.pop("stack_trace", None)  # with paths of this machine
+        if node.target is torch.ops.aten._assert_scalar.default:  # the operators do the same either way
+            program.graph.erase_node(node)
+            continue
         namespace = getattr(node.target, "namespace", "aten")
         if namespace != "aten":
             raise UserError(f"the path runs the operator '{node.target}' of '{namespace}', which torch alone has not")
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
     return program
 
 
@@ -122,7 +128,7 @@ def _run_pt2(place: Path) -> Run:
 
 def _write_onnx(work: Work, place: Path) -> None:
     program = traced(work)
-    with _followed(work, "torch.onnx"), _without_log("torch.onnx", "onnxscript", "onnx_ir"):
+    with followed(work.network.path, "torch.onnx"), _without_log("torch.onnx", "onnxscript", "onnx_ir"):
         made = torch.onnx.export(
             program, dynamo=True, verbose=False, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT]
         )
@@ -147,7 +153,7 @@ def _run_onnx(place: Path) -> Run:
 
 
 def _write_torchscript(work: Work, place: Path) -> None:
-    with _followed(work, "torch.jit"):
+    with followed(work.network.path, "torch.jit"):
         work.network.pad = torch.jit.script(padded)
         script = torch.jit.trace(  # type: ignore[no-untyped-call]
             work.network, (_example(work),), check_trace=False
@@ -188,16 +194,16 @@ def _with_torch(module: Callable[[Tensor], Tensor]) -> Run:
 
 
 @contextmanager
-def _followed(work: Work, by: str) -> Iterator[None]:
-    """Within the block layers are followed, which may be anyone's: what fails is said in a line."""
+def followed(path: str, by: str) -> Iterator[None]:
+    """Within the block a path's layers, which may be anyone's, are followed or run: what fails raises `UserError`."""
     try:
         with _quiet(), torch.no_grad():
             yield
+    except UserError:
+        raise
     except Exception as error:
         said = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{by} cannot follow the path '{work.network.path}': {type(error).__name__}: {said:.300}"
-        ) from error
+        raise UserError(f"{by} fails at the path '{path}': {type(error).__name__}: {said:.300}") from error
 
 
 @contextmanager

@@ -73,8 +73,7 @@ class Portable(nn.Module):
             x = self.pad(x, self.stride, self.least)
         batch: dict[str, Any] = {self.path[0]: x, **{name: getattr(self, at) for name, at in self.styles.items()}}
         found: Tensor = self.model.read(batch, [self.path])[self.path]
-        if self.pads:
-            found = cropped(found, images)
+        found = found[:, :, : images.shape[2], : images.shape[3]]
         return (found.float().clamp(-1, 1) + 1) * self.target_half + self.target_low
 
 
@@ -91,10 +90,3 @@ def padded_symbolically(x: Tensor, stride: int, least: int) -> Tensor:
     below = torch.sym_max(-height % stride, least - height)
     right = torch.sym_max(-width % stride, least - width)
     return pad(x, (0, right, 0, below), mode="replicate")  # type: ignore[arg-type]  # symbols, which it takes
-
-
-def cropped(x: Tensor, like: Tensor) -> Tensor:
-    """The upper left part of `x` that has the sides of `like`; not a slice, of which torch.export asks whether it is
-    one at all, and keeps the answer."""
-    rows, columns = (torch.arange(like.shape[side], device=like.device) for side in (2, 3))
-    return x.index_select(2, rows).index_select(3, columns)
