@@ -16,7 +16,7 @@ from torch import Tensor
 from ..recipe import Recipe
 from ..runs.checkpoint import averages, load_model, load_step
 from ..runs.folder import RunFolder
-from ..runs.kept import find_run, kept_run
+from ..runs.kept import find_run, kept_run, other_data
 from ..runs.schema import MODEL
 from ..runs.stored import read_json
 from ..system.environment import versions
@@ -178,6 +178,8 @@ def _data(folder: RunFolder, translator: Translator, notes: list[str]) -> Recipe
     except UserError as error:
         notes.append(f"compared on noise, for want of the run's images: {error}")
         return None
+    if note := other_data({**folder.record, "labels": translator.labels}, recipe.data):
+        notes.append(note)
     return recipe
 
 

@@ -144,10 +144,13 @@ def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, Desc
         weights: "ema", the moving average where the training kept one, or "last", those of the last step; a file has
             those that it was made of.
     """
-    only = None
+    only: str | None = None
     if checkpoint.is_file():
         path = place = checkpoint
-        description, only = read_described(path)
+        description, about = read_described(path)
+        only = about["path"]
+        if _known(weights) == "last" != about["weights"]:
+            raise UserError(f"{path} holds the moving average of the weights alone, not those of the last step")
     else:
         path, place = checkpoint / "model.json", _weights(checkpoint, weights)
         description = read_json(path, MODEL)
@@ -218,10 +221,14 @@ def check_size(checkpoint: Path, size: tuple[int, int]) -> None:
         )
 
 
-def _weights(checkpoint: Path, weights: str) -> Path:
+def _known(weights: str) -> str:
     if weights not in WEIGHTS:
         raise UserError(f"weights are ema or last, not '{weights}'. {nearest(weights, WEIGHTS)}")
-    return checkpoint / ("model.safetensors" if weights == "last" or not averages(checkpoint) else EMA)
+    return weights
+
+
+def _weights(checkpoint: Path, weights: str) -> Path:
+    return checkpoint / ("model.safetensors" if _known(weights) == "last" or not averages(checkpoint) else EMA)
 
 
 def load_matching(model: nn.Module, run: str | Path) -> list[str]:

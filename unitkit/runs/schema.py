@@ -57,6 +57,7 @@ class About(TypedDict):
     """What readers need of the description that goes along with an exported file."""
 
     path: str
+    weights: Literal["ema", "last"]
 
 
 class State(TypedDict):

@@ -45,8 +45,8 @@ def read_json(path: Path, kind: Kind) -> dict[str, Any]:
     return value
 
 
-def read_described(path: Path) -> tuple[dict[str, Any], str]:
-    """What `model.json` said of the model in an exported file of tensors, and the image path that it is of. Raises
+def read_described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `model.json` said of the model in an exported file of tensors, and the file's own description. Raises
     `UserError` for another file."""
     try:
         _refuse_no_file(path)
@@ -63,7 +63,7 @@ def read_described(path: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError) as error:
         way_out = "give a run, or a .safetensors file that `unitkit export` has made"
         raise damaged(path, error, way_out) from error
-    return description, about["path"]
+    return description, about
 
 
 def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
