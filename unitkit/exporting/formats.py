@@ -27,6 +27,7 @@ from .portable import Portable, padded, padded_symbolically
 Run: TypeAlias = Callable[[np.ndarray], np.ndarray]
 KEY = "unitkit"  # of the description in a file's metadata; with .json, the name of the file in an archive
 OPSET = 20  # of ONNX
+ASSERTIONS = (torch.ops.aten._assert_scalar.default, torch.ops.aten._assert_tensor_metadata.default)
 INPUT, OUTPUT = "images", "translations"
 
 
@@ -105,7 +106,7 @@ def traced(work: Work) -> torch.export.ExportedProgram:
         )
     for node in list(program.graph.nodes):
         node.meta.pop("stack_trace", None)  # with paths of this machine
-        if node.target is torch.ops.aten._assert_scalar.default:  # the operators do the same either way
+        if node.target in ASSERTIONS:  # the operators do the same either way, and on other devices
             program.graph.erase_node(node)
             continue
         namespace = getattr(node.target, "namespace", "aten")
