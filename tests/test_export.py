@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from unitkit import UserError, discriminators, encoders, generators, models, sha
 from unitkit.data.values import Values
 from unitkit.exporting import check, formats, plain
 from unitkit.exporting.plain import RULES, make_plain
+from unitkit.exporting.portable import Portable
 from unitkit.kernels.norms import BatchNorm, InstanceNorm, LayerNorm
 from unitkit.networks.convolutions import Conv2d, Doubling, PixelwiseTransposed
 from unitkit.networks.layers import AdaptiveResidual, Reflect, ShiftNorm
@@ -324,6 +325,15 @@ def test_values_of_other_ranges_and_channels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(run(broken), run(np.where(batch > 400, np.float32(-1), batch)))
 
 
+def test_values_end_where_their_range_does() -> None:
+    model = unit({"a": 3, "b": 3}).build().eval()
+    model.generators["b"].stages[-1][-1] = nn.Identity()  # no tanh
+    model.generators["b"].stages[-1][0].weight.data *= 10
+    network = Portable(model, "ab", Values(), Values("uint8", (10.0,), (20.0,)), styles={}, least=8)
+    found = network(torch.from_numpy(images(3)[0]))
+    assert found.min() == 10 and found.max() == 20
+
+
 def test_weights_are_the_average_or_the_last(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "checkpoints", unit({"a": 3, "b": 3}), (16, 16))
     (batch,) = images(3, sizes=SIZES[:1])
@@ -392,15 +402,17 @@ def test_a_file_of_weights_is_loaded_and_translates(tmp_path: Path, trained: Pat
     one_line(unitkit("translate", file, "ba", photo, tmp_path / "x.png"), "'ba' is not an image path here", "ab")
 
 
-DAMAGE = {
-    "no metadata": lambda said: {},
-    "no description": lambda said: {"model.json": said["model.json"]},
-    "no JSON": lambda said: {**said, "unitkit": "path=ab"},
-    "another type": lambda said: {**said, "unitkit": '{"path": 3, "weights": "ema"}'},
-    "another path": lambda said: {**said, "unitkit": said["unitkit"].replace('"path": "ab"', '"path": "aba"')},
-    "no path": lambda said: {**said, "unitkit": said["unitkit"].replace('"path": "ab"', '"path": "a?"')},
-    "another model": lambda said: {**said, "model.json": said["model.json"].replace('"width": 4', '"width": 8')},
-    "no model": lambda said: {**said, "model.json": "{}"},
+# What becomes of the metadata, and what the message says besides the file's name.
+DAMAGE: dict[str, tuple[Callable[[dict[str, str]], dict[str, str]], str]] = {
+    "no metadata": (lambda said: {}, "model.json"),
+    "no description": (lambda said: {"model.json": said["model.json"]}, "unitkit"),
+    "no JSON": (lambda said: {**said, "unitkit": "path=ab"}, "cannot use"),
+    "no path": (lambda said: {**said, "unitkit": '{"path": 3, "weights": "ema"}'}, "path: Expected"),
+    "no weights": (lambda said: {**said, "unitkit": '{"path": "ab"}'}, "weights"),
+    "no model": (lambda said: {**said, "model.json": "{}"}, "cannot use"),
+    "another path": (lambda said: {**said, "unitkit": said["unitkit"].replace('"ab"', '"aba"')}, "only one of them"),
+    "no such path": (lambda said: {**said, "unitkit": said["unitkit"].replace('"ab"', '"a?"')}, "no"),
+    "another model": (lambda said: {**said, "model.json": said["model.json"].replace(": 4", ": 8")}, "shape"),
 }
 
 
@@ -408,11 +420,11 @@ DAMAGE = {
 def test_a_damaged_file_of_weights_is_refused_in_a_line(damage: str, tmp_path: Path, trained: Path) -> None:
     file = tmp_path / "ab.safetensors"
     kit.export(trained, file, "ab")
-    metadata = DAMAGE[damage](safe_open(file, "pt").metadata())
-    save_file(load_file(file), file, metadata)
+    change, words = DAMAGE[damage]
+    save_file(load_file(file), file, change(safe_open(file, "pt").metadata()))
     with pytest.raises(UserError) as error:
         kit.load(file, device="cpu")
-    assert str(file) in str(error.value) and "\n" not in str(error.value)
+    assert str(file) in str(error.value) and words in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_weights_that_a_file_has_not_are_refused(tmp_path: Path) -> None:
@@ -450,6 +462,14 @@ def test_mistakes_are_a_line(words: list[str], said: list[str], tmp_path: Path, 
     (tmp_path / "x.pt").mkdir() if words[0] == "x.pt/" else None
     one_line(unitkit("export", trained, tmp_path / words[0], *words[1:]), *said)
     assert sorted(each.name for each in tmp_path.iterdir()) == (["file", "x.pt"] if words[0] == "x.pt/" else ["file"])
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unitkit.exporting.export.load", lambda *_, **__: pytest.fail("the work has begun"))
+    (tmp_path / "file").write_text("")
+    one_line(unitkit("export", trained, tmp_path / "file" / "x.pt"), "cannot write")
 
 
 def test_runs_that_are_none_and_files_of_the_run_are_refused(tmp_path: Path, trained: Path) -> None:
