@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from commands import TINY as TINY_RECIPE
 from commands import one_line, unitkit
 from PIL import Image
 from safetensors import safe_open
@@ -185,7 +186,8 @@ def test_onnx_computes_the_model_in_any_batch_and_size(exported: dict[str, Path]
     assert said["recipe"] == "tiny" and said["weights"] == "last" and said["precision"] == "fp32"
     assert said["input"]["low"] == [0] and said["input"]["high"] == [255] and said["input"]["channels"] == 3
     assert said["size"] is None and said["stride"] == 4
-    assert {node.domain for node in onnx.load(exported["onnx"]).graph.node} == {""}
+    nodes = onnx.load(exported["onnx"]).graph.node
+    assert {node.domain for node in nodes} == {""} and not [node for node in nodes if node.metadata_props]
 
 
 def test_files_of_torch_compute_the_model_where_unitkit_cannot_be_imported(
@@ -386,6 +388,29 @@ def test_metrics_of_the_path_are_printed_for_both(tmp_path: Path, trained: Path)
     (figure,) = entry["metrics"]["psnr(aa, a)"]["figures"].values()
     (row,) = [line for line in answer.out.splitlines() if "psnr" in line]
     assert [float(each) for each in re.findall(r"\d+\.\d{4}", row)] == pytest.approx([figure, figure], abs=2e-4)
+
+
+@pytest.mark.parametrize("broken", [range(1, 2), range(3, 16), range(0)], ids=["first", "later", "none"])
+def test_images_that_are_gone_or_broken_end_no_export(broken: range, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for label in "one", "two":
+        for split, count in ("train", 2), ("test", 6):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{i}.png")
+    run, words = tmp_path / "run", (f"data={tmp_path / 'data'}", "steps=1", "augment=False")
+    assert unitkit("train", TINY_RECIPE, *words, "--out", run).status == 0
+    for i in broken:
+        file = tmp_path / "data" / "test" / "one" / f"{i}.png"
+        if file.exists():
+            file.write_bytes(file.read_bytes()[:60])
+    if not broken:
+        (tmp_path / "data").rename(tmp_path / "moved")
+    done = kit.export(run, tmp_path / "x.pt", "aa")
+    assert done.difference.held_out == (broken == range(3, 16)) and not done.figures
+    assert "metrics are not measured" in done.notes[-1] if done.difference.held_out else "noise" in done.notes[-1]
+    assert str(tmp_path / "data") in done.notes[-1] and done.file.is_file()
 
 
 def test_a_file_of_weights_is_loaded_and_translates(tmp_path: Path, trained: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..recipe import Recipe
-from ..runs.checkpoint import averages, load_model, load_step
+from ..runs.checkpoint import averages, check_size, load_model, load_step
 from ..runs.folder import RunFolder
 from ..runs.kept import find_run, kept_run, other_data
 from ..runs.schema import MODEL
@@ -94,8 +94,13 @@ def export(
     styles = _styles(translator, path, style, seed)
     rebuilt = read_json(checkpoint / "model.json", MODEL)
     notes: list[str] = []
-    recipe = _data(folder, translator, notes)
     size = tuple(rebuilt["size"])
+    recipe = _with_data(folder, checkpoint, translator, notes)
+    try:
+        batches = batches_of(translator, path[0], recipe.data if recipe else None, size)
+    except UserError as error:  # an image that is broken
+        notes.append(f"compared on noise: {error}")
+        recipe, batches = None, batches_of(translator, path[0], None, size)
     about = {
         "format": 1,
         "unitkit": versions("unitkit")["unitkit"],
@@ -112,7 +117,6 @@ def export(
     network = Portable(model, path, first, last, styles=styles, least=least, precision=precision)
     work = Work(network, model, about, rebuilt, size)
     reference = partial(_translated, translator, path, styles)
-    batches = batches_of(translator, path[0], recipe.data if recipe else None, size)
     with replacing(output) as place:
         form.write(work, place)
         with followed(path, form.name):
@@ -123,7 +127,11 @@ def export(
                 f"the exported file is {difference.largest:.3g} of 255 from the model, and {TOLERANCE[precision]:g} is "
                 f"the most that {precision} explains: nothing is written; try another format or precision"
             )
-        found = figures(reference, written, recipe, path, translator.values) if recipe else []
+        try:
+            found = figures(reference, written, recipe, path, translator.values) if recipe else []
+        except UserError as error:
+            notes.append(f"metrics are not measured: {error}")
+            found = []
     return Exported(output, about, difference, found, notes)
 
 
@@ -169,12 +177,11 @@ def _styles(translator: Translator, path: str, image: str | Path | None, seed: i
     return {f"style:{letter}": style.float() for letter, style in {**drawn, **given}.items()}
 
 
-def _data(folder: RunFolder, translator: Translator, notes: list[str]) -> Recipe | None:
+def _with_data(folder: RunFolder, checkpoint: Path, translator: Translator, notes: list[str]) -> Recipe | None:
     """The recipe with its data, as the training saw them; None, and a note, where they are not there."""
     try:
         recipe = as_trained(kept_run(folder)[1], translator)
-        for domain in recipe.data.domains.values():
-            domain.test.load(0)
+        check_size(checkpoint, recipe.data.size)
     except UserError as error:
         notes.append(f"compared on noise, for want of the run's images: {error}")
         return None
@@ -192,6 +199,4 @@ def _translated(translator: Translator, path: str, styles: Mapping[str, Tensor],
     """What the model makes of images with values as they are stored, in float32; not rounded."""
     source, target = (replace(translator.values[end], dtype="float32") for end in (path[0], path[-1]))
     given = {name: style.expand(len(images), -1, 1, 1) for name, style in styles.items()}
-    if size := translator.model.size:
-        assert images.shape[2:] == size, "networks of one size are given no other"
     return translator.inference.translate(images, path, given, source, target)

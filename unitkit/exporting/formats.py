@@ -136,7 +136,7 @@ def _write_onnx(work: Work, place: Path) -> None:
     assert made is not None, "with dynamo"
     graph = made.model.graph
     for each in [*graph, *graph.inputs, *graph.outputs, *graph.initializers.values()]:
-        each.metadata_props.clear()  # of the exporter's own, with paths of this machine
+        each.metadata_props.clear()  # of the exporter's own, larger than what it is of
     made.model.metadata_props[KEY] = json.dumps(work.about)
     made.save(place)
 
