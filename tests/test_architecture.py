@@ -26,7 +26,7 @@ LAYERS = (
     ("commands",),
     ("arguments",),
     ("testing",),
-    ("ablation",),
+    ("ablation", "exporting"),
     ("trainer", "translate"),
     ("hooks", "trackers", "memory"),
     ("runs", "check", "training"),

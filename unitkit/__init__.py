@@ -50,6 +50,7 @@ __all__ = [
     "discriminators",
     "diversity",
     "encoders",
+    "export",
     "feature_matching",
     "fid",
     "frechet",
@@ -96,6 +97,7 @@ except PackageNotFoundError:  # run from a clone that is not installed
 if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and editors read this
     from . import data, discriminators, encoders, generators, losses, metrics, models, sharing, testing
     from .data import Affine, Data, digits, open_data
+    from .exporting.export import export
     from .losses import (
         Posterior,
         Term,
@@ -195,6 +197,7 @@ _HOMES = {
     ),
     "unitkit.networks.tower": ("Tower",),
     "unitkit.trainer": ("Trainer",),
+    "unitkit.exporting.export": ("export",),
     "unitkit.translate": ("Translator", "load"),
 }
 _MODULES = ("data", "discriminators", "encoders", "generators", "losses", "metrics", "models", "sharing", "testing")

@@ -51,6 +51,15 @@ CheckpointEvery = Annotated[int | None, whole(1, help="Steps between checkpoints
 Weights = Annotated[
     str, typer.Option(metavar="ema|last", help="The moving average, where there is one, or the last step's weights.")
 ]
+Parts = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
+]
+InitFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, and trace it.")]
+ImageSets = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH=FOLDER", help="In place of a run: a set of images, for each path that is read."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""The command line: `unitkit train`, `translate`, `evaluate`, `ablate`, `show`, `list`, `weights`, `data` and `doctor`.
+"""The command line: `unitkit train`, `translate`, `export`, `evaluate`, `ablate`, `show`, `list`, `data` and the rest.
 
 torch and rich are imported where they are used, so that `--help` and `list` answer at once.
 """
@@ -22,10 +22,14 @@ from .arguments import (
     Compile,
     Device,
     Format,
+    ImageSets,
+    InitFrom,
     Knobs,
     Memory,
     Out,
+    Parts,
     Precision,
+    Profile,
     Samples,
     Style,
     StyleSeed,
@@ -34,6 +38,7 @@ from .arguments import (
     whole,
 )
 from .commands.data import app as data_app
+from .commands.export import export
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
 from .system import threads
@@ -116,13 +121,9 @@ def train(
     ] = None,
     watch_every: Annotated[int | None, whole(1, help="Steps between these.  [default: 500]")] = None,
     track: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")] = None,
-    init_from: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")
-    ] = None,
+    init_from: InitFrom = None,
     bad_images: BadImages = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Show where the time of a step goes, and trace it.")
-    ] = False,
+    profile: Profile = False,
 ) -> None:
     """Train a recipe, keep its run folder, and evaluate the result."""
     threads.decide()
@@ -154,13 +155,11 @@ def train(
 
 @app.command()
 def translate(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint in it.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint in it, or an exported .safetensors file.")],
     path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
-    parts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
-    ] = None,
+    parts: Parts = None,
     style: Style = None,
     samples: Samples = None,
     seed: StyleSeed = None,
@@ -177,6 +176,9 @@ def translate(
     translated(style=style, samples=samples, seed=seed, device=device, precision=precision, alpha=alpha, format=format)
 
 
+app.command()(export)
+
+
 @app.command()
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.")] = None,
@@ -184,10 +186,7 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]")
     ] = None,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH=FOLDER", help="In place of a run: a set of images, for each path that is read."),
-    ] = None,
+    images: ImageSets = None,
     size: Annotated[int | None, whole(1, 65536, help="Side to bring --images to.")] = None,
     max_images: Annotated[int, whole(0, help="Held-out images of each domain at most; 0: all.")] = 0,
     seed: Annotated[int, whole(0, SEEDS, help="Of latent samples and classifiers.")] = 0,

@@ -182,6 +182,17 @@ class ImagePaths(nn.Module):
             f"and this model has {', '.join(walks[:8])}{', ...' if len(walks) > 8 else ''}. {nearest(path, walks)}"
         )
 
+    def keep_only(self, path: str) -> None:
+        """Drop the towers that an image path does not go through. Raises `UserError` for a path that there is not."""
+        graph = Graph()
+        self.trace(graph, Reading.parse(path))
+        used = {node.make for node in graph.nodes}
+        for towers in (each for each in self.children() if isinstance(each, nn.ModuleDict)):
+            for letter, tower in list(towers.items()):
+                if not (isinstance(tower, Tower) and used.issuperset(tower.stages)):
+                    del towers[letter]
+        self.soft_pairs = {}
+
     # Use
 
     def check(self, reading: str) -> None:

@@ -74,10 +74,14 @@ class Doubling(nn.Conv2d):
         super().__init__(in_channels, out_channels, 5, padding=2)
 
     def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.for_small_map()
+        return pixel_shuffle(conv2d(input, weight, bias, padding=1), 2)
+
+    def for_small_map(self) -> tuple[Tensor, Tensor]:
+        """Weights and biases of the convolution 3x3, whose channels are those of four places beside each other."""
         assert self.bias is not None, "it is made with one"
         rows = torch.stack([pad(self.weight, (0, 0, 0, 1)), pad(self.weight, (0, 0, 1, 0))], 1)
         rows = reduce(rows, "o p i (k two) l -> o p i k l", "sum", two=2)
         both = torch.stack([pad(rows, (0, 1)), pad(rows, (1, 0))], 2)
         weight = reduce(both, "o p q i k (l two) -> (o p q) i k l", "sum", two=2)
-        bias = repeat(self.bias, "o -> (o four)", four=4)
-        return pixel_shuffle(conv2d(input, weight, bias, padding=1), 2)
+        return weight, repeat(self.bias, "o -> (o four)", four=4)

@@ -11,12 +11,9 @@ checkpoints/step-00001000/   model.safetensors   weights and buffers, a tied ten
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,10 +27,10 @@ from ..networks.bounded import rehearsed
 from ..networks.state import fill, passing_buffers, unique_state, weights_of
 from ..registry import Spec, Unregistered
 from ..system.errors import TrainingError, UserError, nearest, refusal
-from ..system.files import flush, temporary, temporary_name
+from ..system.files import flush, temporary
 from .moments import fill_moments, moments_of, refuse_other_moments
 from .schema import MODEL, STATE
-from .steps import FILES, all_steps, latest, step_name, step_of, whole
+from .steps import EMA, all_steps, discard, latest, make_way, step_name, step_of, whole
 from .stored import (
     FORMAT,
     damaged,
@@ -41,6 +38,7 @@ from .stored import (
     digest,
     fill_from,
     not_finite,
+    read_described,
     read_json,
     read_tensors,
     refuse_not_finite,
@@ -50,7 +48,6 @@ from .stored import (
 )
 
 WEIGHTS = ("ema", "last")
-EMA = "ema.safetensors"
 PASSING = "buffers/"
 
 
@@ -99,7 +96,7 @@ def save(
             (place / "state.json").write_text(json.dumps({"format": FORMAT, "step": step, "run": run, "files": files}))
             for path in [*place.iterdir(), place]:
                 flush(path)
-            _make_way(final)
+            make_way(final)
             place.rename(final)
         flush(folder)
     except OSError as error:
@@ -107,27 +104,8 @@ def save(
     ours = [each for each in all_steps(folder) if each.name == step_name(step_of(each.name) or 0)]
     others = [each for each in ours if each != final and not each.is_symlink()]
     for old in others[: max(0, len(others) - keep + 1)]:
-        _discard(old)
+        discard(old)
     return final
-
-
-def _make_way(final: Path) -> None:
-    """Free the name of a checkpoint from one of the same step, or one that is damaged; anything else is set aside."""
-    if final.is_dir() and not final.is_symlink():
-        _discard(final)
-    if os.path.lexists(final):
-        number = next(n for n in itertools.count(1) if not os.path.lexists(f"{final}.aside-{n}"))
-        final.rename(f"{final}.aside-{number}")
-
-
-def _discard(checkpoint: Path) -> None:
-    """Delete a checkpoint: under another name first, so that a kill leaves no half of it, and its own files alone."""
-    with suppress(OSError):
-        if {path.name for path in checkpoint.iterdir()} <= {*FILES, EMA}:
-            shutil.rmtree(checkpoint.rename(checkpoint.with_name(temporary_name())))
-        else:  # with something of the user's own
-            for name in (*FILES, EMA):
-                (checkpoint / name).unlink(missing_ok=True)
 
 
 class Description(NamedTuple):
@@ -145,19 +123,36 @@ def load_model(checkpoint: Path, weights: str = "ema") -> tuple[ImagePaths, Desc
     It is built without memory first, and compared with the weights beside it.
 
     Args:
-        weights: "ema", the moving average where the training kept one, or "last", those of the last step.
+        checkpoint: its folder, or a file of one image path with its description, as `export` makes it.
+        weights: "ema", the moving average where the training kept one, or "last", those of the last step; a file has
+            those that it was made of.
     """
-    path, place = checkpoint / "model.json", _weights(checkpoint, weights)
-    description = read_json(path, MODEL)
+    only: str | None = None
+    if checkpoint.is_file():
+        path = place = checkpoint
+        description, about = read_described(path)
+        only = about["path"]
+        if _known(weights) == "last" != about["weights"]:
+            raise UserError(f"{path} holds the moving average of the weights alone, not those of the last step")
+    else:
+        path, place = checkpoint / "model.json", _weights(checkpoint, weights)
+        description = read_json(path, MODEL)
     stored = read_tensors(place)
+
+    def built(build: Callable[[], ImagePaths]) -> ImagePaths:
+        model = build()
+        if only is not None:
+            model.keep_only(only)
+        return model
+
     try:
         spec = Spec.from_json(description["model"]).rebuilding()
         if spec.kind != "model":
             raise UserError(f"it describes no model, but the {spec.kind} '{spec.name}'")
         with torch.random.fork_rng(devices=[]):  # the first weights drawn here are overwritten
-            like = unique_state(rehearsed(spec.build, stored, _size(checkpoint / "training.safetensors")))
-            refuse_others(place, stored, like)
-            model: ImagePaths = spec.build()
+            rehearsal = rehearsed(partial(built, spec.build), stored, _size(checkpoint / "training.safetensors"))
+            refuse_others(place, stored, unique_state(rehearsal))
+            model = built(spec.build)
     except Unregistered as error:
         recipe = checkpoint.parent.parent / "recipe.py"
         known = f"it was registered by the recipe: import that file first, or give --parts {recipe}"
@@ -210,10 +205,14 @@ def check_size(checkpoint: Path, size: tuple[int, int]) -> None:
         )
 
 
-def _weights(checkpoint: Path, weights: str) -> Path:
+def _known(weights: str) -> str:
     if weights not in WEIGHTS:
         raise UserError(f"weights are ema or last, not '{weights}'. {nearest(weights, WEIGHTS)}")
-    if weights == "last" or not averages(checkpoint):
+    return weights
+
+
+def _weights(checkpoint: Path, weights: str) -> Path:
+    if _known(weights) == "last" or not averages(checkpoint):
         return checkpoint / "model.safetensors"
     if not (checkpoint / EMA).exists():
         raise damaged(checkpoint / EMA, "the moving average is gone; --weights last takes the weights of the last step")

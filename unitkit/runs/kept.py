@@ -10,10 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from ..data.domains import Data, datasets
+from ..data.files.bad import BadImages
 from ..data.folders.locations import from_here
+from ..recipe import Recipe
 from ..recipe_file import RecipeFile, read_recipe_file
 from ..system.errors import UserError
 from .folder import RunFolder
+from .steps import all_steps
+
+
+def find_run(run: Path) -> tuple[RunFolder, Path]:
+    """The run folder and the checkpoint that a path means: a run, whose newest is taken, a checkpoint in it, or its
+    folder `best`. Raises `UserError` for another path, or a run without a checkpoint."""
+    if (run / "model.json").is_file():
+        place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
+        return RunFolder(place.parent.parent), place
+    if run.name == "best" and (steps := all_steps(run)):
+        return RunFolder(run.parent), steps[-1]
+    folder = RunFolder(run)
+    return folder, folder.latest()
 
 
 def moved(given: Mapping[str, str]) -> dict[str, str]:
@@ -35,6 +50,17 @@ def kept_recipe(folder: RunFolder) -> RecipeFile:
         raise UserError(f"{folder.path / 'run.json'} says nothing of {', '.join(sorted(missing))}: use it from Python")
     kept = read_recipe_file(folder.path / "recipe.py", record.get("recipe_file"))
     return replace(kept, name=record["recipe"], home=begun_in(record))
+
+
+def kept_run(folder: RunFolder, data: str | None = None) -> tuple[RecipeFile, Recipe]:
+    """The recipe file that a run keeps, and what its knobs make of it: with the run's data, but for the images that its
+    training has left out, or with others. Raises `UserError` as `kept_recipe` does, and for data that cannot be."""
+    file = kept_recipe(folder)
+    given = {**folder.record["knobs"], **(moved({"data": data}) if data else {})}
+    recipe = file.build(file.values(None, given))
+    if data is None:
+        recipe = replace(recipe, data=BadImages(recipe.data, folder.bad_images()).without())
+    return file, recipe
 
 
 def begun_in(record: Mapping[str, Any]) -> Path | None:

@@ -48,6 +48,18 @@ class Model(TypedDict, total=False):
     values: Meanings
 
 
+Described = TypedDict("Described", {"model.json": str, "unitkit": str})
+# What `unitkit export` writes at the head of a file of tensors: `Model`, and `About` as all formats have it.
+Header = TypedDict("Header", {"__metadata__": Described})
+
+
+class About(TypedDict):
+    """What readers need of the description that goes along with an exported file."""
+
+    path: str
+    weights: Literal["ema", "last"]
+
+
 class State(TypedDict, total=False):
     """`state.json`: the steps done, the run's `id`, and the SHA-256 of the other files by name."""
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
+import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from ..system.files import temporary_name
+
 STEP = re.compile(r"step-([0-9]+)")
+EMA = "ema.safetensors"  # where the training keeps a moving average
 FILES = ("model.safetensors", "model.json", "training.safetensors", "state.json")
 
 
@@ -47,3 +54,22 @@ def broken(folder: Path) -> list[Path]:
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
     return next(iter(all_steps(folder)[::-1]), None)
+
+
+def make_way(final: Path) -> None:
+    """Free the name of a checkpoint from one of the same step, or one that is damaged; anything else is set aside."""
+    if final.is_dir() and not final.is_symlink():
+        discard(final)
+    if os.path.lexists(final):
+        number = next(n for n in itertools.count(1) if not os.path.lexists(f"{final}.aside-{n}"))
+        final.rename(f"{final}.aside-{number}")
+
+
+def discard(checkpoint: Path) -> None:
+    """Delete a checkpoint: under another name first, so that a kill leaves no half of it, and its own files alone."""
+    with suppress(OSError):
+        if {path.name for path in checkpoint.iterdir()} <= {*FILES, EMA}:
+            shutil.rmtree(checkpoint.rename(checkpoint.with_name(temporary_name())))
+        else:  # with something of the user's own
+            for name in (*FILES, EMA):
+                (checkpoint / name).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..networks.state import fill
 from ..system.errors import UserError
-from .schema import Kind, Stepped
+from .schema import MODEL, About, Header, Kind, Stepped
 from .steps import all_steps, step_of
 
 FORMAT = 1
@@ -46,6 +46,27 @@ def read_json(path: Path, kind: Kind) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise damaged(path, error, kind.way_out) from error
     return value
+
+
+def read_described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `model.json` said of the model in an exported file of tensors, and the file's own description. Raises
+    `UserError` for another file."""
+    try:
+        _refuse_no_file(path)
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > LARGEST:
+                raise ValueError("it is no file of tensors")
+            header = _parsed(file.read(size))
+        _fit(header, Header)
+        said = header["__metadata__"]
+        description, about = (_parsed(said[name].encode()) for name in ("model.json", "unitkit"))
+        _fit(description, MODEL.shape)
+        _fit(about, About)
+    except (OSError, ValueError) as error:
+        way_out = "give a run, or a .safetensors file that `unitkit export` has made"
+        raise damaged(path, error, way_out) from error
+    return description, about
 
 
 def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
