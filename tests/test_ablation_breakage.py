@@ -23,6 +23,7 @@ from unitkit.ablation.workers import Ended, Job
 from unitkit.commands import ablate
 from unitkit.recipe_file import read_recipe_file
 from unitkit.runs.folder import RunFolder
+from unitkit.system.errors import TrainingError
 
 ON_CPU = ("width=2", "--device", "cpu")
 
@@ -109,6 +110,21 @@ def test_a_terminal_that_closes_ends_the_server_of_processes_and_fails_no_cell(t
     assert workers._ended(job, workers.LOST, told=True) == Ended(job, None, stopped=True)
     assert workers._ended(job, workers.LOST, told=False).failed
     assert workers._ended(job, 1, told=True).failed
+
+
+def test_no_worker_begins_where_the_server_of_processes_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, told = Job("recipe.py", tmp_path / "recipe.py", {}, RunOptions(tmp_path)), list[bool]()
+
+    def start(_: object) -> None:
+        told.append(True)
+        raise EOFError
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    assert list(workers.run_here([job], ablate.train_cell, 1, lambda: bool(told))) == [None]
+    with pytest.raises(TrainingError, match="run it again"):
+        list(workers.run_here([job], ablate.train_cell, 1, lambda: False))
 
 
 @pytest.mark.parametrize("edited", ["mine.py", "beside.py"])

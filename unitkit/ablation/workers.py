@@ -135,8 +135,14 @@ def run_here(jobs: Sequence[Job], train: Train, workers: int, stopping: Callable
                 job, slot = waiting.pop(0), slots.pop(0)
                 alive, ours = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(job, train, _on_device(job, slot), threads, alive))
-                process.start()
-                alive.close()
+                try:
+                    process.start()
+                except (EOFError, ConnectionError):  # the server of processes was ended as well
+                    if not stopping():
+                        raise TrainingError("the process that starts the workers has ended: run it again") from None
+                    break
+                finally:
+                    alive.close()
                 running[process] = job, slot, ours
             if stopping() and not told:
                 told = True
