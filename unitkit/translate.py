@@ -23,7 +23,7 @@ from .kernels.placement import best_precision, placement
 from .models import ImagePaths
 from .models.inference import Inference
 from .runs import checkpoint, options
-from .runs.folder import RunFolder
+from .runs.kept import find_checkpoint
 from .runs.stored import not_finite
 from .system.devices import choose_device
 from .system.errors import UserError, nearest
@@ -33,7 +33,7 @@ PRECISIONS = tuple(each for each in options.PRECISIONS if each != "tf32")  # whi
 
 
 def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:
-    """The trained model of a run folder (its newest checkpoint) or of a checkpoint folder, ready to use.
+    """The trained model of a run folder (its newest checkpoint), its folder `best` or a checkpoint, ready to use.
 
     Runs no code from the folder: a file that registers parts of the model must have been imported.
 
@@ -47,9 +47,7 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, PRECISIONS)}")
-    folder = Path(run)
-    if not (folder / "model.json").is_file():
-        folder = RunFolder(folder).latest()
+    _, folder = find_checkpoint(Path(run))
     model, description = checkpoint.load_model(folder, weights)
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,10 +17,9 @@ from ..data.sources import Images
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
 from ..runs.checkpoint import averages, check_size, load_model, load_step
-from ..runs.folder import RunFolder, refuse_own, storable
-from ..runs.kept import kept_recipe, moved, other_data, other_labels
+from ..runs.folder import refuse_own, storable
+from ..runs.kept import find_checkpoint, kept_recipe, moved, other_data, other_labels
 from ..runs.report import print_metrics, write_report
-from ..runs.steps import all_steps
 from ..system.devices import choose_device, enough_memory
 from ..system.environment import versions
 from ..system.errors import MachineError, UserError
@@ -47,7 +45,7 @@ def evaluate_run(
     for a run, data, metric or path that cannot be, before anything is computed; and at the end, the figures printed,
     where they cannot be kept.
     """
-    folder, checkpoint = _find(run)
+    folder, checkpoint = find_checkpoint(run)
     folder.evaluations()  # it can be read, and so be added to
     if save is not None:
         refuse_own(save)
@@ -151,17 +149,6 @@ def evaluate_sets(sets: Sequence[str], metrics: str | None, size: int | None, de
     if unsaved:
         raise unsaved[0]
     _refuse_failed(found)
-
-
-def _find(run: Path) -> tuple[RunFolder, Path]:
-    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`."""
-    if (run / "model.json").is_file():
-        place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
-        return RunFolder(place.parent.parent), place
-    if run.name == "best" and (steps := all_steps(run)):
-        return RunFolder(run.parent), steps[-1]
-    folder = RunFolder(run)
-    return folder, folder.latest()
 
 
 def _failing(*works: Callable[[], None]) -> list[UserError]:

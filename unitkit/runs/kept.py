@@ -14,6 +14,19 @@ from ..data.folders.locations import from_here
 from ..recipe_file import RecipeFile, read_recipe_file
 from ..system.errors import UserError
 from .folder import RunFolder
+from .steps import all_steps
+
+
+def find_checkpoint(run: Path) -> tuple[RunFolder, Path]:
+    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`. Raises
+    `UserError` where there is none."""
+    place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
+    if (run / "model.json").is_file():
+        return RunFolder(place.parent.parent), place
+    if place == RunFolder(place.parent).best and (steps := all_steps(place)):
+        return RunFolder(place.parent), steps[-1]
+    folder = RunFolder(run)
+    return folder, folder.latest()
 
 
 def moved(given: Mapping[str, str]) -> dict[str, str]:
