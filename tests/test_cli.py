@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 
+import unitkit as kit
 from unitkit.commands import progress
 
 RECIPE = TINY.read_text()
@@ -473,3 +475,22 @@ def test_training_into_a_pipe_that_closed(tmp_path: Path) -> None:
     answer = run(tmp_path / "log", "train", TINY, "--out", tmp_path / "run", "--checkpoint-every", 3, no_reader=True)
     assert answer.err == ""
     assert unitkit("train", "--resume", "--out", tmp_path / "run").status == 0
+
+
+@pytest.mark.parametrize("at", ["unitkit.cli", "unitkit.commands.data", "unitkit.recipe_file", "torch"])
+def test_ctrl_c_while_modules_are_imported(tmp_path: Path, at: str) -> None:
+    """Of the command line itself, and of what a command needs."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {at!r}:\n"
+        "            sys.meta_path.remove(self)\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(kit.__file__).parents[1])])
+    words = [sys.executable, "-m", "unitkit", "show", "unit_faces"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "stopped\n")

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 from sets import figures, near, pictures, save
 
-from unitkit import UserError, load_recipe, metrics, open_data
+from unitkit import UserError, load, load_recipe, metrics, open_data
 from unitkit.check import check
 from unitkit.hooks import Watcher
 from unitkit.recipe import Watch
@@ -316,6 +317,25 @@ def test_a_watch_does_not_change_the_training(whole: Path, trained: Path) -> Non
     for name in ("model.safetensors", "training.safetensors"):
         one, two = (folder / "checkpoints" / "step-00000012" / name for folder in (whole, trained))
         assert one.read_bytes() == two.read_bytes()
+
+
+def test_whatever_takes_a_run_takes_its_best(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its folder, from anywhere, and by its checkpoint."""
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    (best,) = (folder / "best").glob("step-*")
+    source = next(iter(sorted(save(tmp_path / "in", pictures(1, 0, 16)).iterdir())))
+    weights = load(best).model.state_dict()
+    for here, word in (tmp_path, "run/best"), (folder, "best"), (folder / "best", "."), (tmp_path, best):
+        monkeypatch.chdir(here)
+        found = load(word).model.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in weights.items())
+        assert unitkit("translate", word, "ab", source, tmp_path / "y.png").status == 0
+        assert unitkit("evaluate", word, "--max-images", 1, "--metrics", "psnr(aa, a)").status == 0
+        assert RunFolder(folder).evaluations()[-1]["checkpoint"] == f"best/{best.name}"
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(best)
+    for words in ("translate", "run/best", "ab", source, tmp_path / "y.png"), ("evaluate", "run/best"):
+        one_line(unitkit(*words), "run/best is not a run folder")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import unitkit
 from unitkit.annotations import convert
 from unitkit.check import check
 from unitkit.recipe import Recipe
-from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file, shipped
+from unitkit.recipe_file import RecipeFile, import_parts, parse_knobs, read_recipe_file, shipped
 from unitkit.system.errors import UserError, nearest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -230,6 +230,9 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         ("import nowhere_to_be_found\n", "does not run at line 1: ModuleNotFoundError: No module named 'nowhere"),
         ("x = 1\ny = x / 0\n", "does not run at line 2: ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)\n", "does not run at line 1: SystemExit: 3"),
+        ("import asyncio\nraise asyncio.CancelledError\n", "does not run at line 2: CancelledError"),
+        ("class Own(BaseException): ...\nraise Own(3)\n", "does not run at line 2: Own: 3"),
+        ("def recipe(*, a: int = 1):\n    raise GeneratorExit\n", "failed at line 2: GeneratorExit"),
         ("b = {}\ndef recipe(*, a: int = 1):\n\n    return b[a]\n", "failed at line 4: KeyError: 1"),
         ("def recipe(*, a: int = 1): ...\n", "returned None; it must return a unitkit.Recipe"),
         ("def recipe(*, a: int = 1):\n    return {}\n", "returned a dict; it must return a unitkit.Recipe"),
@@ -246,6 +249,19 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 def test_a_recipe_file_that_is_wrong(text: str, message: str, tmp_path: Path) -> None:
     found = refused(write(tmp_path, text))
     assert message in found and "small.py" in found
+
+
+@pytest.mark.parametrize("failure", ["MemoryError", "KeyboardInterrupt"])
+@pytest.mark.parametrize("text", ["raise {}", "def recipe(*, a: int = 1):\n    raise {}"])
+def test_what_is_no_fault_of_a_recipe(tmp_path: Path, text: str, failure: str) -> None:
+    answer = command("show", write(tmp_path, text.format(failure)))
+    said = {"MemoryError": (1, "error: the memory of this machine ran out"), "KeyboardInterrupt": (130, "stopped")}
+    assert answer.status == said[failure][0] and answer.err.startswith(said[failure][1]), answer
+    assert answer.err.count("\n") == 1
+    parts = write(tmp_path, f"raise {failure}")
+    with pytest.raises(BaseException) as raised:
+        import_parts(parts)
+    assert raised.type.__name__ == failure
 
 
 def test_the_line_is_named_for_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, Moment, run, unitkit
 
-from unitkit.system.output import typed
+from unitkit.system.output import printable, typed
 
 ODD = "a run's folder, of $HOME and (more)"
 
@@ -93,3 +93,15 @@ def test_what_goes_on_with_an_ablation_can_be_typed(tmp_path: Path, columns: int
     assert answer.status == 128 + signal.SIGTERM, answer
     (again,) = commands(answer.out, columns)
     assert again == ["unitkit", *map(str, words), "--out", str(out), "--device", "cpu"]
+
+
+@pytest.mark.parametrize("name", ["plain.py", "a b.py", "it's.py", "$HOME.py", "-x.py", "\x1b[31mred.py", "é\u202e.py"])
+def test_a_new_recipe_is_trained_with_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever it is called; nothing in it reaches a terminal or a log as a command."""
+    monkeypatch.chdir(tmp_path)
+    answer = unitkit("new", f"./{name}", "--from", "unit_faces")
+    assert answer.status == 0 and printable(answer.out.rstrip("\n")) == answer.out.rstrip("\n"), answer
+    (words,) = commands(f"  {answer.out.partition('train with: ')[2]}")
+    assert words[:2] == ["unitkit", "train"] and Path(words[2]) == Path(name) and (tmp_path / words[2]).is_file()

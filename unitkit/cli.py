@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
@@ -45,7 +47,20 @@ from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
 
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C in one that does not know better ends it with a line, and the status that shells expect."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            sys.exit(128 + signal.SIGINT)
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -29,6 +29,8 @@ PLAIN = json.JSONEncoder(default=str)
 IMPORTED = "recipes"  # the folder of a run in which the files lie that its recipe imports
 SHIPPED = Path(__file__).with_name("recipes")  # in the wheel; in a clone they lie beside the package
 CLONED = Path(__file__).parents[1] / "recipes"
+# Of what a recipe raises: a line already, the machine's, or Ctrl-C. All else is told by its place in the recipe.
+PASSED_ON = (UserError, MemoryError, KeyboardInterrupt)
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ class RecipeFile:
         try:
             with chdir(self.home) if self.home else nullcontext():
                 recipe = self.function(**given)
-        except (UserError, MemoryError):
+        except PASSED_ON:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise UserError(f"{self.path} failed{_where(error, self.path)}: {type(error).__name__}: {error}") from error
         from .recipe import Recipe  # and with it torch, which a list of recipes does not need
 
@@ -188,9 +190,9 @@ def _run(path: Path, origin: object) -> tuple[ModuleType, str, dict[str, str]]:
         with _beside(path) as imported:
             assert module.__spec__ and module.__spec__.loader, "a .py file has a loader"
             module.__spec__.loader.exec_module(module)
-    except UserError:
+    except PASSED_ON:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UserError(
             f"the recipe file {path} does not run{_where(error, path)}: {type(error).__name__}: {error}"
         ) from error
@@ -213,9 +215,9 @@ def import_parts(path: Path) -> None:
         with _beside(path):
             assert module.__spec__ and module.__spec__.loader, "a .py file has a loader"
             module.__spec__.loader.exec_module(module)
-    except UserError:
+    except PASSED_ON:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UserError(f"the file {path} does not run: {type(error).__name__}: {error}") from error
 
 

@@ -33,8 +33,8 @@ PRECISIONS = tuple(each for each in options.PRECISIONS if each != "tf32")  # whi
 
 
 def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:
-    """The trained model of a run folder (its newest checkpoint), of a checkpoint folder, or of a `.safetensors` file
-    that `export` made, which has one image path; ready to use.
+    """The trained model of a run folder (its newest checkpoint), of its folder `best`, of a checkpoint, or of a
+    `.safetensors` file that `export` made, which has one image path; ready to use.
 
     Runs no code from the folder: a file that registers parts of the model must have been imported.
 

@@ -20,13 +20,13 @@ from .steps import all_steps
 
 
 def find_run(run: Path) -> tuple[RunFolder, Path]:
-    """The run folder and the checkpoint that a path means: a run, whose newest is taken, a checkpoint in it, or its
-    folder `best`. Raises `UserError` for another path, or a run without a checkpoint."""
+    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`. Raises
+    `UserError` where there is none."""
+    place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
     if (run / "model.json").is_file():
-        place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
         return RunFolder(place.parent.parent), place
-    if run.name == "best" and (steps := all_steps(run)):
-        return RunFolder(run.parent), steps[-1]
+    if place == RunFolder(place.parent).best and (steps := all_steps(place)):
+        return RunFolder(place.parent), steps[-1]
     folder = RunFolder(run)
     return folder, folder.latest()
 

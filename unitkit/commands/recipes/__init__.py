@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ...arguments import Knobs
-from ...system.output import raw
+from ...system.output import argument, raw, say, screen, typed
 
 app = typer.Typer()
 
@@ -47,4 +47,5 @@ def new(
     from .new import new_recipe
 
     written = new_recipe(path, origin)
-    typer.echo(f"{', '.join(map(str, written))} written; train with: unitkit train {path}")
+    train = typed("unitkit", "train", argument(path)).strip()
+    say(screen(), f"{', '.join(map(str, written))} written; train with: {train}")
