@@ -134,8 +134,9 @@ def write(
     and with an opacity (H, W) for each where there is one."""
     whole = np.stack(frames)
     count, channels, *_ = whole.shape
-    rgb = channels == 3 and whole.dtype.kind == "u"
-    stack = stack_of(like, count, channels, whole.dtype, rgb=rgb) if alphas is None else None
+    small = whole.nbytes <= 2**31
+    stack = stack_of(like, count, channels, whole.dtype) if alphas is None and small else None
+    rgb = channels == 3 and whole.dtype.kind == "u" and (stack is None or stack.channels is None)
     more = kept_tags(like, channels)
     if alphas is not None:
         whole = np.concatenate([whole, np.stack(alphas)[:, None]], axis=1)
@@ -151,7 +152,7 @@ def write(
     else:
         whole, options = whole[0] if count == 1 else whole, {"metadata": None}
         more |= {"planarconfig": "contig" if contiguous else "separate"} if contiguous or channels > 1 else {}
-    tifffile.imwrite(path, whole, compression="zlib", predictor=True, bigtiff=whole.nbytes > 2**31, **options, **more)
+    tifffile.imwrite(path, whole, compression="zlib", predictor=True, bigtiff=not small, **options, **more)
 
 
 @lru_cache(maxsize=256)  # a stack is read frame by frame
