@@ -18,7 +18,7 @@ import numpy as np
 from ...system.errors import UserError
 from ..files.bounds import refuse_sizes
 from ..values import CHANNELS, described, supported
-from .header import Header, missing
+from .header import MAX_PIXELS, Header, missing
 
 try:
     import nibabel
@@ -39,9 +39,10 @@ def probe(path: Path, channels: int | None = None) -> Header:
         raise UserError(f"'{path}' holds {described(dtype)}: expected a volume of numbers")
     if channels > CHANNELS:
         raise UserError(f"'{path}' has {channels} values at each place: expected at most {CHANNELS}, as channels")
-    if not 0 < width * height * frames * channels <= MAX_VALUES:
+    if not 0 < width * height * frames * channels <= MAX_VALUES or width * height > MAX_PIXELS:
         raise UserError(
-            f"'{path}' has the shape {list(image.shape)}: expected 1 to {MAX_VALUES // 10**6} million values"
+            f"'{path}' has the shape {list(image.shape)}: expected 1 to {MAX_VALUES // 10**6} million values, in "
+            f"slices of at most {MAX_PIXELS // 10**6} million"
         )
     declared, size = image.dataobj.offset + width * height * frames * channels * dtype.itemsize, path.stat().st_size
     if path.suffix.lower() == ".gz":
