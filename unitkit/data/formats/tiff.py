@@ -22,7 +22,7 @@ from ...system.errors import UserError
 from ..files.bounds import UNPACKED, open_ordinary
 from ..files.walk import TooMuch, check_directories
 from ..values import CHANNELS, described
-from .header import MAX_PIXELS, Header
+from .header import MAX_PIXELS, SIDE, Header
 from .samples import ALPHA, PREMULTIPLIED, Look, alpha_seen, as_seen, look_of
 from .tags import kept_tags, stack_of
 from .turns import seen, turned
@@ -30,7 +30,6 @@ from .turns import seen, turned
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it becomes an error here
 
 MAX_VALUES = 400_000_000  # of an image that is read whole
-SIDE = 2**24  # pixels of the longest side
 DENSE = 2000  # times the size of a file that its values may have: what codecs make of blank ones
 
 
