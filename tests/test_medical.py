@@ -10,6 +10,7 @@ import pytest
 
 from unitkit import UserError, open_data
 from unitkit.data.files.decode import decode, probe
+from unitkit.data.files.encode import write_image
 from unitkit.data.formats import dicom as dicom_format
 from unitkit.data.formats import nifti
 
@@ -238,3 +239,14 @@ def test_a_slice_too_large_to_be_read_is_refused(tmp_path: Path, monkeypatch: py
         probe(dicom(tmp_path / "x.dcm", pixels(9, 11)))
     with pytest.raises(UserError, match="slices of at most"):
         probe(volume(tmp_path / "x.nii", pixels(9, 11, 2)))
+
+
+@needs_nifti
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 4), (6, 5, 4, 3), (6, 5, 4, 1, 3), (6, 5, 4, 2, 3)])
+def test_a_volume_keeps_its_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    given = pixels(*shape, dtype="uint16")
+    source = volume(tmp_path / "in.nii", given)
+    header = probe(source)
+    frames = [decode(source, header.channels, frame=n) for n in range(header.frames)]
+    write_image(frames, tmp_path / "out.nii", source)
+    assert np.array_equal(np.asarray(nifti.nibabel.load(tmp_path / "out.nii").dataobj), given)

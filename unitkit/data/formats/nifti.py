@@ -79,7 +79,7 @@ def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) ->
         affine, header = before.affine, before.header.copy()
         header.set_data_dtype(volume.dtype)
         header["cal_min"] = header["cal_max"] = 0
-        if volume.ndim == len(before.shape) == 3 or volume.shape[3:] == before.shape[3:]:
+        if volume.size == np.prod(before.shape):
             volume = volume.reshape(before.shape)
     data: bytes = nibabel.Nifti1Image(volume, affine, header).to_bytes()  # type: ignore[no-untyped-call]
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data)
