@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_colours_are_those_of_the_profile(suffix: str, tmp_path: Path) -> None:
     picture().save(tmp_path / f"y.{suffix}", icc_profile=named, **options)
     other = decode(tmp_path / f"y.{suffix}", 3).astype(int)
     assert np.abs(other[[1, 0, 2]] - given).mean() < 3 < 30 < np.abs(other - given).mean()
+
+
+@pytest.mark.parametrize("name", ["Linear sRGB", "sRGB linear", "LinearsRGB"])
+def test_linear_light_is_not_taken_for_srgb(name: str, tmp_path: Path) -> None:
+    """A profile of sRGB's primaries whose name says so of them, and of whose curve it says another thing."""
+    made = profile("sRGB")
+    old = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(made))).strip()
+    new = (name + " " * len(old))[: len(old)]
+    made = made.replace(old.encode("utf-16-be"), new.encode("utf-16-be")).replace(old.encode(), new.encode())
+    assert name in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(made)))
+    red, green = (made.index(tag, 128) for tag in (b"rXYZ", b"gXYZ"))
+    swapped = bytearray(made)
+    swapped[red : red + 4], swapped[green : green + 4] = b"gXYZ", b"rXYZ"
+    picture().save(tmp_path / "x.png", icc_profile=bytes(swapped))
+    assert np.abs(decode(tmp_path / "x.png", 3).astype(int) - np.asarray(picture()).transpose(2, 0, 1)).mean() > 30
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"\0" * 200])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from unitkit import discriminators, encoders, generators, models, sharing
+from unitkit import UserError, discriminators, encoders, generators, models, sharing
 from unitkit.commands import translate as command
 from unitkit.data.files.decode import decode, probe
 from unitkit.data.files.encode import write_image
@@ -137,3 +137,10 @@ def test_colours_in_an_array_become_grey_as_those_of_a_picture(tmp_path: Path) -
     for name, laid in ("last", given), ("first", given.transpose(2, 0, 1)):
         np.save(tmp_path / f"{name}.npy", laid)
         assert np.array_equal(decode(tmp_path / f"{name}.npy", 1), decode(tmp_path / "x.png", 1))
+
+
+def test_an_array_of_too_long_an_axis_is_refused(tmp_path: Path) -> None:
+    """Of which a file without content behind its header says nothing else."""
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.dtype("uint8"), (1, 2**31))
+    with pytest.raises(UserError, match="at most 16777216 along an axis"):
+        probe(tmp_path / "x.npy")

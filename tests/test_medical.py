@@ -10,6 +10,8 @@ import pytest
 
 from unitkit import UserError, open_data
 from unitkit.data.files.decode import decode, probe
+from unitkit.data.files.encode import write_image
+from unitkit.data.formats import dicom as dicom_format
 from unitkit.data.formats import nifti
 
 pydicom: Any = pytest.importorskip("pydicom")
@@ -174,7 +176,9 @@ def test_a_deflated_file_unpacks_to_no_more_than_it_may(count: int, tmp_path: Pa
         probe(path)
 
 
-@pytest.mark.parametrize("sizes", [{"Rows": 20_000, "Columns": 20_000}, {"NumberOfFrames": 90_000, "Rows": 10_000}])
+@pytest.mark.parametrize(
+    "sizes", [{"Rows": 9000, "Columns": 11_000, "NumberOfFrames": 3}, {"NumberOfFrames": 90_000, "Rows": 10_000}]
+)
 def test_a_file_of_fewer_bytes_than_it_announces(sizes: dict[str, int], tmp_path: Path) -> None:
     path = dicom(tmp_path / "x.dcm", pixels(9, 11), **sizes)
     with pytest.raises(UserError, match=r"announces .* times as much"):
@@ -224,3 +228,25 @@ def test_a_volume_of_fewer_bytes_than_it_announces(tmp_path: Path) -> None:
     short.write_bytes(short.read_bytes()[:-1])
     with pytest.raises(UserError, match="is damaged or truncated"):
         probe(short)
+
+
+@needs_nifti
+def test_a_slice_too_large_to_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its header, as these formats have no windows."""
+    for module in dicom_format, nifti:
+        monkeypatch.setattr(module, "MAX_PIXELS", 98)
+    with pytest.raises(UserError, match="states 1 images of 11x9"):
+        probe(dicom(tmp_path / "x.dcm", pixels(9, 11)))
+    with pytest.raises(UserError, match="slices of at most"):
+        probe(volume(tmp_path / "x.nii", pixels(9, 11, 2)))
+
+
+@needs_nifti
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 4), (6, 5, 4, 3), (6, 5, 4, 1, 3), (6, 5, 4, 2, 3)])
+def test_a_volume_keeps_its_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    given = pixels(*shape, dtype="uint16")
+    source = volume(tmp_path / "in.nii", given)
+    header = probe(source)
+    frames = [decode(source, header.channels, frame=n) for n in range(header.frames)]
+    write_image(frames, tmp_path / "out.nii", source)
+    assert np.array_equal(np.asarray(nifti.nibabel.load(tmp_path / "out.nii").dataobj), given)

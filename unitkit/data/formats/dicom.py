@@ -15,7 +15,7 @@ import numpy as np
 from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import refuse_sizes
 from ..values import CHANNELS, supported
-from .header import Header, missing
+from .header import MAX_PIXELS, Header, missing
 
 try:
     import pydicom
@@ -23,7 +23,6 @@ try:
 except ImportError:
     pydicom = None  # type: ignore[assignment]
 
-MAX_VALUES = 400_000_000
 DEFLATED = "1.2.840.10008.1.2.1.99"
 # In which sequence of a frame's, or of all frames', the elements lie that files of one image have at their top.
 GROUPS = {
@@ -46,7 +45,7 @@ def _header(path: Path, changed: int) -> Header:
         height, width, channels = int(found.Rows), int(found.Columns), int(found.get("SamplesPerPixel", 1))
         frames, bits = int(found.get("NumberOfFrames", 1) or 1), int(found.BitsAllocated)
         signed, palette = bool(found.get("PixelRepresentation", 0)), _is_palette(found)
-        if not (0 < height * width * channels <= MAX_VALUES and 0 < frames <= 100_000 and channels <= CHANNELS):
+        if not (0 < height * width <= MAX_PIXELS and channels <= CHANNELS and 0 < frames <= 100_000):
             raise UserError(f"'{path}' states {frames} images of {width}x{height} with {channels} channels: remove it")
         declared = frames * (-(-height * width * channels * bits // 8))
         refuse_sizes(f"the image '{path}'", declared, path.stat().st_size, 1 / frames)

@@ -13,6 +13,7 @@ VOLUMES = (".nii", ".nii.gz")
 DICOM = (".dcm", ".ima")
 SUFFIXES = (*ARRAYS, *VOLUMES, *DICOM)  # besides those of pictures
 MAX_PIXELS = 100_000_000  # of an image that is read whole
+SIDE = 2**24  # pixels of the longest side of any other
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 

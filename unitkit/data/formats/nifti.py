@@ -18,7 +18,7 @@ import numpy as np
 from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import refuse_sizes
 from ..values import CHANNELS, described, supported
-from .header import Header, missing
+from .header import MAX_PIXELS, Header, missing
 
 try:
     import nibabel
@@ -39,9 +39,10 @@ def probe(path: Path, channels: int | None = None) -> Header:
         raise UserError(f"'{path}' holds {described(dtype)}: expected a volume of numbers")
     if channels > CHANNELS:
         raise UserError(f"'{path}' has {channels} values at each place: expected at most {CHANNELS}, as channels")
-    if not 0 < width * height * frames * channels <= MAX_VALUES:
+    if not 0 < width * height * frames * channels <= MAX_VALUES or width * height > MAX_PIXELS:
         raise UserError(
-            f"'{path}' has the shape {list(image.shape)}: expected 1 to {MAX_VALUES // 10**6} million values"
+            f"'{path}' has the shape {list(image.shape)}: expected 1 to {MAX_VALUES // 10**6} million values, in "
+            f"slices of at most {MAX_PIXELS // 10**6} million"
         )
     declared, size = image.dataobj.offset + width * height * frames * channels * dtype.itemsize, path.stat().st_size
     if path.suffix.lower() == ".gz":
@@ -78,7 +79,7 @@ def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) ->
         affine, header = before.affine, before.header.copy()
         header.set_data_dtype(volume.dtype)
         header["cal_min"] = header["cal_max"] = 0
-        if volume.ndim == len(before.shape) == 3 or volume.shape[3:] == before.shape[3:]:
+        if volume.size == np.prod(before.shape):
             volume = volume.reshape(before.shape)
     data: bytes = nibabel.Nifti1Image(volume, affine, header).to_bytes()  # type: ignore[no-untyped-call]
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...system.errors import UserError, pass_on_failure
 from ..values import CHANNELS, described, supported
-from .header import ARRAYS, Header, suffix_of
+from .header import ARRAYS, SIDE, Header, suffix_of
 
 
 def probe(path: Path, channels: int | None = None) -> Header:
@@ -105,4 +105,6 @@ def images_of(path: Path, channels: int | None = None) -> np.ndarray:
             f"'{path}' holds an array {list(array.shape)} whose second and last axes are both too long for "
             f"channels (at most {CHANNELS}): {expected}"
         )
+    if max(images.shape) > SIDE:
+        raise UserError(f"'{path}' holds an array {list(array.shape)}: expected at most {SIDE} along an axis")
     return images

@@ -51,11 +51,12 @@ def kept_tags(like: Path | None, channels: int) -> dict[str, Any]:
     return found | ({"iccprofile": profile} if profile else {})
 
 
-def stack_of(like: Path | None, count: int, channels: int, dtype: np.dtype, *, rgb: bool) -> Stack | None:
+def stack_of(like: Path | None, count: int, channels: int, dtype: np.dtype) -> Stack | None:
     """How so many images are laid out as those of a file of ImageJ or OME, with its axes and the size of its voxels.
 
     None of other files, and where the images are not those of its axes, or their type not one of ImageJ's.
     """
+    rgb = channels == 3 and dtype.kind == "u"
     try:
         with tifffile.TiffFile(like) as file:  # type: ignore[arg-type]
             series: Any = file.series[0]
@@ -66,6 +67,7 @@ def stack_of(like: Path | None, count: int, channels: int, dtype: np.dtype, *, r
             if file.is_imagej:
                 if dtype not in ("uint8", "uint16", "float32"):
                     return None
+                rgb = rgb and dtype == np.uint8  # of more bits it has channels
                 known: Any = file.imagej_metadata or {}
                 kept: dict[str, Any] = {key: known[key] for key in IMAGEJ if key in known}
                 options: dict[str, Any] = {"imagej": True}

@@ -22,7 +22,7 @@ from ...system.errors import UserError, pass_on_failure
 from ..files.bounds import UNPACKED, open_ordinary
 from ..files.walk import TooMuch, check_directories
 from ..values import CHANNELS, described
-from .header import MAX_PIXELS, Header
+from .header import MAX_PIXELS, SIDE, Header
 from .samples import ALPHA, PREMULTIPLIED, Look, alpha_seen, as_seen, look_of
 from .tags import kept_tags, stack_of
 from .turns import seen, turned
@@ -30,7 +30,6 @@ from .turns import seen, turned
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it becomes an error here
 
 MAX_VALUES = 400_000_000  # of an image that is read whole
-SIDE = 2**24  # pixels of the longest side
 DENSE = 2000  # times the size of a file that its values may have: what codecs make of blank ones
 
 
@@ -135,8 +134,9 @@ def write(
     and with an opacity (H, W) for each where there is one."""
     whole = np.stack(frames)
     count, channels, *_ = whole.shape
-    rgb = channels == 3 and whole.dtype.kind == "u"
-    stack = stack_of(like, count, channels, whole.dtype, rgb=rgb) if alphas is None else None
+    small = whole.nbytes <= 2**31
+    stack = stack_of(like, count, channels, whole.dtype) if alphas is None and small else None
+    rgb = channels == 3 and whole.dtype.kind == "u" and (stack is None or stack.channels is None)
     more = kept_tags(like, channels)
     if alphas is not None:
         whole = np.concatenate([whole, np.stack(alphas)[:, None]], axis=1)
@@ -152,7 +152,7 @@ def write(
     else:
         whole, options = whole[0] if count == 1 else whole, {"metadata": None}
         more |= {"planarconfig": "contig" if contiguous else "separate"} if contiguous or channels > 1 else {}
-    tifffile.imwrite(path, whole, compression="zlib", predictor=True, bigtiff=whole.nbytes > 2**31, **options, **more)
+    tifffile.imwrite(path, whole, compression="zlib", predictor=True, bigtiff=not small, **options, **more)
 
 
 @lru_cache(maxsize=256)  # a stack is read frame by frame
