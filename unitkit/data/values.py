@@ -100,21 +100,29 @@ class Values:
         low, high = (tuple(share * each for each in side) for side in (self.low, self.high))
         return replace(self, dtype=dtype, low=low, high=high)
 
+    def filled(self, array: np.ndarray, name: str) -> np.ndarray:
+        """An array with what stands for values that are not a number in their places. `name` is the image's.
+
+        Raises:
+            UserError: such values, where nothing stands for them.
+        """
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            return array
+        if self.nan is None:
+            count = int((~np.isfinite(array)).sum())
+            raise UserError(
+                f"the image '{name}' holds {count} values that are no numbers (NaN or infinite): mend them, or say "
+                f"what stands for them, such as nan=0"
+            )
+        return np.where(np.isfinite(array), array, np.asarray(self.nan, array.dtype))
+
     def stored(self, array: np.ndarray, name: str) -> np.ndarray:
         """An array (C, H, W) of an image of this or another type, as these. `name` is the image's, for messages.
 
         Raises:
-            UserError: values that are not a number, where nothing stands for them.
+            UserError: as `filled`, and floats where these are whole numbers.
         """
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            if self.nan is None:
-                count = int((~np.isfinite(array)).sum())
-                raise UserError(
-                    f"the image '{name}' holds {count} values that are no numbers (NaN or infinite): mend them, or say "
-                    f"what stands for them, such as nan=0"
-                )
-            array = np.where(np.isfinite(array), array, np.asarray(self.nan, array.dtype))
-        kind = np.dtype(self.dtype)
+        array, kind = self.filled(array, name), np.dtype(self.dtype)
         if array.dtype == kind:
             return array
         if kind.kind == "f":

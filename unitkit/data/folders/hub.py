@@ -18,6 +18,7 @@ import numpy as np
 from ...system.errors import UserError
 from ...system.files import expanded
 from ..files.decode import Encoded, decode, probe
+from ..files.scale import fit_array
 from ..sources import digest
 from ..values import Values, common_type
 from .held_out import Readers, Splits, hold_out
@@ -72,7 +73,13 @@ class HubImages:
         raise UserError(f"'{self.name(i)}' has no image in column '{self.column}': remove the row")
 
     def load(self, i: int) -> np.ndarray:
+        if not self.values.whole:  # as of `ImageFiles`
+            return fit_array(self.unscaled(i), self.size)
         return self.values.stored(decode(self.source(i), self.channels, self.size), self.name(i))
+
+    def unscaled(self, i: int) -> np.ndarray:
+        """Image `i` of its own size."""
+        return self.values.stored(decode(self.source(i), self.channels), self.name(i))
 
     def fingerprint(self) -> str:
         """Over the rows and the bytes of some images: a copy that was fetched anew is the same."""
