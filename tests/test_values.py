@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
+from torch import Tensor, nn
 
 from unitkit import UserError, open_data
 from unitkit.data.folders.hub import HubImages
 from unitkit.data.formats import nifti
-from unitkit.data.values import Values
+from unitkit.data.values import BYTES, DTYPES, TOP, Values
+from unitkit.models import ImagePaths
+from unitkit.translate import Translator
 
 
 def as_tif(path: Path, array: np.ndarray) -> None:
@@ -51,6 +55,19 @@ def archive(root: Path, images: np.ndarray) -> str:
     return str(root / "x.npz")
 
 
+class Unchanged(ImagePaths):
+    """A model that changes nothing."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__({"a": channels, "b": channels})
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def check(self, path: str) -> None: ...
+
+    def forward(self, x: Tensor, path: str) -> Tensor:
+        return x
+
+
 needs_nifti = pytest.mark.skipif(nifti.nibabel is None, reason="nibabel is not installed")
 SOURCES = {"tif": folders(as_tif), "npy": folders(as_npy), "stack": stacks, "npz": archive}
 KINDS = [*SOURCES, pytest.param("nifti", marks=needs_nifti)]
@@ -86,3 +103,66 @@ def test_what_is_no_number_in_a_hub_s_files(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"x": [str(tmp_path / "x.npy")]}, datasets.Features({"x": datasets.Image()}))
     images = HubImages(table, "x", np.arange(1), "x").at((16, 16), values=Values("float32", nan=5.0))
     assert (images.load(0) == 5).all()
+
+
+RANGES = {
+    "uint8": [(0, 255), (10, 90)],
+    "uint16": [(0, 65535), (0, 4095)],
+    "float16": [(0, 1), (-1, 1), (0.1, 0.4), (-0.3, 0.9), (-1000, 400), (0, 50)],
+    "float32": [(0, 1), (-1, 1), (0.1, 0.4), (-0.3, 0.9), (-1000, 400), (0, 1e6)],
+}
+MEANT = [Values(dtype, (float(low),), (float(high),)) for dtype, pairs in RANGES.items() for low, high in pairs]
+
+
+def pictures(values: Values, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values from the least to the largest of a picture of a type, and what they are of `values`' own type, both as
+    they are defined: shares of 0..255, 0..65535, [0, 1] or, of a range that begins below 0, [-1, 1]."""
+    given = (np.linspace(0, 0.9, 256) * TOP.get(dtype, 1)).reshape(1, 16, 16).astype(dtype)  # within half precision
+    share = given / TOP.get(dtype, 1)
+    return given, share * TOP[values.dtype] if values.whole else share * 2 - 1 if values.low[0] < 0 else share
+
+
+def seen(values: Values, array: np.ndarray) -> np.ndarray:
+    return values.normalised(torch.from_numpy(array)).numpy()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("values", MEANT, ids=str)
+def test_a_picture_means_the_same_in_every_type(values: Values, dtype: str) -> None:
+    """By `of_type` and by `stored`; but floats of other ranges than a picture's mean what they are."""
+    given, own = pictures(values, dtype)
+    if not values.whole and max(abs(values.low[0]), values.high[0]) > 1:
+        own = given
+    elif not values.whole and dtype == "float32":
+        own = given
+    expected = seen(values, own.astype("float32"))
+    assert np.abs(seen(values.of_type(dtype), given) - expected).max() < 1e-3
+    if dtype in TOP:  # what is stored is of the type itself, and rounded
+        assert values.stored(given, "x").dtype == values.dtype
+        step = 2 / (values.high[0] - values.low[0]) if values.whole else 0.01
+        assert np.abs(seen(values, values.stored(given, "x")) - expected).max() < step
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("values", MEANT, ids=str)
+def test_the_type_of_a_translation_holds_its_values(values: Values, dtype: str) -> None:
+    """As `unitkit translate` chooses it for an input of a type, whatever the domain's own."""
+    chosen = values.for_output(dtype)
+    made = torch.linspace(-1, 1, 512).view(1, 16, 32)
+    assert np.abs(seen(chosen, chosen.restored(made)) - made.numpy()).max() < 0.05
+    assert chosen.dtype in (dtype, values.dtype)
+    if values.low[0] in (0, -1) and values.high[0] in (255, 65535, 1):  # a picture's whole range
+        assert chosen.dtype == dtype
+
+
+def test_a_picture_of_bytes_through_a_model_of_floats() -> None:
+    """Through the whole: a model that changes nothing gives back what came, for each way that floats are pictures."""
+    given = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
+    for low in 0.0, -1.0:
+        values = Values("float32", (low,), (1.0,))
+        translator = Translator(Unchanged(), {"a": "a", "b": "b"}, values={"a": values, "b": values})
+        assert np.array_equal(np.asarray(translator.translate(given, "ab")), given)
+    degrees = {"a": BYTES, "b": Values("float32", (-1000.0,), (400.0,))}
+    for dtype in "uint8", "uint16":
+        made = Translator(Unchanged(), {"a": "a", "b": "b"}, values=degrees).translate(given.astype(dtype), "ab")
+        assert isinstance(made, np.ndarray) and made.dtype == np.float32 and made.min() == -1000

@@ -211,7 +211,7 @@ class Translator:
     def meanings(self, path: str, dtype: str) -> tuple[Values, Values]:
         """What the values of images of a type mean, and those of their translations."""
         first, last = self.values[path[0]], self.values[path[-1]]
-        return first.of_type(dtype), last if dtype == first.dtype else last.of_type(dtype)
+        return first.of_type(dtype), last if dtype == first.dtype else last.for_output(dtype)
 
     def style(self, image: Picture, letter: str) -> Tensor:
         """The style (1, C, 1, 1) of an image of a domain, for `translate`.
