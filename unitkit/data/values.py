@@ -99,8 +99,8 @@ class Values:
         return replace(self, dtype=dtype, low=low, high=high)
 
     def for_output(self, dtype: str) -> Values:
-        """Those of translations of images of a type: of that type where it holds them, in `LEVELS` values at least where
-        it is one of whole numbers; else as these are."""
+        """Those of translations of images of a type: of that type where it holds them, in `LEVELS` values at least if it
+        is one of whole numbers; else as these are."""
         found = self.of_type(dtype)
         if dtype in TOP:
             fine = min(high - low for low, high in zip(found.low, found.high, strict=True)) >= LEVELS
@@ -115,7 +115,7 @@ class Values:
         return not self.whole and min(self.low) >= -1 and max(self.high) <= 1
 
     def _shares(self) -> tuple[float, float]:
-        """The least and the span of the values of which these are shares; of floats that mean what they are, 0 and 1."""
+        """The least and the span of the values of which these are shares; 0 and 1 of floats that mean what they are."""
         if self.whole:
             return 0.0, TOP[self.dtype]
         return (-1.0, 2.0) if self.pictures and min(self.low) < 0 else (0.0, 1.0)

@@ -17,7 +17,7 @@ from ...networks.maps import mapped, release, tracked
 from ...system.errors import UserError
 from ...system.files import replacing, temporary
 from ..values import supported
-from .header import ARRAYS, TIFF, suffix_of
+from .header import ARRAYS, MAX_PIXELS, TIFF, Header, suffix_of
 from .npy import images_of
 from .png import over_white
 from .tiff import ALPHA, WHITE_IS_ZERO, damaged, kept_tags, layout_of
@@ -129,7 +129,30 @@ def windows_of(path: Path, channels: int | None = None) -> Windows:
     if suffix_of(path) in ARRAYS:
         found: Windows = ArrayWindows(path, channels)
         return found
-    raise UserError(f"'{path}' is too large to be read whole: save it as a .tif in tiles, or as .npy")
+    raise UserError(f"'{path}' is read whole alone: save it as a .tif in tiles, or as .npy")
+
+
+def has_windows(path: Path) -> bool:
+    """Whether files of this suffix are read, and written, by windows."""
+    return suffix_of(path) in (*TIFF, *ARRAYS)
+
+
+def refuse_too_large(path: Path, header: Header) -> None:
+    """Raise `UserError` for an image that is too large to be read whole, and of which no windows can be read."""
+    if not header.large:
+        return
+    what = f"the image '{path}' of {header.width}x{header.height} has more than {MAX_PIXELS // 10**6} million pixels"
+    if header.frames > 1:
+        raise UserError(f"{what}, of which the file holds {header.frames} images: save each in one of its own")
+    if not has_windows(path):
+        raise UserError(f"{what}: scale it down, or save it as a .tif in tiles, or as .npy")
+    windows_of(path)
+
+
+def refuse_unwritable_windows(path: Path, height: int, width: int) -> None:
+    """Raise `UserError` for a file that no picture larger than memory is written to."""
+    if not has_windows(path):
+        raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
 
 
 @lru_cache(maxsize=4)
@@ -168,8 +191,7 @@ def write_windows(
         UserError: another format; a disk that refuses.
     """
     channels, height, width = shape
-    if suffix_of(path) not in (*TIFF, *ARRAYS):
-        raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
+    refuse_unwritable_windows(path, height, width)
     with replacing(path) as file, temporary(path.parent) as place:
         sink = mapped(
             file if suffix_of(path) in ARRAYS else place, (height, width, channels), dtype, suffix_of(path) in ARRAYS
