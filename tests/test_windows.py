@@ -11,8 +11,9 @@ import tifffile
 import torch
 from PIL import Image
 
-from unitkit import UserError, discriminators, encoders, generators, models, sharing
+from unitkit import UserError, discriminators, encoders, generators, models, open_data, sharing
 from unitkit.commands import translate as command
+from unitkit.data.batches import Batches
 from unitkit.data.files.decode import decode, probe
 from unitkit.data.formats import header
 from unitkit.data.values import BYTES, Values
@@ -195,3 +196,34 @@ def test_the_numbers_of_samples_stand_before_the_whole_suffix(name: str, tmp_pat
     found = [after.name for _, after in command.jobs(tmp_path / "in.png", tmp_path / name, None, ["-1", "-2"])]
     stem, suffix = name[: -len(header.suffix_of(name))], name[-len(header.suffix_of(name)) :]
     assert found == [f"{stem}-1{suffix}", f"{stem}-2{suffix}"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("crop", [0, 3, 16])
+def test_no_training_image_holds_a_held_out_pixel(
+    crop: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the larger images that `crop` cuts from, too: all held-out pixels are marked, and none is to be seen."""
+    monkeypatch.setattr(header, "MAX_PIXELS", 10_000)
+    paths = [save(tmp_path / f"{place}.tif", np.ones((170, 165), dtype)) for place in "ab"]
+    source = ",".join(map(str, paths))
+    held = open_data(source, size=16).domains["a"].test
+    marked = np.ones((170, 165), dtype)
+    for top, left in held.frames:
+        marked[top : top + 16, left : left + 16] = 100
+    assert (marked == 100).sum() == len(held) * 16 * 16 > 0
+    for path in paths:
+        save(path, marked)
+    data = open_data(source, size=16, range="0,100" if dtype != "uint8" else "auto")
+    assert all((data.domains["a"].test.load(i) == 100).all() for i in range(len(held)))
+    images = Batches(data, 2, seed=0, crop=crop).train["a"].images
+    assert images.size == (16 + crop, 16 + crop) and len(images) == 100 - len(held)
+    assert all((images.load(i) == 1).all() for i in range(len(images)))
+
+
+def test_windows_are_as_large_as_the_picture_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header, "MAX_PIXELS", 1000)
+    paths = [save(tmp_path / f"{place}.tif", in_bytes(8, 400)) for place in "ab"]
+    data = open_data(",".join(map(str, paths)), size=16)
+    with pytest.raises(UserError, match="of 8x400 has no windows of 16x16"):
+        data.domains["a"].train.load(0)

@@ -81,6 +81,8 @@ class ImageFiles:
         frames: which image of its file each is, or the corner (top, left) of its window in one that is too large to be
             read whole; none where every file holds one.
         broken: the images, by index, whose headers cannot be read, and why.
+        window: (H, W) of windows, which are scaled to other sizes as images are: a larger window of a training image
+            would reach into held-out ones.
         short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
         marks: the files' sizes and times as of `FileSet`; without them `fingerprint` asks the disk.
     """
@@ -91,11 +93,14 @@ class ImageFiles:
     keys: Sequence[str] = ()
     values: Values = BYTES
     frames: Sequence[Frame] = ()
+    window: tuple[int, int] = (0, 0)
     broken: Mapping[int, UserError] = field(default_factory=dict)
     short: list[Path] = field(default_factory=list, compare=False)
     marks: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.window == (0, 0):
+            object.__setattr__(self, "window", self.size)
         if self.paths and not self.keys:
             root = os.path.commonpath([path.parent for path in self.paths])
             object.__setattr__(self, "keys", [key_of(path.relative_to(root)) for path in self.paths])
@@ -121,7 +126,8 @@ class ImageFiles:
     def _decoded(self, i: int, size: tuple[int, int] | None) -> np.ndarray:
         frame = self.frames[i] if self.frames else 0
         if isinstance(frame, tuple):
-            return in_channels(read_window(self.paths[i], frame, self.size), self.channels, self.name(i))
+            window = in_channels(read_window(self.paths[i], frame, self.window), self.channels, self.name(i))
+            return window if size is None else fit_array(window, size)
         return decode(self.paths[i], self.channels, size, self.short, frame)
 
     def fingerprint(self) -> str:

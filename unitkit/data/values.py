@@ -99,8 +99,8 @@ class Values:
         return replace(self, dtype=dtype, low=low, high=high)
 
     def for_output(self, dtype: str) -> Values:
-        """Those of translations of images of a type: of that type where it holds them, in `LEVELS` values at least if it
-        is one of whole numbers; else as these are."""
+        """Those of translations of images of a type: of that type where it holds them, of whole numbers in
+        `LEVELS` at least; else as these are."""
         found = self.of_type(dtype)
         if dtype in TOP:
             fine = min(high - low for low, high in zip(found.low, found.high, strict=True)) >= LEVELS

@@ -126,7 +126,7 @@ def _decoded(images: Images, i: int) -> tuple[np.ndarray, str, str, bool, bytes]
 def _deep(images: ImageFiles, i: int, frame: Frame) -> tuple[np.ndarray, str, str, bool, bytes]:
     """The same, of a file that Pillow does not read, or not whole."""
     if isinstance(frame, tuple):
-        array = read_window(images.paths[i], frame, images.size)
+        array = read_window(images.paths[i], frame, images.window)
     else:
         array = decode(images.paths[i], probe(images.paths[i]).channels, frame=frame)
     return array, f"{len(array)} x {array.dtype}", "", False, b""
