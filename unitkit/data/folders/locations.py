@@ -28,7 +28,7 @@ from ..sources import ImageArray
 from .held_out import Readers, Splits, split_arrays, split_files
 from .hub import PREFIX
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
-from .listing import FileSet, Paths, key_of, mark
+from .listing import FileSet, Paths, frame_key, key_of, mark
 from .splits import refuse_splits
 
 LIST = 2**28  # bytes of a list, enough for some million paths
@@ -157,7 +157,7 @@ def _image_file(path: Path) -> Readers:
         return {key: lambda: (train, test)}
     if count == 1:
         return {}
-    keys = [f"{key}/{i:06}" for i in range(count)]
+    keys = [f"{key}/{frame_key(i)}" for i in range(count)]
     files = FileSet(Paths([str(path)] * count), keys, marks, str(path), frames=range(count))
     return {key: partial(split_files, files, path)}
 

@@ -15,6 +15,7 @@ from .header import Header, missing
 
 try:
     import pydicom
+    import pydicom.pixels.utils
 except ImportError:
     pydicom = None  # type: ignore[assignment]
 
@@ -23,7 +24,7 @@ MAX_VALUES = 400_000_000
 
 def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a damaged file, or one without an image."""
-    found = _open(path, pixels=False)
+    found = _open(path)
     try:
         height, width, channels = int(found.Rows), int(found.Columns), int(found.get("SamplesPerPixel", 1))
         frames, bits = int(found.get("NumberOfFrames", 1) or 1), int(found.BitsAllocated)
@@ -41,11 +42,11 @@ def probe(path: Path, channels: int | None = None) -> Header:
 def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
     """A frame (C, H, W), in the units that slope and intercept make. Raises `UserError`, as `probe`."""
     header = probe(path)
-    found = _open(path, pixels=True)
+    found = _open(path)
     try:
         with warnings.catch_warnings(action="ignore"):
-            array = found.pixel_array
-        array = array.reshape(header.frames, header.height, header.width, header.channels)[frame].transpose(2, 0, 1)
+            array = pydicom.pixels.utils.pixel_array(path, index=frame)  # which decodes that one alone
+        array = array.reshape(header.height, header.width, header.channels).transpose(2, 0, 1)
         slope, intercept = _rescaled(found)
         if found.get("PhotometricInterpretation") == "MONOCHROME1":  # white is the least
             least = -(2 ** (found.BitsStored - 1)) if found.get("PixelRepresentation", 0) else 0
@@ -64,12 +65,13 @@ def write(path: Path, frames: Sequence[np.ndarray], like: Path | None = None) ->
     raise UserError(f"cannot write {path}: DICOM is read alone; name a .tif, .npy or .nii.gz")
 
 
-def _open(path: Path, *, pixels: bool) -> Any:
+def _open(path: Path) -> Any:
+    """All that the file says besides its pixels."""
     if pydicom is None:
         raise missing("pydicom", f"'{path}'")
     try:
         with warnings.catch_warnings(action="ignore"):
-            return pydicom.dcmread(path, stop_before_pixels=not pixels)
+            return pydicom.dcmread(path, stop_before_pixels=True)
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror or error}") from None
     except Exception as error:

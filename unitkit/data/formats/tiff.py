@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +17,9 @@ import numpy as np
 import tifffile
 
 from ...system.errors import UserError
-from ..files.bounds import open_ordinary
-from ..files.walk import TooMuch, check_directories
 from ..values import CHANNELS, described, supported
 from .header import MAX_PIXELS, Header
+from .pages import opened, pages_of
 from .png import over_white
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it becomes an error here
@@ -67,18 +64,6 @@ def claims(path: Path) -> bool:
         return False
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    """A file whose directories are as they may be. Raises `UserError` for one of which they are not."""
-    with open_ordinary(path, "an image file") as file:
-        try:
-            check_directories(lambda at, count: os.pread(file.fileno(), count, at), os.fstat(file.fileno()).st_size)
-        except (TooMuch, OverflowError) as error:
-            raise UserError(f"the image '{path}' {error}: save it anew, or remove it") from None
-    with tifffile.TiffFile(path) as found:
-        yield found
-
-
 def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a file that is damaged, or whose axes are not those of images."""
     return layout_of(path, path.stat().st_mtime_ns).header
@@ -92,15 +77,14 @@ def read(path: Path, frame: int = 0, channels: int | None = None) -> np.ndarray:
             f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
         )
     try:
-        with opened(path) as file:
-            found = [_channels(file.series[0].pages[int(n)], layout.axes) for n in layout.pages[frame]]
-            first = file.pages.first
-            if first.photometric == WHITE_IS_ZERO and found[0].dtype.kind == "u":
-                found = [np.iinfo(each.dtype).max - each for each in found]
-            array = supported(np.concatenate(found), str(path))
-            if any(int(kind) in ALPHA for kind in first.extrasamples) and array.dtype.kind == "u":
-                array = over_white(array, np.iinfo(array.dtype).max)
-            return np.ascontiguousarray(array)
+        pages = pages_of(path)
+        found = [_channels(page, layout.axes) for page in pages.read(path, layout.pages[frame].tolist())]
+        if pages.first.photometric == WHITE_IS_ZERO and found[0].dtype.kind == "u":
+            found = [np.iinfo(each.dtype).max - each for each in found]
+        array = supported(np.concatenate(found), str(path))
+        if any(int(kind) in ALPHA for kind in pages.first.extrasamples) and array.dtype.kind == "u":
+            array = over_white(array, np.iinfo(array.dtype).max)
+        return np.ascontiguousarray(array)
     except UserError:
         raise
     except Exception as error:
@@ -194,9 +178,8 @@ def _pages_of_a_frame(series: Any) -> int:
     return math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis == "C")
 
 
-def _channels(page: Any, axes: str) -> np.ndarray:
+def _channels(array: np.ndarray, axes: str) -> np.ndarray:
     """A page as (C, H, W)."""
-    array: np.ndarray = page.asarray()
     order = [place for place, axis in enumerate(axes) if axis not in "YX"]
     array = array.transpose(*order, axes.index("Y"), axes.index("X"))
     return array.reshape(-1, *array.shape[-2:])
