@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import pytest
 import tifffile
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from unitkit import UserError, open_data
+from unitkit.cli import app
 from unitkit.data.folders.hub import HubImages
 from unitkit.data.formats import nifti
 from unitkit.data.values import BYTES, DTYPES, TOP, Values
@@ -164,3 +169,52 @@ def test_a_picture_of_bytes_through_a_model_of_floats() -> None:
     for dtype in "uint8", "uint16":
         made = Translator(Unchanged(), {"a": "a", "b": "b"}, values=degrees).translate(given.astype(dtype), "ab")
         assert isinstance(made, np.ndarray) and made.dtype == np.float32 and made.min() == -1000
+
+
+IDX = {0x08: "uint8", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+@pytest.mark.parametrize("kind", [*IDX, 0x0A])
+@pytest.mark.parametrize("suffix", [".idx", ".idx.gz"])
+@pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 5, 3)])
+def test_idx_files_of_all_types(shape: tuple[int, ...], suffix: str, kind: int, tmp_path: Path) -> None:
+    given = (np.random.default_rng(0).normal(size=shape) * 50).clip(-120 if kind != 8 else 0, 120)
+    given = given.astype(IDX.get(kind, "int8"))
+    data = struct.pack(f">HBB{len(shape)}I", 0, kind, len(shape), *shape) + given.tobytes()
+    for place in "ab":
+        (tmp_path / f"{place}{suffix}").write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
+    source = f"{tmp_path}/a{suffix},{tmp_path}/b{suffix}"
+    if kind not in IDX:
+        with pytest.raises(UserError, match="its magic number is 0x00000a"):
+            open_data(source, size=(6, 5))
+        return
+    domain = open_data(source, size=(6, 5)).domains["a"]
+    images = [each.load(i) for each in (domain.train, domain.test) for i in range(len(each))]
+    assert {each.dtype.name for each in images} == {"uint8" if kind == 8 else "float32"}
+    expected = given[:, None] if given.ndim == 3 else given.transpose(0, 3, 1, 2)
+    assert sorted(each.sum() for each in images) == pytest.approx(sorted(each.sum() for each in expected), rel=1e-4)
+    for place in "ab":
+        (tmp_path / f"{place}.idx").write_bytes(data[:-1])
+    with pytest.raises(UserError, match=f"announces .*, {given.nbytes} bytes, and holds {given.nbytes - 1}"):
+        open_data(f"{tmp_path}/a.idx,{tmp_path}/b.idx", size=(6, 5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_check_takes_what_stands_for_no_number(kind: str, value: float, tmp_path: Path) -> None:
+    given = np.random.default_rng(0).random((6, 8, 8)).astype(np.float32)
+    given[:, 0, 0] = value
+    source = SOURCES.get(kind, folders(as_volume))(tmp_path, given)
+    words = ["data", "check", source, "--out", str(tmp_path / "x.html"), "--json", str(tmp_path / "x.json")]
+    CliRunner().invoke(app, words)
+    found = {each["kind"]: each for each in json.loads((tmp_path / "x.json").read_text())["findings"]}
+    assert found["unreadable"]["count"] == 12 and "--nan 0" in found["unreadable"]["way_out"]
+    CliRunner().invoke(app, [*words, "--nan", "0.5"])
+    assert not any(each["kind"] == "unreadable" for each in json.loads((tmp_path / "x.json").read_text())["findings"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_stands_for_no_number(value: float, tmp_path: Path) -> None:
+    source = archive(tmp_path, np.ones((4, 8, 8), np.float32))
+    with pytest.raises(UserError, match="expected the number that stands for those that are none"):
+        open_data(source, size=8, nan=value)

@@ -20,6 +20,7 @@ HALF = float(np.finfo(np.float16).max)
 LEVELS = 128  # into which a translation is rounded, at least
 CHANNELS = 64  # of an image at most; more is an axis that means something else
 ROBUST = (0.1, 99.9)  # percentiles
+NO_NUMBERS = "values that are no numbers"
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 RANGE = re.compile(rf"{NUMBER},{NUMBER}(;{NUMBER},{NUMBER})*", re.ASCII)
 LUMA = (19595, 38470, 7471)  # ITU-R 601, of 2**16, as Pillow has it
@@ -131,7 +132,7 @@ class Values:
         if self.nan is None:
             count = int((~np.isfinite(array)).sum())
             raise UserError(
-                f"the image '{name}' holds {count} values that are no numbers (NaN or infinite): mend them, or say "
+                f"the image '{name}' holds {count} {NO_NUMBERS} (NaN or infinite): mend them, or say "
                 f"what stands for them, such as nan=0"
             )
         return np.where(np.isfinite(array), array, np.asarray(self.nan, array.dtype))

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...system.errors import UserError
 from ..bands import Bands
 from ..files.decode import FORMATS, Encoded, decode, probe
 from ..files.scale import fit, to_image
@@ -61,10 +60,9 @@ class Look:
 def look(images: Images, i: int, thumbnail: int = 0) -> Look:
     """Decode an image at its own size. Raises `UserError` where it cannot be."""
     array, mode, misnamed, short, file = _decoded(images, i)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UserError(f"the image '{images.name(i)}' holds values that are not finite: mend or remove it")
-    grey = array[:1] if len(array) == 3 and (array[0] == array[1]).all() and (array[0] == array[2]).all() else array
     values = values_of(images)
+    array = values.filled(array, images.name(i))
+    grey = array[:1] if len(array) == 3 and (array[0] == array[1]).all() and (array[0] == array[2]).all() else array
     if len(grey) < len(array):  # one range is enough
         values = replace(values, low=values.low[:1], high=values.high[:1])
     steps = [max(1, side // SAMPLE) for side in array.shape[1:]]
