@@ -7,16 +7,19 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from unitkit import UserError, open_data
 from unitkit.cli import app
+from unitkit.data.batches import Batches
 from unitkit.data.folders.hub import HubImages
 from unitkit.data.formats import nifti
 from unitkit.data.values import BYTES, DTYPES, TOP, Values
@@ -218,3 +221,27 @@ def test_what_is_no_number_stands_for_no_number(value: float, tmp_path: Path) ->
     source = archive(tmp_path, np.ones((4, 8, 8), np.float32))
     with pytest.raises(UserError, match="expected the number that stands for those that are none"):
         open_data(source, size=8, nan=value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_operation_of_a_step_is_on_uint16(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU has not all of them: what images go through is of another type, and gives the same."""
+    given = (np.random.default_rng(0).random((12, 8, 8)) * (60000 if dtype == "uint16" else 200)).astype(dtype)
+    data = open_data(archive(tmp_path, given), size=8)
+    batches = Batches(data, 12, seed=0, crop=2)
+    operations = list[str]()
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(isinstance(each, Tensor) and each.dtype == torch.uint16 for each in args):
+                operations.append(func.overloadpacket._qualified_op_name)
+            return func(*args, **(kwargs or {}))
+
+    with Seen():
+        found = batches.batch(0)["a"]
+        seen = data.values["a"].normalised(torch.from_numpy(given[:, None]))
+    assert {each.removeprefix("aten::") for each in operations} <= {"view", "lift_fresh", "detach", "alias"}
+    expected = (given.astype(np.float64) - data.values["a"].low[0]) / (
+        data.values["a"].high[0] - data.values["a"].low[0]
+    )
+    assert np.abs(seen[:, 0].numpy() - (expected.clip(0, 1) * 2 - 1)).max() < 1e-2 and found.shape == (12, 1, 8, 8)

@@ -61,6 +61,7 @@ class Values:
         """Stored images (..., C, H, W) as networks see them: float32 in [-1, 1]."""
         if self == BYTES:  # a formula that never changes, for its rounding
             return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images.float() / 127.5 - 1
+        images = signed(images)
         low, half = self._span(images)
         return ((images.float() - low) / half - 1).clamp(-1, 1)
 
@@ -177,6 +178,11 @@ class Values:
 
 
 BYTES = Values()
+
+
+def signed(images: Tensor) -> Tensor:
+    """Images of 16 bits as int32, others as they are: a GPU has few operations on uint16."""
+    return images.view(torch.int16).int().bitwise_and_(0xFFFF) if images.dtype == torch.uint16 else images
 
 
 def values_of(images: Any) -> Values:

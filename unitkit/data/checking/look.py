@@ -60,9 +60,8 @@ class Look:
 def look(images: Images, i: int, thumbnail: int = 0) -> Look:
     """Decode an image at its own size. Raises `UserError` where it cannot be."""
     array, mode, misnamed, short, file = _decoded(images, i)
-    values = values_of(images)
-    array = values.filled(array, images.name(i))
     grey = array[:1] if len(array) == 3 and (array[0] == array[1]).all() and (array[0] == array[2]).all() else array
+    values = values_of(images)
     if len(grey) < len(array):  # one range is enough
         values = replace(values, low=values.low[:1], high=values.high[:1])
     steps = [max(1, side // SAMPLE) for side in array.shape[1:]]
@@ -127,4 +126,4 @@ def _deep(images: ImageFiles, i: int, frame: Frame) -> tuple[np.ndarray, str, st
         array = read_window(images.paths[i], frame, images.window)
     else:
         array = decode(images.paths[i], probe(images.paths[i]).channels, frame=frame)
-    return array, f"{len(array)} x {array.dtype}", "", False, b""
+    return images.values.filled(array, images.name(i)), f"{len(array)} x {array.dtype}", "", False, b""
