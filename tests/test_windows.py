@@ -227,3 +227,32 @@ def test_windows_are_as_large_as_the_picture_allows(tmp_path: Path, monkeypatch:
     data = open_data(",".join(map(str, paths)), size=16)
     with pytest.raises(UserError, match="of 8x400 has no windows of 16x16"):
         data.domains["a"].train.load(0)
+
+
+@pytest.mark.parametrize("shape", [(40, 56), (40, 56, 1), (3, 40, 56), (40, 56, 3), (1, 3, 40, 56), (1, 40, 56, 3)])
+def test_an_array_in_windows_is_laid_as_when_written_whole(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(monkeypatch, channels=3 if 3 in shape else 1)
+    source = save(tmp_path / "in.npy", in_bytes(*shape))
+    found = []
+    for large in 2**26, 100:
+        monkeypatch.setattr(command, "LARGE", large)
+        found.append(np.load(translated(source, tmp_path / "out.npy")).astype(int))
+    assert found[0].shape == found[1].shape and np.abs(found[0] - found[1]).max() <= 2
+
+
+@pytest.mark.parametrize("how", ["turned", "packed"])
+def test_what_windows_cannot_read_is_read_whole_while_it_can_be(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unitkit.data.formats.tiff_windows.TILE", 1000)
+    monkeypatch.setattr(command, "LARGE", 100)
+    ours(monkeypatch)
+    options = {"extratags": [(274, "H", 1, 6, True)]} if how == "turned" else {"compression": "zlib"}
+    tifffile.imwrite(tmp_path / "in.tif", in_bytes(40, 56), metadata=None, **options)
+    monkeypatch.setattr(Translator, "translate_file", lambda *_: pytest.fail("windows of it were read"))
+    translated(tmp_path / "in.tif", tmp_path / "out.tif")
+    monkeypatch.setattr(header, "MAX_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"save it upright|save it in tiles|more than"):
+        translated(tmp_path / "in.tif", tmp_path / "out.tif")

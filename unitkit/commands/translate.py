@@ -19,7 +19,7 @@ from ..data.files.encode import refuse_unwritable_format, write_image
 from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
 from ..data.formats.header import Header, suffix_of
-from ..data.formats.windows import has_windows, refuse_too_large, refuse_unwritable_windows
+from ..data.formats.windows import has_windows, refuse_too_large, refuse_unwritable_windows, windows_of
 from ..data.values import Values
 from ..recipe_file import import_parts
 from ..system.errors import UserError, nearest
@@ -134,8 +134,13 @@ def _by_windows(translator: Translator, task: Task, path: str) -> bool:
         refuse_unwritable_windows(task.target, header.height, header.width)
         translator.inference.refuse_windows(path)
         return True
-    possible = header.frames == 1 and has_windows(task.source) and has_windows(task.target)
-    return task.pixels > LARGE and possible and translator.inference.takes_windows(path)
+    if task.pixels <= LARGE or header.frames > 1 or not has_windows(task.target):
+        return False
+    try:
+        windows_of(task.source)
+    except UserError:
+        return False
+    return translator.inference.takes_windows(path)
 
 
 def _translated(translator: Translator, tasks: Sequence[Task], path: str, *, transparent: bool) -> Iterator[None]:

@@ -21,6 +21,7 @@ from .pages import Segments, pages_of
 from .png import over_white
 from .tiff import ALPHA, WHITE_IS_ZERO, damaged, layout_of
 
+ORIENTATION = 274
 CACHED = 2**27  # bytes of decoded tiles of a file
 ROWS = 2**20  # bytes of an uncompressed strip that are read at once
 SPARSE = 1000  # times that a picture may be larger than its file, whose tiles may be left out
@@ -39,7 +40,10 @@ class TiffWindows:
         if len(layout.pages) != 1:
             raise UserError(f"'{path}' holds {len(layout.pages)} images: expected one, to read windows")
         self.segments = [found.segments[int(number)] for number in layout.pages[0]]
-        self.shape, self.dtype = (header.channels, header.height, header.width), header.dtype
+        height, width = self.page.imagelength, self.page.imagewidth
+        self.shape, self.dtype = (header.channels, height, width), header.dtype
+        if (turned := self.page.tags.get(ORIENTATION)) is not None and turned.value != 1:
+            raise UserError(f"'{path}' is too large to be turned as its orientation says: save it upright")
         announced, size = math.prod(self.shape) * self.page.dtype.itemsize, path.stat().st_size
         if announced > max(UNPACKED, SPARSE * size):
             raise UserError(
@@ -47,9 +51,9 @@ class TiffWindows:
                 f"as much, as damaged or malicious files do: save it anew, or remove it"
             )
         tiled = self.page.is_tiled
-        self.tall = self.page.tilelength if tiled else min(self.page.rowsperstrip, header.height)
-        self.wide = self.page.tilewidth if tiled else header.width
-        self.across, self.down = math.ceil(header.width / self.wide), math.ceil(header.height / self.tall)
+        self.tall = self.page.tilelength if tiled else min(self.page.rowsperstrip, height)
+        self.wide = self.page.tilewidth if tiled else width
+        self.across, self.down = math.ceil(width / self.wide), math.ceil(height / self.tall)
         self.alpha = any(int(kind) in ALPHA for kind in self.page.extrasamples) and self.page.dtype.kind == "u"
         self.planes = self.page.samplesperpixel if self.page.planarconfig == 2 else 1
         self.samples = self.page.samplesperpixel // self.planes

@@ -15,7 +15,7 @@ from ...system.errors import UserError
 from ...system.files import replacing, temporary
 from ..values import supported
 from .header import ARRAYS, MAX_PIXELS, TIFF, Header, suffix_of
-from .npy import images_of
+from .npy import array_of, channels_first, images_of
 from .tiff import kept_tags
 from .tiff_windows import TiffWindows
 
@@ -122,17 +122,23 @@ def write_windows(
     """
     channels, height, width = shape
     refuse_unwritable_windows(path, height, width)
+    array = suffix_of(path) in ARRAYS
+    first = array and like is not None and suffix_of(like) in ARRAYS and len(axes := array_of(like).shape) > 2
+    first = first and channels_first(axes[-3:])
+    laid = shape if first else (height, width, channels) if channels > 1 or not array else (height, width)
     with replacing(path) as file, temporary(path.parent) as place:
-        sink = mapped(
-            file if suffix_of(path) in ARRAYS else place, (height, width, channels), dtype, suffix_of(path) in ARRAYS
-        )
+        sink = mapped(file if array else place, laid, dtype, array)
 
         def write(rows: range, columns: range, window: np.ndarray) -> None:
-            sink[rows.start : rows.stop, columns.start : columns.stop] = window.transpose(1, 2, 0)
+            at = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+            if first:
+                sink[:, *at] = window
+            else:
+                sink[at] = window.transpose(1, 2, 0) if len(laid) == 3 else window[0]
             release()
 
         work(write)
-        if suffix_of(path) in TIFF:
+        if not array:
             rgb = channels == 3 and np.dtype(dtype).kind == "u"
             tifffile.imwrite(
                 file,
