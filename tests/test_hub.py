@@ -210,3 +210,33 @@ def test_a_folder_is_called_as_from_anywhere(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set").mkdir()
     assert from_here("hf:set") == f"hf:{tmp_path / 'set'}" and from_here("hf:a/b") == "hf:a/b"
+
+
+@pytest.mark.parametrize("names", [("test",), ("validation",), ("test", "validation"), ("test_photo", "val_photo")])
+def test_splits_for_testing_alone_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    """As of folders."""
+    place = saved(tmp_path / "set", **{name: labelled(range(20)) for name in names})
+    with pytest.raises(UserError, match=f"has the splits {', '.join(names)} and none to train on"):
+        open_data(place, size=8)
+
+
+def test_a_dataset_stands_among_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one domain of several, however many of them are datasets; each is found from another folder too."""
+    for name in "ab":
+        saved(tmp_path / name, train=table({"image": [encoded(v) for v in range(10)]}))
+    (tmp_path / "c").mkdir()
+    for v in range(10):
+        Image.new("RGB", (8, 8), (v, v, v)).save(tmp_path / "c" / f"{v}.png")
+    monkeypatch.chdir(tmp_path)
+    for location in "hf:a,c", "c,hf:a", "hf:a,hf:b":
+        here = open_data(location, size=8)
+        places = from_here(location)
+        assert sorted(places.count(f"{tmp_path}/{name}") for name in "abc") == [0, 1, 1]
+        monkeypatch.chdir("/")
+        assert len(open_data(places, size=8).domains["a"].train) == len(here.domains["a"].train)
+        monkeypatch.chdir(tmp_path)
+        for domain in here.domains.values():
+            assert sorted(values(domain.train) + values(domain.test)) == list(range(10))
+    saved(tmp_path / "two", train=labelled(range(20)))
+    with pytest.raises(UserError, match="holds several domains, 'cat', 'dog'"):
+        open_data("hf:two,c", size=8)

@@ -118,7 +118,7 @@ DAMAGE = {
     "empty": lambda data: b"",
     "cut": lambda data: data[:-5],
     "longer": lambda data: data + bytes(20),
-    "another format": lambda data: data.replace(b"headers 3", b"headers 9"),
+    "another format": lambda data: data.replace(b"headers %d" % index.RULES, b"headers 999"),
     **{
         f"byte {at}": lambda data, at=at: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(-160, 0, 9)
     },

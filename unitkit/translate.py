@@ -22,6 +22,7 @@ from .data.values import Values, in_channels, supported
 from .kernels.placement import best_precision, placement
 from .models import ImagePaths
 from .models.inference import Inference
+from .models.windowed import Converted
 from .runs import checkpoint, options
 from .runs.kept import find_run
 from .runs.stored import not_finite
@@ -182,14 +183,7 @@ class Translator:
             UserError: none that is understood; a file of several without `frame`; values that a domain has not.
         """
         name = str(image) if isinstance(image, str | Path) else "given"
-        array = _pixels(image, self.model.channels[letter], self.short, frame)
-        values = self.values[letter]
-        if values.whole and array.dtype.kind == "f" and not (array.min() >= 0 and array.max() <= 1):
-            raise UserError(
-                f"the image '{name}' holds {array.dtype} values {array.min():.4g}..{array.max():.4g}, and this model "
-                f"was trained on {values.dtype}: give that, or floats in [0, 1]"
-            )
-        return values.of_type(str(array.dtype)).stored(array, name)
+        return self._meant(letter, name, _pixels(image, self.model.channels[letter], self.short, frame))
 
     def translate_file(self, source: Path, target: Path, path: str, style: Tensor | None = None) -> None:
         """Translate a picture larger than memory, a `.tif` in tiles or an `.npy`, window by window.
@@ -198,20 +192,17 @@ class Translator:
         """
         self.check(path)
         picture = windows_of(source, self.model.channels[path[0]])
-        if picture.shape[0] != self.model.channels[path[0]]:
-            raise UserError(
-                f"'{source}' has {picture.shape[0]} channels, and {self.model.channels[path[0]]} are expected"
-            )
         before, after = self.meanings(path, picture.dtype)
         styles = {} if style is None else {f"style:{path[-1]}": style}
         shape = (self.model.channels[path[-1]], *picture.shape[1:])
-        work = partial(self.inference.translate_windows, picture, path, styles, before, after)
+        meant = Converted(picture, self.model.channels[path[0]], partial(self._meant, path[0], str(source)))
+        work = partial(self.inference.translate_windows, meant, path, styles, before, after)
         write_windows(target, shape, after.dtype, work, source)
 
     def meanings(self, path: str, dtype: str) -> tuple[Values, Values]:
         """What the values of images of a type mean, and those of their translations."""
         first, last = self.values[path[0]], self.values[path[-1]]
-        return first.of_type(dtype), last if dtype == first.dtype else last.of_type(dtype)
+        return first.of_type(dtype), last if dtype == first.dtype else last.for_output(dtype)
 
     def style(self, image: Picture, letter: str) -> Tensor:
         """The style (1, C, 1, 1) of an image of a domain, for `translate`.
@@ -228,6 +219,17 @@ class Translator:
         self.check_styles()
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(1, self.styles[letter], 1, 1, generator=generator).to(self.inference.device)
+
+    def _meant(self, letter: str, name: str, array: np.ndarray) -> np.ndarray:
+        """An array (C, H, W) with the channels of a domain, and no values that its images have not."""
+        values = self.values[letter]
+        array = values.of_type(str(array.dtype)).stored(in_channels(array, self.model.channels[letter], name), name)
+        if values.whole and array.dtype.kind == "f" and not (array.min() >= 0 and array.max() <= 1):
+            raise UserError(
+                f"the image '{name}' holds {array.dtype} values {array.min():.4g}..{array.max():.4g}, and this model "
+                f"was trained on {values.dtype}: give that, or floats in [0, 1]"
+            )
+        return array
 
     def _together(self, pixels: np.ndarray) -> tuple[Any, int]:
         """What images of a batch have in common with this one, and how many of them go through at once."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle, islice
+from itertools import compress, cycle, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from ..data.files.encode import refuse_unwritable_format, write_image
 from ..data.files.short_jpeg import short_note
 from ..data.folders.listing import passed_over, read_folder
 from ..data.formats.header import Header, suffix_of
+from ..data.formats.windows import has_windows, refuse_too_large, refuse_unwritable_windows, windows_of
 from ..data.values import Values
 from ..recipe_file import import_parts
 from ..system.devices import choose_device, enough_memory
@@ -92,13 +93,14 @@ def translate_images(
             values = translator.meanings(path, header.dtype)[1]
             notes += refuse_unwritable_format(after, header.frames, channels, values, alpha == "keep")
             tasks.append(Task(before, after, header, values, style_of))
+        windowed = [_by_windows(translator, task, path) for task in tasks]
         with counting(f"{path}: {translator.route(path)}", len(work)) as done:
-            for task in (each for each in tasks if each.pixels > LARGE):
+            for task in compress(tasks, windowed):
                 translator.translate_file(task.source, task.target, path, task.style)
                 if alpha == "keep" and is_transparent(task.source):
                     notes.append(f"{task.source} is larger than 64 megapixels, and is written without its transparency")
                 done()
-            small = [each for each in tasks if each.pixels <= LARGE]
+            small = [task for task, large in zip(tasks, windowed, strict=True) if not large]
             for _ in _translated(translator, small, path, transparent=alpha == "keep"):
                 done()
     if translator.short:
@@ -120,6 +122,30 @@ def _in_format(path: Path, format: str | None) -> Path:
         known = sorted(each.removeprefix(".") for each in SUFFIXES)
         raise UserError(f"--format '{format}' is not known. {nearest(format, known)}")
     return path.with_name(path.name[: -len(suffix_of(path))] + suffix)
+
+
+def _numbered(path: Path, number: str) -> Path:
+    """A path whose name, before its suffix, ends with a number."""
+    place = len(path.name) - len(suffix_of(path))
+    return path.with_name(path.name[:place] + number + path.name[place:])
+
+
+def _by_windows(translator: Translator, task: Task, path: str) -> bool:
+    """Whether a task's image is read and written window by window. Raises `UserError` for one that is too large for
+    anything else, and cannot be."""
+    header = task.header
+    refuse_too_large(task.source, header)
+    if header.large:
+        refuse_unwritable_windows(task.target, header.height, header.width)
+        translator.inference.refuse_windows(path)
+        return True
+    if task.pixels <= LARGE or header.frames > 1 or not has_windows(task.target):
+        return False
+    try:
+        windows_of(task.source)
+    except UserError:
+        return False
+    return translator.inference.takes_windows(path)
 
 
 def _translated(translator: Translator, tasks: Sequence[Task], path: str, *, transparent: bool) -> Iterator[None]:
@@ -224,11 +250,7 @@ def jobs(
     else:
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
         raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
-    found = [
-        (before, after.with_stem(after.stem + suffix) if suffix else after)
-        for before, after in found
-        for suffix in suffixes
-    ]
+    found = [(before, _numbered(after, suffix)) for before, after in found for suffix in suffixes]
     inputs = {before.resolve(): before for before, _ in found}
     outputs: dict[Path, Path] = {}
     for before, after in found:

@@ -15,7 +15,7 @@ from .domains import Data
 from .files.bad import BadImage, BadImages
 from .sampler import indices
 from .tensors import to_tensor
-from .values import Values, values_of
+from .values import Values, signed, values_of
 
 AHEAD = 4
 
@@ -114,8 +114,8 @@ class Batches:
     def _on_device(self, images: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(images)
         if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+            tensor = tensor.pin_memory()
+        return signed(tensor.to(self.device, non_blocking=True))
 
     def _augmented(self, images: Tensor, values: Values, generator: torch.Generator) -> Tensor:
         """Shift and mirror each image by reading its window through one gather of its pixels."""

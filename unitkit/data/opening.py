@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,6 +99,8 @@ def open_data(
         raise UserError(f"channels={channels} is not possible: expected 1 (grey) or 3 (RGB)")
     if domains is not None and domains < 2:
         raise UserError(f"domains={domains} is not possible: translation needs two or more")
+    if nan is not None and not math.isfinite(nan):
+        raise UserError(f"nan={nan} is not possible: expected the number that stands for those that are none")
     stated = parse_range(range)
     if data in datasets.parts:
         if stated or nan is not None or bands:
@@ -108,7 +111,7 @@ def open_data(
         if aligned and opened.truth is None:
             raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
         return opened
-    from_hub = data.startswith(PREFIX)
+    from_hub = data.startswith(PREFIX) and not several(data)
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
         near = nearest(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])

@@ -56,6 +56,9 @@ class Rows(Images, Protocol):
     label: str
     values: Values
 
+    def unscaled(self, i: int) -> np.ndarray:
+        """Image `i` of its own size."""
+
     def at(self, size: tuple[int, int], channels: int | None = None, values: Values | None = None) -> Rows: ...
 
 
@@ -78,6 +81,8 @@ class ImageFiles:
         frames: which image of its file each is, or the corner (top, left) of its window in one that is too large to be
             read whole; none where every file holds one.
         broken: the images, by index, whose headers cannot be read, and why.
+        window: (H, W) of windows, which are scaled to other sizes as images are: a larger window of a training image
+            would reach into held-out ones.
         short: JPEGs that lack their last bytes and are used all the same; `load` fills it in.
         marks: the files' sizes and times as of `FileSet`; without them `fingerprint` asks the disk.
     """
@@ -88,11 +93,14 @@ class ImageFiles:
     keys: Sequence[str] = ()
     values: Values = BYTES
     frames: Sequence[Frame] = ()
+    window: tuple[int, int] = (0, 0)
     broken: Mapping[int, UserError] = field(default_factory=dict)
     short: list[Path] = field(default_factory=list, compare=False)
     marks: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.window == (0, 0):
+            object.__setattr__(self, "window", self.size)
         if self.paths and not self.keys:
             root = os.path.commonpath([path.parent for path in self.paths])
             object.__setattr__(self, "keys", [key_of(path.relative_to(root)) for path in self.paths])
@@ -107,12 +115,20 @@ class ImageFiles:
         return f"{self.paths[i]}[{'{},{}'.format(*frame) if isinstance(frame, tuple) else frame}]"
 
     def load(self, i: int) -> np.ndarray:
+        if not self.values.whole:  # floats are mended before they are scaled, where one that is no number would spread
+            return fit_array(self.unscaled(i), self.size)
+        return self.values.stored(self._decoded(i, self.size), self.name(i))
+
+    def unscaled(self, i: int) -> np.ndarray:
+        """Image `i` of the size that it has in its file, or as a window."""
+        return self.values.stored(self._decoded(i, None), self.name(i))
+
+    def _decoded(self, i: int, size: tuple[int, int] | None) -> np.ndarray:
         frame = self.frames[i] if self.frames else 0
         if isinstance(frame, tuple):
-            array = in_channels(read_window(self.paths[i], frame, self.size), self.channels, self.name(i))
-        else:
-            array = decode(self.paths[i], self.channels, self.size, self.short, frame)
-        return self.values.stored(array, self.name(i))
+            window = in_channels(read_window(self.paths[i], frame, self.window), self.channels, self.name(i))
+            return window if size is None else fit_array(window, size)
+        return decode(self.paths[i], self.channels, size, self.short, frame)
 
     def fingerprint(self) -> str:
         """Over the files' names, sizes and times of change, not their folder: a folder may move."""
@@ -180,7 +196,12 @@ class ImageArray:
         array = self.array[self.rows[i]]
         if array.dtype == np.uint8 and len(array) in (1, 3) and self.values == BYTES:
             return to_array(fit(to_image(in_channels(array, self.channels, self.name(i))), self.size))
-        return self.values.stored(fit_array(in_channels(array, self.channels, self.name(i)), self.size), self.name(i))
+        return fit_array(self.unscaled(i), self.size)
+
+    def unscaled(self, i: int) -> np.ndarray:
+        """Image `i` of the array's size."""
+        name = self.name(i)
+        return self.values.stored(in_channels(self.array[self.rows[i]], self.channels, name), name)
 
     def fingerprint(self) -> str:
         return digest(self.array.shape, self.array[self.rows], *_meaning(self.values))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .values import BYTES, Values
+from .values import BYTES, Values, signed
 
 
 def to_tensor(
@@ -16,7 +16,7 @@ def to_tensor(
     values: Values = BYTES,
 ) -> Tensor:
     """Stored images (N, C, H, W) to float32 in [-1, 1] on the device, in a memory format."""
-    tensor = torch.as_tensor(pixels).to(device, non_blocking=True)
+    tensor = signed(torch.as_tensor(pixels).to(device, non_blocking=True))
     # Rearranged as they are stored: of bytes a quarter of the memory to move.
     return values.normalised(tensor.contiguous(memory_format=memory_format))
 

@@ -16,8 +16,11 @@ from ..system.errors import UserError
 
 DTYPES = ("uint8", "uint16", "float16", "float32")
 TOP = {"uint8": 255.0, "uint16": 65535.0}
+HALF = float(np.finfo(np.float16).max)
+LEVELS = 128  # into which a translation is rounded, at least
 CHANNELS = 64  # of an image at most; more is an axis that means something else
 ROBUST = (0.1, 99.9)  # percentiles
+NO_NUMBERS = "values that are no numbers"
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 RANGE = re.compile(rf"{NUMBER},{NUMBER}(;{NUMBER},{NUMBER})*", re.ASCII)
 LUMA = (19595, 38470, 7471)  # ITU-R 601, of 2**16, as Pillow has it
@@ -58,6 +61,7 @@ class Values:
         """Stored images (..., C, H, W) as networks see them: float32 in [-1, 1]."""
         if self == BYTES:  # a formula that never changes, for its rounding
             return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images.float() / 127.5 - 1
+        images = signed(images)
         low, half = self._span(images)
         return ((images.float() - low) / half - 1).clamp(-1, 1)
 
@@ -86,43 +90,72 @@ class Values:
     def of_type(self, dtype: str) -> Values:
         """What values of another type mean to a model that was trained on these.
 
-        Whole numbers are shares of their types' largest. Between whole numbers and others, a value means what it is;
-        but for floats in [0, 1], which `pictures` says are shares too.
+        Whole numbers are shares of their types' largest, and so are floats within [0, 1]; those within [-1, 1] are
+        shares of what they are above -1. Other floats mean what they are.
         """
-        if dtype == self.dtype:
-            return self
-        if self.whole and dtype in TOP:
-            share = TOP[dtype] / TOP[self.dtype]
-        elif self.whole:  # pictures in floats
-            share = 1 / TOP[self.dtype]
-        else:
-            share = 1.0
-        low, high = (tuple(share * each for each in side) for side in (self.low, self.high))
+        if dtype == self.dtype or not (self.whole or dtype in TOP):
+            return replace(self, dtype=dtype)
+        base, span = self._shares()
+        top = TOP.get(dtype, 1.0) if self.whole or self.pictures else span
+        low, high = (tuple((each - base) / span * top for each in side) for side in (self.low, self.high))
         return replace(self, dtype=dtype, low=low, high=high)
+
+    def for_output(self, dtype: str) -> Values:
+        """Those of translations of images of a type: of that type where it holds them, of whole numbers in
+        `LEVELS` at least; else as these are."""
+        found = self.of_type(dtype)
+        if dtype in TOP:
+            fine = min(high - low for low, high in zip(found.low, found.high, strict=True)) >= LEVELS
+            holds = fine and (self.whole or self.pictures)
+        else:
+            holds = dtype != "float16" or max(map(abs, (*found.low, *found.high))) <= HALF
+        return found if holds or dtype == self.dtype else self
+
+    @property
+    def pictures(self) -> bool:
+        """Whether they are floats within [-1, 1], and so shares of a range rather than what they are."""
+        return not self.whole and min(self.low) >= -1 and max(self.high) <= 1
+
+    def _shares(self) -> tuple[float, float]:
+        """The least and the span of the values of which these are shares; 0 and 1 of floats that mean what they are."""
+        if self.whole:
+            return 0.0, TOP[self.dtype]
+        return (-1.0, 2.0) if self.pictures and min(self.low) < 0 else (0.0, 1.0)
+
+    def filled(self, array: np.ndarray, name: str) -> np.ndarray:
+        """An array with what stands for values that are not a number in their places. `name` is the image's.
+
+        Raises:
+            UserError: such values, where nothing stands for them.
+        """
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            return array
+        if self.nan is None:
+            count = int((~np.isfinite(array)).sum())
+            raise UserError(
+                f"the image '{name}' holds {count} {NO_NUMBERS} (NaN or infinite): mend them, or say "
+                f"what stands for them, such as nan=0"
+            )
+        return np.where(np.isfinite(array), array, np.asarray(self.nan, array.dtype))
 
     def stored(self, array: np.ndarray, name: str) -> np.ndarray:
         """An array (C, H, W) of an image of this or another type, as these. `name` is the image's, for messages.
 
         Raises:
-            UserError: values that are not a number, where nothing stands for them.
+            UserError: as `filled`, and floats where these are whole numbers.
         """
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            if self.nan is None:
-                count = int((~np.isfinite(array)).sum())
-                raise UserError(
-                    f"the image '{name}' holds {count} values that are no numbers (NaN or infinite): mend them, or say "
-                    f"what stands for them, such as nan=0"
-                )
-            array = np.where(np.isfinite(array), array, np.asarray(self.nan, array.dtype))
-        kind = np.dtype(self.dtype)
+        array, kind = self.filled(array, name), np.dtype(self.dtype)
         if array.dtype == kind:
             return array
-        if kind.kind == "f":
-            return array.astype(kind)
         if array.dtype.kind == "f":
+            if kind.kind == "f":
+                return array.astype(kind)
             raise UserError(f"the image '{name}' holds {array.dtype} values, and others of its domain {self.dtype}")
-        share = TOP[self.dtype] / TOP[str(array.dtype)]
-        return np.rint(array * np.float64(share)).astype(kind)
+        if kind.kind == "f" and not self.pictures:
+            return array.astype(kind)
+        base, span = self._shares()
+        found = array * np.float64(span / TOP[str(array.dtype)]) + base
+        return (np.rint(found) if self.whole else found).astype(kind)
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""
@@ -145,6 +178,11 @@ class Values:
 
 
 BYTES = Values()
+
+
+def signed(images: Tensor) -> Tensor:
+    """Images of 16 bits as int32, others as they are: a GPU has few operations on uint16."""
+    return images.view(torch.int16).int().bitwise_and_(0xFFFF) if images.dtype == torch.uint16 else images
 
 
 def values_of(images: Any) -> Values:

@@ -92,6 +92,16 @@ class Inference:
             found = self._read(path[0], images, path, styles) if styles else self.model(images, path)
             return target.restored(found)[:, :, :height, :width]
 
+    def takes_windows(self, path: str) -> bool:
+        """Whether `translate_windows` can be: `tiling` knows all layers on the path."""
+        return not self.model.size and self._tiles_are_whole(path)
+
+    def refuse_windows(self, path: str) -> None:
+        """Raise `UserError` where it cannot."""
+        if not self.takes_windows(path):
+            why = self.notes[0] if self.notes else "its networks take images of one size"
+            raise UserError(f"this model translates no picture that is larger than memory: {why}")
+
     def translate_windows(
         self,
         picture: Picture,
@@ -105,11 +115,9 @@ class Inference:
         to `write`, which takes rows, columns and the window (C, h, w).
 
         Raises:
-            UserError: a model with layers that `tiling` does not know.
+            UserError: as `refuse_windows`.
         """
-        if self.model.size or not self._tiles_are_whole(path):
-            why = self.notes[0] if self.notes else "its networks take images of one size"
-            raise UserError(f"this model translates no picture that is larger than memory: {why}")
+        self.refuse_windows(path)
         below, right = self._margins(picture.shape[1:])
         limits = replace(self.limits, stored=min(self.limits.stored, IN_MEMORY))
         with self._computing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,17 @@ class Picture(Protocol):
     dtype: str
 
     def read(self, rows: range, columns: range) -> np.ndarray: ...
+
+
+class Converted:
+    """A picture with so many channels, whose windows are what `convert` makes of those of another."""
+
+    def __init__(self, picture: Picture, channels: int, convert: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.picture, self.convert = picture, convert
+        self.shape, self.dtype = (channels, *picture.shape[1:]), picture.dtype
+
+    def read(self, rows: range, columns: range) -> np.ndarray:
+        return self.convert(self.picture.read(rows, columns))
 
 
 class Windowed(Map):

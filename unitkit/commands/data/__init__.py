@@ -26,6 +26,9 @@ def check(
     near: Annotated[
         float, typer.Option(min=0, max=0.5, help="How far apart near duplicates may be; 0 looks for none.")
     ] = 0.15,
+    nan: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="What stands for NaN and infinite values.", show_default=False)
+    ] = None,
 ) -> None:
     """Decode every image, and say what is wrong: unreadable, in both splits, twice there, misshapen, unpaired.
 
@@ -33,5 +36,5 @@ def check(
     """
     from .check import check_data
 
-    if not check_data(source, out, json, labels, near):
+    if not check_data(source, out, json, labels, near, nan):
         raise typer.Exit(2)

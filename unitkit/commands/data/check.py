@@ -24,13 +24,15 @@ SIZE = 64  # of what is drawn
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
-def check_data(source: str, out: Path, for_programs: Path | None, labels: str | None, near: float) -> bool:
+def check_data(
+    source: str, out: Path, for_programs: Path | None, labels: str | None, near: float, nan: float | None = None
+) -> bool:
     """Look at all images, print the table and the findings, write the page; whether no finding is an error.
 
     Raises `UserError` for data that cannot be opened, and for files that cannot be written.
     """
     console = screen(soft_wrap=False)
-    data = open_data(source, size=SIZE, labels=labels, least=1)
+    data = open_data(source, size=SIZE, labels=labels, nan=nan, least=1)
     for file in filter(None, (out, for_programs)):
         refuse_unwritable(file)
     with looking(screen(stderr=True)) as looked:

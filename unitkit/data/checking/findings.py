@@ -11,6 +11,7 @@ import numpy as np
 
 from ..sources import ImageFiles, Images
 from ..truth import key
+from ..values import NO_NUMBERS
 from .duplicates import Pair, Where, exact_duplicates, near_duplicates
 from .near import FLAT
 from .survey import Split, Survey
@@ -76,6 +77,8 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
     errors = [reason for split in survey.splits for reason in split.errors.values()]
     if errors:
         way_out = "mend or remove them, or train with --bad-images skip"
+        if any(NO_NUMBERS in reason for reason in errors):
+            way_out += "; --nan 0, and nan=0 in a training, say what stands for values that are no numbers"
         yield Finding("error", "unreadable", len(errors), f"images that cannot be read: {len(errors)}", way_out, errors)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...system.errors import UserError
 from ..bands import Bands
 from ..files.decode import FORMATS, Encoded, decode, probe
 from ..files.scale import fit, to_image
@@ -61,8 +60,6 @@ class Look:
 def look(images: Images, i: int, thumbnail: int = 0) -> Look:
     """Decode an image at its own size. Raises `UserError` where it cannot be."""
     array, mode, misnamed, short, file = _decoded(images, i)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UserError(f"the image '{images.name(i)}' holds values that are not finite: mend or remove it")
     grey = array[:1] if len(array) == 3 and (array[0] == array[1]).all() and (array[0] == array[2]).all() else array
     values = values_of(images)
     if len(grey) < len(array):  # one range is enough
@@ -126,7 +123,7 @@ def _decoded(images: Images, i: int) -> tuple[np.ndarray, str, str, bool, bytes]
 def _deep(images: ImageFiles, i: int, frame: Frame) -> tuple[np.ndarray, str, str, bool, bytes]:
     """The same, of a file that Pillow does not read, or not whole."""
     if isinstance(frame, tuple):
-        array = read_window(images.paths[i], frame, images.size)
+        array = read_window(images.paths[i], frame, images.window)
     else:
         array = decode(images.paths[i], probe(images.paths[i]).channels, frame=frame)
-    return array, f"{len(array)} x {array.dtype}", "", False, b""
+    return images.values.filled(array, images.name(i)), f"{len(array)} x {array.dtype}", "", False, b""

@@ -25,6 +25,8 @@ from ..sources import ImageArray
 SINGLE = ("x_train", "images", "X", "x")
 IDX_TRAIN, IDX_TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 
+IDX_KINDS = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # by the third byte
+
 MEMBERS = 10_000  # arrays in an archive, of which a training takes some dozens
 SHOWN = 20  # arrays in a message
 HEADER = 10_000  # bytes of an array's header, as numpy has it
@@ -185,29 +187,29 @@ def idx_splits(train: Path, test: Path | None) -> Arrays:
 
 def idx_images(path: Path) -> ImageArray:
     """The images of an idx file. Raises `UserError` for a damaged file and for one of labels."""
-    return ImageArray(_idx_array(path, (3, 4), "images", "0x00000803 (bytes, N x H x W)"), str(path))
+    return ImageArray(_idx_array(path, (3, 4), IDX_KINDS, "images", "0x00000803 (bytes, N x H x W)"), str(path))
 
 
 def idx_labels(path: Path) -> np.ndarray:
     """The labels of an idx file, uint8 (N,). Raises `UserError` for a damaged file and for one of images."""
-    return _idx_array(path, (1,), "labels", "0x00000801 (bytes, N)")
+    return _idx_array(path, (1,), {8: IDX_KINDS[8]}, "labels", "0x00000801 (bytes, N)")
 
 
-def _idx_array(path: Path, expected: tuple[int, ...], content: str, magic: str) -> np.ndarray:
-    """The bytes of an idx file whose number of dimensions is one of `expected`."""
+def _idx_array(path: Path, expected: tuple[int, ...], kinds: Mapping[int, str], content: str, magic: str) -> np.ndarray:
+    """The values of an idx file whose number of dimensions is one of `expected`."""
     try:
         with open_ordinary(path, f"an idx file of {content}") as plain:
             size = os.fstat(plain.fileno()).st_size
             packed = path.suffix == ".gz"
             with gzip.open(plain) if packed else plain as file:
                 zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
-                if zero != 0 or kind != 8 or dimensions not in expected:
+                if zero != 0 or kind not in kinds or dimensions not in expected:
                     found = f"0x{zero:04x}{kind:02x}{dimensions:02x}"
                     raise UserError(
                         f"'{path}' is not an idx file of {content}: its magic number is {found}, expected {magic}"
                     )
-                shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-                count, start = math.prod(shape), 4 + 4 * dimensions
+                shape, dtype = struct.unpack(f">{dimensions}I", file.read(4 * dimensions)), np.dtype(kinds[kind])
+                count, start = math.prod(shape) * dtype.itemsize, 4 + 4 * dimensions
                 if packed:
                     refuse_sizes(f"'{path}', {shape},", count, size)
                     values = file.read(count + 1)
@@ -219,7 +221,7 @@ def _idx_array(path: Path, expected: tuple[int, ...], content: str, magic: str) 
     if held != count:
         more = " or more" if packed and held > count else ""
         raise UserError(f"'{path}' announces {shape}, {count} bytes, and holds {held}{more}: fetch it again")
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    return np.frombuffer(values, dtype).reshape(shape)
 
 
 def reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
@@ -12,10 +13,11 @@ import numpy as np
 from ...system.errors import UserError
 from ..domain import Domain
 from ..domains import Data
-from ..folders.listing import key_of
+from ..folders.listing import frame_key, key_of
 from ..sources import ImageFiles
 from ..truth import Aligned
 
+FRAME = re.compile(r"\[[0-9,]+\]\Z")  # behind the name of a file that holds several images
 SHOWN = 5  # images that a message names
 WAY_OUT = "Mend or remove them, or leave them out with --bad-images skip"
 
@@ -138,11 +140,21 @@ def _index_now(data: Data, bad: BadImage) -> int | None:
     images = {"train": domain.train, "test": domain.test}.get(bad.split) if domain else None
     if not isinstance(images, ImageFiles):
         return bad.index if images and bad.index < len(images) and images.name(bad.index) == bad.name else None
-    place, name = f"/{key_of(PurePath(bad.name))}", PurePath(bad.name).name
+    place, name = f"/{key_of(PurePath(FRAME.sub('', bad.name)))}", _name(bad.name)
     same = [
-        i for i, key in enumerate(images.keys) if place.endswith(f"/{key}") and PurePath(images.name(i)).name == name
+        i for i in range(len(images)) if place.endswith(f"/{_file_key(images, i)}") and _name(images.name(i)) == name
     ]
     return max(same, key=lambda i: (len(images.keys[i]), i == bad.index), default=None)
+
+
+def _name(name: str) -> str:
+    """That of a file and of its image, where that is not its first: whether others hold several does not matter."""
+    return PurePath(name).name.removesuffix("[0]")
+
+
+def _file_key(images: ImageFiles, i: int) -> str:
+    """The key of the file that image `i` lies in."""
+    return images.keys[i].removesuffix(f"/{frame_key(images.frames[i])}") if images.frames else images.keys[i]
 
 
 def _without(domain: Domain, bad: set[tuple[str, str, int]]) -> Domain:

@@ -22,7 +22,7 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def fit_array(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An array (C, H, W) of any type scaled and cut as `fit` does, each channel by itself, with no value that was not
-    within those of its channel. What is not a number spreads."""
+    within those of its channel. What is not a number spreads to its neighbours: replace it before."""
     if array.shape[1:] == size:
         return array
     return _scaled(array, lambda plane: fit(plane, size))
@@ -41,7 +41,7 @@ def _scaled(array: np.ndarray, scale: Callable[[Image.Image], Image.Image]) -> n
     for each in array:
         plane = np.ascontiguousarray(each, np.float32)  # which Pillow reads where it lies
         image = Image.frombuffer("F", plane.shape[::-1], plane, "raw", "F", 0, 1)
-        found = np.asarray(scale(image)).clip(each.min(), each.max())
+        found = np.asarray(scale(image)).clip(np.fmin.reduce(each, None), np.fmax.reduce(each, None))
         planes.append(np.rint(found) if array.dtype.kind == "u" else found)
     return np.stack(planes).astype(array.dtype)
 

@@ -9,7 +9,9 @@ from ..formats import header as formats
 from ..formats.header import Header
 from .held_out import hold_out
 from .index import Headers
-from .listing import FileSet, Frame
+from .listing import FileSet, Frame, frame_key
+
+WINDOWS = 2**19  # of all pictures of a set, evenly spread over each: each window has a name and a place in memory
 
 
 def all_frames(raw: FileSet, headers: Headers, size: tuple[int, int]) -> tuple[FileSet, list[int] | None]:
@@ -18,9 +20,10 @@ def all_frames(raw: FileSet, headers: Headers, size: tuple[int, int]) -> tuple[F
     pixels = headers.column("width").astype(np.int64) * headers.column("height")
     if raw.frames or not ((headers.column("frames") > 1) | (pixels > formats.MAX_PIXELS)).any():
         return raw, None
-    frames = [_frames(headers[i], size) for i in range(len(raw))]
+    most = WINDOWS // max(1, int((pixels > formats.MAX_PIXELS).sum()))
+    frames = [_frames(headers[i], size, most) for i in range(len(raw))]
     rows = [(i, frame) for i, each in enumerate(frames) for frame in each]
-    keys = [f"{raw.keys[i]}/{_place(frame)}" if len(frames[i]) > 1 else raw.keys[i] for i, frame in rows]
+    keys = [f"{raw.keys[i]}/{frame_key(frame)}" if len(frames[i]) > 1 else raw.keys[i] for i, frame in rows]
     if raw.part:
         held = hold_out(keys)
         chosen = [n for n, test in enumerate(held) if test == (raw.part == "test")]
@@ -31,7 +34,7 @@ def all_frames(raw: FileSet, headers: Headers, size: tuple[int, int]) -> tuple[F
     ]
 
 
-def _frames(header: Header | UserError, size: tuple[int, int]) -> list[Frame]:
+def _frames(header: Header | UserError, size: tuple[int, int], most: int) -> list[Frame]:
     if isinstance(header, UserError):
         return [0]
     if header.large and header.frames == 1:
@@ -39,9 +42,8 @@ def _frames(header: Header | UserError, size: tuple[int, int]) -> list[Frame]:
             range(0, max(1, whole - edge + 1), edge)
             for whole, edge in ((header.height, size[0]), (header.width, size[1]))
         )
-        return [(top, left) for top in tops for left in lefts]
+        total = len(tops) * len(lefts)
+        count = min(total, max(1, most))
+        places = (divmod(place * total // count, len(lefts)) for place in range(count))
+        return [(tops[down], lefts[across]) for down, across in places]
     return list(range(header.frames))
-
-
-def _place(frame: Frame) -> str:
-    return "{:06},{:06}".format(*frame) if isinstance(frame, tuple) else f"{frame:06}"

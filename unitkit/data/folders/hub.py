@@ -18,6 +18,7 @@ import numpy as np
 from ...system.errors import MachineError, UserError
 from ...system.files import expanded
 from ..files.decode import Encoded, decode, probe
+from ..files.scale import fit_array
 from ..sources import digest
 from ..values import Values, common_type
 from .held_out import Readers, Splits, hold_out
@@ -74,7 +75,13 @@ class HubImages:
         raise UserError(f"'{self.name(i)}' has no image in column '{self.column}': remove the row")
 
     def load(self, i: int) -> np.ndarray:
+        if not self.values.whole:  # as of `ImageFiles`
+            return fit_array(self.unscaled(i), self.size)
         return self.values.stored(decode(self.source(i), self.channels, self.size), self.name(i))
+
+    def unscaled(self, i: int) -> np.ndarray:
+        """Image `i` of its own size."""
+        return self.values.stored(decode(self.source(i), self.channels), self.name(i))
 
     def fingerprint(self) -> str:
         """Over the rows and the bytes of some images: a copy that was fetched anew is the same."""
@@ -107,7 +114,7 @@ def read_hub(location: str) -> tuple[Readers, list[str]]:
     Raises `UserError` for what is not there, cannot be fetched, or holds no images.
     """
     place = location.removeprefix(PREFIX)
-    sets, notes = _splits(_tables(place))
+    sets, notes = _splits(_tables(place), place)
     features = next(iter(sets.values()))[0].features
     images = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
     labels = [name for name, kind in features.items() if type(kind).__name__ == "ClassLabel"]
@@ -144,8 +151,11 @@ def _read(place: str, label: str, tables: Tables, column: str, rows: list[np.nda
     return found.pick(~held), found.pick(held)
 
 
-def _splits(tables: Mapping[str, Any]) -> tuple[dict[str, Tables], list[str]]:
-    """What to train and to test on, by the label that names of splits hold, "" for none; and what is not used."""
+def _splits(tables: Mapping[str, Any], place: str) -> tuple[dict[str, Tables], list[str]]:
+    """What to train and to test on, by the label that names of splits hold, "" for none; and what is not used.
+
+    Raises `UserError` for splits that are for testing alone, as folders are refused.
+    """
     sets: dict[str, dict[str, str]] = {}
     for name in tables:
         split = split_of(name)
@@ -153,6 +163,12 @@ def _splits(tables: Mapping[str, Any]) -> tuple[dict[str, Tables], list[str]]:
         sets.setdefault(label, {})[kind] = name
     if "" in sets:
         sets = {"": sets[""]}
+    for kinds in sets.values():
+        if "train" not in kinds:
+            names = ", ".join(kinds.values())
+            raise UserError(
+                f"the dataset '{place}' has the splits {names} and none to train on: expected train, and test or none"
+            )
     used = {
         label: [kinds[kind] for kind in ("train", "test", "val") if kind in kinds][:2] for label, kinds in sets.items()
     }

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ...system.files import replacing
 from ..files.bounds import open_ordinary
 from ..files.quick import header_of
 from ..formats.header import Header
+from ..formats.windows import refuse_too_large
 from ..values import DTYPES
 from .listing import FileSet
 
@@ -31,7 +33,8 @@ MOST = 2**28  # bytes of all that is remembered
 CHUNK = 512  # files that a thread takes at once
 FIELDS = ("width", "height", "channels", "dtype", "frames", "least", "most")
 WIDTH, STATED = len(FIELDS), 5  # columns, of which the last two are a window's bits
-MAGIC = f"unitkit headers 3 {' '.join(FIELDS)}\n".encode()
+RULES = 4  # raised whenever the package reads another header from a file, or refuses another one
+MAGIC = f"unitkit headers {RULES} {' '.join(FIELDS)}\n".encode()
 DIGEST = 16
 
 
@@ -119,19 +122,32 @@ def _of_root(root: str, sets: Sequence[FileSet]) -> Headers:
 def _read(names: Sequence[str], rows: Sequence[int], values: np.ndarray) -> dict[int, UserError]:
     """Read the headers of these rows into `values`; what cannot be read, and why."""
 
-    def look(part: Sequence[int]) -> list[Header | UserError]:
-        return [header_of(names[i]) for i in part]
+    def look(part: Sequence[str]) -> list[Header | UserError]:
+        return [_header(name) for name in part]
 
-    broken = {}
-    parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    broken = dict[int, UserError]()
+    of_file: dict[str, list[int]] = {}
+    for i in rows:  # of a stack there are many of one name
+        of_file.setdefault(names[i], []).append(i)
+    files = list(of_file)
+    parts = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     with ThreadPoolExecutor(8) as pool:
-        for part, found in zip(parts, pool.map(look, parts), strict=True):
-            for i, header in zip(part, found, strict=True):
-                if isinstance(header, UserError):
-                    broken[i] = header
-                else:
-                    values[i] = _packed(header)
+        for name, header in zip(files, chain.from_iterable(pool.map(look, parts)), strict=True):
+            if isinstance(header, UserError):
+                broken |= dict.fromkeys(of_file[name], header)
+            else:
+                values[of_file[name]] = _packed(header)
     return broken
+
+
+def _header(name: str) -> Header | UserError:
+    header = header_of(name)
+    try:
+        if isinstance(header, Header):
+            refuse_too_large(Path(name), header)
+    except UserError as error:
+        return error
+    return header
 
 
 def _packed(header: Header) -> list[int]:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from ...system.errors import UserError
 from ..files.colour import deep_profile
 from ..formats.header import DICOM, suffix_of
-from ..sources import ImageFiles, Images, as_values
+from ..sources import ImageFiles, Images, Rows, as_values
 from ..values import BYTES, Values, common_type, robust_values
 from .frames import all_frames
 from .held_out import Raw
@@ -114,9 +114,11 @@ def values_for(train: Images, kind: Kind, label: str, stated: Range | None, nan:
 def _samples(images: Images, dtype: str) -> Iterable[np.ndarray]:
     """Values (C, n) of some training images, evenly spread; what is not a number stays so."""
     raw = Values(dtype, nan=math.nan)
-    plain = as_values(images, raw)
+    plain = cast(ImageFiles | Rows, as_values(images, raw))
     count = min(SAMPLED, len(plain))
     for i in (place * len(plain) // count for place in range(count)):
         with suppress(UserError):  # of a damaged file, which is told of later
-            values = plain.load(i).reshape(plain.channels, -1)
-            yield values[:, :: max(1, values.shape[1] // PIXELS)]
+            # Floats as they lie in the file: scaled, what is no number would take its neighbours along.
+            image = plain.load(i) if raw.whole else plain.unscaled(i)
+            step = max(1, math.isqrt(image[0].size // PIXELS))
+            yield image[:, ::step, ::step].reshape(plain.channels, -1)

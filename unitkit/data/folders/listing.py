@@ -82,6 +82,11 @@ def key_of(place: PurePath) -> str:
     return _composed(name.removesuffix(name[-len(suffix) :]) if suffix in SUFFIXES else name)
 
 
+def frame_key(frame: Frame) -> str:
+    """What the key of one of a file's images ends with, behind the file's own."""
+    return "{:06},{:06}".format(*frame) if isinstance(frame, tuple) else f"{frame:06}"
+
+
 def _composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 

@@ -26,9 +26,9 @@ from ..formats.header import suffix_of
 from ..formats.npy import array_of
 from ..sources import ImageArray
 from .held_out import Readers, Splits, split_arrays, split_files
-from .hub import PREFIX
+from .hub import PREFIX, read_hub
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
-from .listing import FileSet, Paths, key_of, mark
+from .listing import FileSet, Paths, frame_key, key_of, mark
 from .splits import refuse_splits
 
 LIST = 2**28  # bytes of a list, enough for some million paths
@@ -53,7 +53,7 @@ def _read(location: str, least: int) -> Found:
     parts = [part.strip() for part in location.split(",")]
     if "" in parts:
         raise UserError(f"data '{location}' has an empty place between commas: name one location per domain")
-    domains = [(part, *_one_domain(_existing(part))) for part in parts]
+    domains = [(part, *_one_domain(part)) for part in parts]
     labels = [label for _, label, _ in domains]
     found: Readers = {}
     for part, label, reader in domains:
@@ -67,16 +67,17 @@ def _read(location: str, least: int) -> Found:
 
 def several(location: str) -> bool:
     """Whether this is several locations, one per domain; a path that exists is one, commas in its name or not."""
-    return "," in location and not os.path.exists(os.path.expanduser(location))
+    return "," in location and not os.path.exists(os.path.expanduser(location.removeprefix(PREFIX)))
 
 
 def from_here(location: str) -> str:
     """The location as it is called in any other working folder; a place that does not exist here stays as it is."""
+    if several(location):
+        return ",".join(from_here(part.strip()) for part in location.split(","))
     if location.startswith(PREFIX):
         return PREFIX + from_here(location.removeprefix(PREFIX))
-    places = [location] if not several(location) else [part.strip() for part in location.split(",")]
-    here = (expanded(place).absolute() for place in places)
-    return ",".join(str(path) if os.path.exists(path) else place for place, path in zip(places, here, strict=True))
+    here = expanded(location).absolute()
+    return str(here) if os.path.exists(here) else location
 
 
 def flat(location: str) -> FileSet | ImageArray:
@@ -117,14 +118,17 @@ def _several_domains(path: Path, least: int) -> Found:
     return readers, notes
 
 
-def _one_domain(path: Path) -> tuple[str, Callable[[], Splits]]:
+def _one_domain(place: str) -> tuple[str, Callable[[], Splits]]:
     """The label and the reader of a location that stands for one domain among others."""
-    if path.is_dir():
+    if place.startswith(PREFIX):
+        readers, _ = read_hub(place)
+    elif (path := _existing(place)).is_dir():
         return name_of(path), partial(folder_splits, path)
-    readers = _file_domains(path)
+    else:
+        readers = _file_domains(path)
     if len(readers) > 1:
         raise UserError(
-            f"'{path}' holds several domains, {_listed(readers)}, where one of several locations must hold one: "
+            f"'{place}' holds several domains, {_listed(readers)}, where one of several locations must hold one: "
             f"give it alone, or each domain in a file of its own"
         )
     return next(iter(readers.items()))
@@ -157,7 +161,7 @@ def _image_file(path: Path) -> Readers:
         return {key: lambda: (train, test)}
     if count == 1:
         return {}
-    keys = [f"{key}/{i:06}" for i in range(count)]
+    keys = [f"{key}/{frame_key(i)}" for i in range(count)]
     files = FileSet(Paths([str(path)] * count), keys, marks, str(path), frames=range(count))
     return {key: partial(split_files, files, path)}
 

@@ -12,6 +12,8 @@ slices of a volume.
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -32,7 +34,7 @@ def format_of(path: Path) -> ModuleType | None:
     if suffix in TIFF:
         from . import tiff
 
-        return tiff if tiff.claims(path) else None
+        return tiff if _claimed(path, *_changed(path)) else None
     if suffix in VOLUMES:
         from . import nifti
 
@@ -46,6 +48,21 @@ def format_of(path: Path) -> ModuleType | None:
 
         return png
     return None
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=1024)  # it is asked of each image of a stack
+def _claimed(path: Path, size: int, changed: int) -> bool:
+    from . import tiff
+
+    return tiff.claims(path)
 
 
 def _deep_colours(path: Path) -> bool:

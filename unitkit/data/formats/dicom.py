@@ -20,6 +20,7 @@ from .header import MAX_PIXELS, Header, missing
 try:
     import pydicom
     import pydicom.pixels
+    import pydicom.pixels.utils
 except ImportError:
     pydicom = None  # type: ignore[assignment]
 

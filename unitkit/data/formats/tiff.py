@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +17,10 @@ import numpy as np
 import tifffile
 
 from ...system.errors import UserError, pass_on_failure
-from ..files.bounds import UNPACKED, open_ordinary
-from ..files.walk import TooMuch, check_directories
+from ..files.bounds import UNPACKED
 from ..values import CHANNELS, described
 from .header import MAX_PIXELS, SIDE, Header
+from .pages import opened, pages_of
 from .samples import ALPHA, PREMULTIPLIED, Look, alpha_seen, as_seen, look_of
 from .tags import kept_tags, stack_of
 from .turns import seen, turned
@@ -69,18 +67,6 @@ def claims(path: Path) -> bool:
         return False
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    """A file whose directories are as they may be. Raises `UserError` for one of which they are not."""
-    with open_ordinary(path, "an image file") as file:
-        try:
-            check_directories(lambda at, count: os.pread(file.fileno(), count, at), os.fstat(file.fileno()).st_size)
-        except (TooMuch, OverflowError) as error:
-            raise UserError(f"the image '{path}' {error}: save it anew, or remove it") from None
-    with tifffile.TiffFile(path) as found:
-        yield found
-
-
 def probe(path: Path, channels: int | None = None) -> Header:
     """The header. Raises `UserError` for a file that is damaged, or whose axes are not those of images."""
     return layout_of(path, path.stat().st_mtime_ns).header
@@ -113,14 +99,15 @@ def _stored(path: Path, frame: int, layout: Layout) -> list[tuple[np.ndarray, Lo
             f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
         )
     try:
-        with opened(path) as file:
-            found = []
+        if layout.look.palette is None:
+            found = pages_of(path).read(path, layout.pages[frame].tolist())
+            return [(_channels(each, layout.axes), layout.look) for each in found]
+        with opened(path) as file:  # each page has a palette of its own
             pages: Any = file.series[0].pages
-            for page in (pages[int(n)] for n in layout.pages[frame]):
-                array = _channels(page, layout.axes)
-                palette = layout.look.palette is not None  # which each page has of its own
-                found.append((array, look_of(page.aspage(), len(array), str(path)) if palette else layout.look))
-            return found
+            coloured = [
+                (_channels(p.asarray(), layout.axes), p.aspage()) for p in map(pages.__getitem__, layout.pages[frame])
+            ]
+            return [(array, look_of(page, len(array), str(path))) for array, page in coloured]
     except UserError:
         raise
     except Exception as error:
@@ -209,9 +196,8 @@ def _pages_of_a_frame(series: Any) -> int:
     return math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis == "C")
 
 
-def _channels(page: Any, axes: str) -> np.ndarray:
-    """A page as (C, H, W)."""
-    array: np.ndarray = page.asarray()
+def _channels(array: np.ndarray, axes: str) -> np.ndarray:
+    """A page's array as (C, H, W)."""
     order = [place for place, axis in enumerate(axes) if axis not in "YX"]
     array = array.transpose(*order, axes.index("Y"), axes.index("X"))
     return array.reshape(-1, *array.shape[-2:])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import tifffile
@@ -17,14 +14,11 @@ from ...networks.maps import mapped, release, tracked
 from ...system.errors import UserError
 from ...system.files import replacing, temporary
 from ..values import supported
-from .header import ARRAYS, TIFF, suffix_of
+from .header import ARRAYS, MAX_PIXELS, TIFF, Header, suffix_of
 from .npy import axes_for, images_of, in_order
-from .samples import as_seen
 from .tags import kept_tags
-from .tiff import damaged, layout_of
-from .turns import stored_window, turned
+from .tiff_windows import TiffWindows
 
-CACHED = 2**27  # bytes of decoded tiles of a file
 TILE = 512  # of what is written
 
 
@@ -56,76 +50,6 @@ class ArrayWindows:
         return supported(np.array(window, order="C"), str(self.path))
 
 
-class TiffWindows:
-    """Those of a TIFF of one image, in tiles or in strips. Only what a window needs is decoded.
-
-    Raises `UserError` for a file that is damaged, or holds several images.
-    """
-
-    def __init__(self, path: Path) -> None:
-        header, pages, _, self.look = layout_of(path, path.stat().st_mtime_ns)
-        if pages.size != 1:
-            raise UserError(
-                f"'{path}' holds {header.frames} images in {pages.size} pages: expected one, to read windows"
-            )
-        self.path, self.lock = path, threading.Lock()
-        self.shape, self.dtype = (header.channels, header.height, header.width), header.dtype
-        self.file = tifffile.TiffFile(path)
-        page: Any = self.file.series[0].pages[int(pages.flat[0])]
-        self.page: Any = page.aspage()
-        self.size = height, width = self.page.imagelength, self.page.imagewidth
-        tiled = self.page.is_tiled
-        self.tall = self.page.tilelength if tiled else min(self.page.rowsperstrip, height)
-        self.wide = self.page.tilewidth if tiled else width
-        self.across, self.down = math.ceil(width / self.wide), math.ceil(height / self.tall)
-        self.planes = self.page.samplesperpixel if self.page.planarconfig == 2 else 1
-        self.decoded: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.room = CACHED
-
-    def read(self, rows: range, columns: range) -> np.ndarray:
-        stored = self._stored(*stored_window(rows, columns, self.size, self.look.orientation))
-        return np.ascontiguousarray(turned(as_seen(stored, self.look, str(self.path)), self.look.orientation))
-
-    def _stored(self, rows: range, columns: range) -> np.ndarray:
-        """A window (samples, h, w) of what is stored."""
-        found = np.zeros((self.page.samplesperpixel, len(rows), len(columns)), self.page.dtype)
-        for down in range(rows.start // self.tall, (rows.stop - 1) // self.tall + 1):
-            for across in range(columns.start // self.wide, (columns.stop - 1) // self.wide + 1):
-                for plane in range(self.planes):
-                    tile = self._tile((plane * self.down + down) * self.across + across)
-                    top, left = down * self.tall, across * self.wide
-                    ys = range(max(rows.start, top), min(rows.stop, top + tile.shape[1]))
-                    xs = range(max(columns.start, left), min(columns.stop, left + tile.shape[2]))
-                    samples = slice(plane, plane + 1) if self.planes > 1 else slice(None)
-                    found[
-                        samples,
-                        ys.start - rows.start : ys.stop - rows.start,
-                        xs.start - columns.start : xs.stop - columns.start,
-                    ] = tile[:, ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
-        return found
-
-    def _tile(self, index: int) -> np.ndarray:
-        """A decoded tile, or strip, (samples, h, w)."""
-        with self.lock:
-            if index in self.decoded:
-                self.decoded.move_to_end(index)
-                return self.decoded[index]
-            try:
-                handle = self.file.filehandle
-                handle.seek(self.page.dataoffsets[index])
-                data = handle.read(self.page.databytecounts[index])
-                array, _, shape = self.page.decode(data, index, jpegtables=self.page.jpegtables)
-            except Exception as error:  # of a codec
-                raise damaged(self.path, error) from None
-            _, high, wide, samples = shape
-            tile = np.zeros((samples, high, wide), self.page.dtype) if array is None else array[0].transpose(2, 0, 1)
-            self.decoded[index] = tile
-            self.room -= tile.nbytes
-            while self.room < 0 and len(self.decoded) > 1:
-                self.room += self.decoded.popitem(last=False)[1].nbytes
-            return tile
-
-
 def windows_of(path: Path, channels: int | None = None) -> Windows:
     """The windows of a picture. Raises `UserError` for a format of which none can be read."""
     if suffix_of(path) in TIFF:
@@ -133,7 +57,32 @@ def windows_of(path: Path, channels: int | None = None) -> Windows:
     if suffix_of(path) in ARRAYS:
         found: Windows = ArrayWindows(path, channels)
         return found
-    raise UserError(f"'{path}' is too large to be read whole: save it as a .tif in tiles, or as .npy")
+    raise UserError(f"'{path}' is read whole alone: save it as a .tif in tiles, or as .npy")
+
+
+def has_windows(path: Path) -> bool:
+    """Whether files of this suffix are read, and written, by windows."""
+    return suffix_of(path) in (*TIFF, *ARRAYS)
+
+
+def refuse_too_large(path: Path, header: Header) -> None:
+    """Raise `UserError` for an image that is too large to be read whole, and of which no windows can be read."""
+    if not header.large:
+        return
+    if max(header.width, header.height) >= 2**31:
+        raise UserError(f"the image '{path}' announces {header.width}x{header.height} pixels: remove it")
+    what = f"the image '{path}' of {header.width}x{header.height} has more than {MAX_PIXELS // 10**6} million pixels"
+    if header.frames > 1:
+        raise UserError(f"{what}, of which the file holds {header.frames} images: save each in one of its own")
+    if not has_windows(path):
+        raise UserError(f"{what}: scale it down, or save it as a .tif in tiles, or as .npy")
+    windows_of(path)
+
+
+def refuse_unwritable_windows(path: Path, height: int, width: int) -> None:
+    """Raise `UserError` for a file that no picture larger than memory is written to."""
+    if not has_windows(path):
+        raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
 
 
 @lru_cache(maxsize=4)
@@ -172,8 +121,7 @@ def write_windows(
         UserError: another format; a disk that refuses.
     """
     channels, height, width = shape
-    if suffix_of(path) not in (*TIFF, *ARRAYS):
-        raise UserError(f"a picture of {height}x{width} is written as .tif or .npy, not as {path}")
+    refuse_unwritable_windows(path, height, width)
     with replacing(path) as file, temporary(path.parent) as place:
         array = suffix_of(path) in ARRAYS
         axes = axes_for(shape, 1, like) if array else "HWC"
