@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from test_formats import noise
 from test_formats import translate as translate  # a fixture
 
-from unitkit import open_data
+from unitkit import UserError, open_data
 from unitkit.data.files.decode import alpha_of, decode, probe
 from unitkit.data.files.encode import write_image
 from unitkit.data.formats.windows import windows_of
@@ -371,3 +371,25 @@ def test_a_picture_by_windows_tells_of_lost_transparency(
         translate(tmp_path / f"{name}.tif", tmp_path / "out.tif", 3, windows=True, alpha="keep")
         told = " ".join("".join(capsys.readouterr()).split())
         assert ("clear.tif is larger" in told and "without its transparency" in told) == (samples == 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "dtype"),
+    [
+        ("x.jpg", 3, "uint8"),
+        ("x.npy", 3, "uint8"),
+        ("x.nii.gz", 3, "uint8"),
+        ("x.tif", 5, "uint8"),
+        ("x.tif", 3, "float32"),
+    ],
+)
+def test_transparency_that_cannot_be_kept_is_refused(
+    name: str, channels: int, dtype: str, translate: Translate, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.tif"
+    given = noise(dtype, (20, 28, 4 if dtype == "uint8" else 3))
+    more: dict[str, Any] = {"extrasamples": ["unassalpha"]} if dtype == "uint8" else {}
+    tifffile.imwrite(source, given, photometric="rgb", planarconfig="contig", **more)
+    with pytest.raises(UserError, match=r"--alpha keep (needs|is of)"):
+        translate(source, tmp_path / name, (3, channels), dtype, alpha="keep")
+    assert not (tmp_path / name).exists()

@@ -27,14 +27,19 @@ def refuse_unwritable_format(
     suffix = suffix_of(path)
     if suffix in DICOM:
         raise UserError(f"cannot write {path}: DICOM is read alone; {DEEP}")
+    if transparent and suffix in (*OPAQUE, *ARRAYS, *VOLUMES):
+        raise UserError(f"cannot write {path}: --alpha keep needs a format with transparency, .png, .webp or .tif")
+    if suffix in TIFF and transparent and (channels not in (1, 3) or not values.whole):
+        raise UserError(
+            f"cannot write {path}: --alpha keep is of whole numbers in grey or RGB, and the translations have "
+            f"{channels} channels of {values.dtype}"
+        )
     if suffix in (*ARRAYS, *TIFF, *VOLUMES):
         return []
     if frames > 1:
         raise UserError(f"the input holds {frames} images, of which {path} holds one: {DEEP}")
     if channels not in (1, 3):
         raise UserError(f"the translations have {channels} channels, which {path} does not hold: {DEEP}")
-    if transparent and suffix in OPAQUE:
-        raise UserError(f"cannot write {path}: --alpha keep needs a format with transparency, .png, .webp or .tif")
     if values.dtype == "uint8" or (values.dtype == "uint16" and suffix == ".png"):
         return []
     return [f"{path.name} holds 8 bits of {values}; to keep all, {DEEP}"]
