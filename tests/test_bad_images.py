@@ -229,7 +229,7 @@ def test_ctrl_c_while_looking_ends_at_once(tmp_path: Path) -> None:
     moments = [Moment("unitkit.data.cache:_errors", 2, (signal.SIGINT,))]
     words = (TINY, f"data={data}", "--out", tmp_path / "run")
     answer = run(tmp_path / "log", "train", *words, moments=moments, terminal=80)
-    assert answer.status == 130 and answer.err == "", answer
+    assert answer.status == 130 and answer.err == "stopped\n", answer
     assert not (tmp_path / "run/run.json").exists()
     answer = run(tmp_path / "log", "train", *words, "steps=1", terminal=80)
     assert answer.status == 0 and "looking at every image" in answer.out, answer

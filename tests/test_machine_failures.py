@@ -23,11 +23,13 @@ from test_depth import dicom, images
 
 from unitkit import UserError, cli
 from unitkit.commands import translate as command
+from unitkit.data import formats
 from unitkit.data.cache import broken
 from unitkit.data.files.decode import decode, probe
 from unitkit.data.files.encode import write_image
 from unitkit.data.files.quick import header_of
-from unitkit.data.formats import nifti, tiff
+from unitkit.data.formats import dicom as dicom_format
+from unitkit.data.formats import nifti, pages, tiff
 from unitkit.data.sources import Images
 from unitkit.data.values import Values
 from unitkit.metrics import Result
@@ -66,7 +68,8 @@ def failing(path: Path, failure: Exception, at: int) -> Iterator[None]:
 
     patches = [mock.patch.object(owner, name, armed(getattr(owner, name))) for owner, name in owners]
     tiff.layout_of.cache_clear()
-    nifti._volume.cache_clear()
+    for kept in (nifti._volume, dicom_format._header, pages._pages, formats._claimed):
+        kept.cache_clear()
     for patch in patches:
         patch.start()
     try:
@@ -139,7 +142,7 @@ OTHERS = [MachineError("the disk is full"), OSError(errno.ENOSPC, "No space left
 @pytest.mark.parametrize("where", ["load", "Translator.drawn_style", "Translator.pixels", "Translator.translate_file"])
 def test_memory_that_runs_out_while_translating(trained: Path, tmp_path: Path, where: str, failure: Exception) -> None:
     """Wherever it does: while a model is built, an image is read, or the network computes."""
-    path = file_of(tmp_path, "8.png")
+    path = file_of(tmp_path, "8.tif")
     small = 0 if where.endswith("file") else command.LARGE
     words = ("--samples", 1) if where.endswith("style") else ()
     owner = command.Translator if "." in where else command
@@ -148,7 +151,7 @@ def test_memory_that_runs_out_while_translating(trained: Path, tmp_path: Path, w
         mock.patch.object(command, "LARGE", small),
         mock.patch.object(command.Translator, "check_styles"),
     ):
-        answer = unitkit("translate", trained, "ab", path, tmp_path / "y.png", *words)
+        answer = unitkit("translate", trained, "ab", path, tmp_path / "y.tif", *words)
     one_line(answer, "translating: the memory of cpu ran out; choose another --device", status=1)
 
 

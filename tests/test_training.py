@@ -154,7 +154,7 @@ def moment(what: str, at: int, signals: tuple[signal.Signals, ...] = KILL) -> Mo
         "step": "unitkit.trainer:Trainer.step",
         "tensors": "unitkit.runs.stored:save_file",  # two in each checkpoint
         "flush": "unitkit.runs.checkpoint:flush",  # four files, the folder, and after the rename its parent
-        "delete": "unitkit.runs.checkpoint:shutil.rmtree",
+        "delete": "unitkit.runs.steps:shutil.rmtree",
         "optimizer": "torch.optim:Adam.step",  # two players
         "stats": "unitkit.runs.folder:RunFolder.append_stats",
         "json": "unitkit.runs.folder:RunFolder.write_json",

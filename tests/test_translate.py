@@ -374,7 +374,7 @@ def test_ctrl_c_leaves_whole_pictures(trained: Path, tmp_path: Path) -> None:
         Image.fromarray(noise(4, 4)).save(tmp_path / f"in/{name}.png")
     moments = [Moment("PIL.Image:Image.save", 2, (signal.SIGINT,))]
     answer = run(tmp_path / "log", "translate", trained, "ab", tmp_path / "in", tmp_path / "out", moments=moments)
-    assert (answer.status, answer.err) == (130, "")
+    assert (answer.status, answer.err) == (130, "stopped\n")
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert "a.png" in made <= {"a.png", "b.png", "c.png"}  # what was being written is finished, and nothing else left
     for name in made:

@@ -147,6 +147,8 @@ def is_run(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.name == "latest" and entry.is_symlink():  # runs/latest
+                    continue
                 (within if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
                 if len(others) > 1 or (within and others):  # a folder of a million images is told by the first two
                     return False
