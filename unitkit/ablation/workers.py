@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -125,6 +126,7 @@ def run_here(jobs: Sequence[Job], train: Train, workers: int, stopping: Callable
     if method == "forkserver":
         # The last is what torch itself imports, for seconds, when a process makes its first optimizer.
         context.set_forkserver_preload([train.__module__, __name__, "torch._dynamo"])
+        _start_server()
     threads = max(1, torch.get_num_threads() // workers)
     waiting, told = list(jobs), False
     running: dict[Any, tuple[Job, int, Any]] = {}
@@ -161,6 +163,17 @@ def run_here(jobs: Sequence[Job], train: Train, workers: int, stopping: Callable
             process.terminate()
         for process in running:
             process.join()
+
+
+def _start_server() -> None:
+    """Start the server of processes, which Ctrl-C does not reach while it imports: it would end with a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_on_ray(
