@@ -46,6 +46,17 @@ def test_a_run_says_whether_it_is_training_stopped_or_done(trained: Path, tmp_pa
     handle = RunFolder(run).lock()
     assert summary(run).state == "training"
     os.close(handle)
+    record = RunFolder(run).record
+    RunFolder(run).write_json("run.json", {**record, "steps": 20})
+    assert summary(run).state == "done"  # ended early, by its watch: what it has is measured
+    shutil.copytree(run / "checkpoints/step-00000012", run / "checkpoints/step-00000015")
+    found = summary(run)
+    assert (found.state, found.step, found.text) == (
+        "stopped",
+        15,
+        summary(trained).text,
+    )  # measured at 12, and gone on
+    RunFolder(run).write_json("run.json", record)
     (run / "metrics.json").unlink()
     for path in (run / "checkpoints").iterdir():
         if path.name > "step-00000009":
@@ -73,6 +84,7 @@ def test_cells_of_ablations_are_listed_where_asked(trained: Path, here: Path) ->
 def test_names_and_folders_that_cannot_be(here: Path) -> None:
     one_line(unitkit(*QUICK, "--name", "a/b"), "'a/b'", "--out")
     one_line(unitkit(*QUICK, "--name", ".."), "'..'")
+    one_line(unitkit(*QUICK, "--name", ""), "no name of a folder")
     one_line(unitkit(*QUICK, "--name", "a", "--out", "b"), "give one of them")
     one_line(unitkit("train", "--resume", "--name", "a"), "name the recipe")
     one_line(unitkit("runs"), "there is no folder runs")

@@ -121,7 +121,7 @@ def _named(recipe: str | None, name: str, options: RunOptions) -> Path:
         raise UserError(f"--name {name} and --out {options.out} both say where the run lies: give one of them")
     if recipe is None:
         raise UserError("--name lies in the folder of a recipe: name the recipe too, or the whole folder with --out")
-    if Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name.startswith("."):
         raise UserError(f"--name '{name}' is no name of a folder in runs/{Path(recipe).stem}: give --out for a path")
     return RUNS / Path(recipe).stem / name
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...ablation.folder import last_evaluation
 from ...runs.folder import RunFolder
+from ...runs.page.facts import knobs_of, seconds_of
 from ...runs.report import shown
 from ...runs.steps import latest, step_of
 from ...system.errors import UserError, nearest
@@ -59,26 +60,26 @@ def summary(path: Path) -> Summary:
     record = run.record
     newest = latest(run.checkpoints)
     step, steps = (step_of(newest.name) or 0) if newest else 0, record.get("steps", 0)
-    metric, value, text = main_figure(run)
-    knobs, defaults = record.get("knobs", {}), record.get("defaults", {})
+    entry = last_evaluation(run)
+    metric, value, text = main_figure(entry)
+    measured = entry is not None and entry["step"] == step  # one that its watch ended early has fewer steps
     return Summary(
         path=path,
         recipe=record.get("recipe", ""),
-        changed={name: value for name, value in knobs.items() if name in defaults and value != defaults[name]},
+        changed={knob.name: knob.value for knob in knobs_of(record) if knob.changed},
         step=step,
         steps=steps,
-        state="training" if _held(run) else "done" if value is not None or step >= steps else "stopped",
+        state="training" if _held(run) else "done" if measured or step >= steps else "stopped",
         metric=metric,
         value=value,
         text=text,
-        seconds=_seconds(run),
+        seconds=seconds_of(run.stats()),
         started=record.get("started", ""),
     )
 
 
-def main_figure(run: RunFolder) -> tuple[str, float | None, str]:
-    """The first figure of the run's first metric that was measured: name, value, text."""
-    entry = last_evaluation(run)
+def main_figure(entry: Mapping[str, Any] | None) -> tuple[str, float | None, str]:
+    """The first figure of an evaluation: name, value, text; "", None and "" where there is none."""
     for name, result in (entry["metrics"] if entry else {}).items():
         for figure, value in result["figures"].items():
             return f"{name}.{figure}", value, shown(value, result["units"].get(figure, ""))
@@ -117,12 +118,3 @@ def _held(run: RunFolder) -> bool:
         return True
     finally:
         os.close(handle)
-
-
-def _seconds(run: RunFolder) -> float:
-    """What the steps took, by the rows that were logged."""
-    before, total = 0, 0.0
-    for row in run.stats():
-        total += row.get("seconds", 0.0) * (row["step"] - before)
-        before = row["step"]
-    return total

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ...runs.page.facts import duration
 from ...system.errors import UserError
 from ...system.output import literal, print_notes, screen
 from .summary import Summary, run_folders, summary
@@ -52,12 +53,7 @@ def _print(console: Console, folder: Path, found: list[Summary]) -> None:
             steps,
             run.state,
             figure,
-            _duration(run.seconds),
+            duration(run.seconds),
         )
         table.add_row(*map(literal, cells))
     console.print(table)
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"

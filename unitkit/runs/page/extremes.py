@@ -58,7 +58,7 @@ def save_best_and_worst(
     path.unlink(missing_ok=True)  # that of an earlier step
     if (metric := chosen(metrics)) is None:
         return
-    way = path_of(metric)
+    way = measured_path(metric)
     rows = list(dict.fromkeys([way[0], way[:2], *metric.reads]))
     rows = [row for row in rows if ":" in row or model.has(row)]
     begun: list[Extremes] = []
@@ -87,12 +87,12 @@ def save_best_and_worst(
 
 def chosen(metrics: Sequence[Metric]) -> Metric | None:
     """The first metric of one image alone that is of a translation, else the first that is of a path at all."""
-    fitting = [metric for metric in metrics if metric.single and path_of(metric)]
-    crossing = [metric for metric in fitting if path_of(metric)[0] != path_of(metric)[-1]]
+    fitting = [metric for metric in metrics if metric.single and measured_path(metric)]
+    crossing = [metric for metric in fitting if measured_path(metric)[0] != measured_path(metric)[-1]]
     return next(iter(crossing or fitting), None)
 
 
-def path_of(metric: Metric) -> str:
+def measured_path(metric: Metric) -> str:
     """The path that a metric measures: the first of its readings that leads anywhere."""
     return next((reading for reading in metric.reads if reading.isalpha() and len(reading) > 1), "")
 

@@ -51,7 +51,7 @@ def facts_of(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
         found.append(("data", str(data["name"])))
     if pace := steps_per_second(rows):
         images = pace * record["batch"] * record["world"] * max(len(record.get("labels", {})), 1)
-        found += [("time in steps", duration(_seconds(rows))), ("images a second", f"{images:,.3g}")]
+        found += [("time in steps", duration(seconds_of(rows))), ("images a second", f"{images:,.3g}")]
     if peak := record.get("peak_memory"):
         found.append(("memory at most", f"{peak / 2**30:.2f} GiB"))
     for name in ("device", "machine", "precision", "seed", "batch", "world"):
@@ -95,7 +95,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+def seconds_of(rows: Sequence[Mapping[str, Any]]) -> float:
     """What all steps took, if those between two that were logged were as fast as the second."""
     before = [0, *(row["step"] for row in rows)]
     return float(sum((row["step"] - last) * row.get("seconds", 0.0) for last, row in zip(before, rows, strict=False)))
