@@ -22,15 +22,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from forked import become
 from PIL import Image
 
 from unitkit import load_recipe
 from unitkit.check import check
-from unitkit.cli import main as command_line
 from unitkit.recipe_file import read_recipe_file, shipped
 
 SECONDS, BYTES = 10.0, 2 * 2**30  # of processor time, so that a busy machine does not count
@@ -208,7 +209,8 @@ def run(line: Line, home: Path) -> Outcome:
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
-            _become(line, home, printed.fileno())
+            prepare = partial(_prepare, line, home)
+            become(line.words, home, printed.fileno(), encoding=line.encoding, prepare=prepare)
         status = None
         while time.monotonic() - began < PATIENCE:
             done, how, usage = os.wait4(child, os.WNOHANG)
@@ -225,36 +227,15 @@ def run(line: Line, home: Path) -> Outcome:
     return Outcome(status, text, usage.ru_utime + usage.ru_stime, max(0, usage.ru_maxrss - before) * 1024)
 
 
-def _become(line: Line, home: Path, output: int) -> None:
-    """Run the command line in this process, which then ends."""
-    os.setpgid(0, 0)
-    status = 70  # of a fault that no command has seen to
-    try:
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for number, handle in enumerate((nothing, output, output)):
-            os.dup2(handle, number)
-        sys.stdout, sys.stderr = (open(number, "w", encoding=line.encoding, closefd=False) for number in (1, 2))  # noqa: SIM115
-        os.chdir(home)
-        for name, value in line.environment.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        if line.folder_gone:
-            gone = Path(tempfile.mkdtemp(dir=home))
-            os.chdir(gone)
-            gone.rmdir()
-        sys.argv = ["unitkit", *line.words]
-        command_line()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+def _prepare(line: Line, home: Path) -> None:
+    for name, value in line.environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if line.folder_gone:
+        gone = Path(tempfile.mkdtemp(dir=home))
+        os.chdir(gone)
+        gone.rmdir()
 
 
 def knob_lines() -> Iterator[Line]:

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,12 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from forked import become
 from PIL import Image
 
 import unitkit
 from unitkit import load_recipe
 from unitkit.check import check
-from unitkit.cli import main as command_line
 from unitkit.runs.folder import RunFolder
 
 PATIENCE = 300.0  # seconds until a command that nobody kills hangs
@@ -57,33 +58,19 @@ PASSING = {
 
 def start(words: Sequence[str], folder: Path) -> int:
     """Run a command line in a process, forked from this one and the first of its group, that prints to folder/log."""
+
+    def as_from_a_terminal() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     sys.stdout.flush()
     child = os.fork()
-    if child:
-        return child
-    status: int = 70  # of a fault that no command has seen to
-    try:
-        os.setpgid(0, 0)
-        for number in (signal.SIGINT, signal.SIGHUP):  # as a terminal leaves them
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if child == 0:
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for output in (1, 2):
-            os.dup2(log, output)
-        sys.stdout, sys.stderr = (open(output, "w", closefd=False) for output in (1, 2))  # noqa: SIM115
-        os.chdir(folder)
-        sys.argv = ["unitkit", *words]
-        command_line()
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        become(words, folder, log, prepare=as_from_a_terminal)
+    with suppress(OSError):  # as it does itself, perhaps later than a signal to its group is sent
+        os.setpgid(child, child)
+    return child
 
 
 def ended(child: int, seconds: float) -> int | None:
