@@ -181,6 +181,7 @@ def _run(
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     drain = _open_terminal(log.with_suffix(".out"), terminal) if terminal else contextlib.nullcontext
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # an ablation before it may have started the server
     for moment in moments:
         _arm(moment)
     if weights:
