@@ -19,6 +19,7 @@ import pytest
 from commands import run, start, unitkit
 from ranks import torchrun
 
+from unitkit import load_recipe
 from unitkit.metrics import attribute
 from unitkit.registry import REGISTRIES
 
@@ -28,7 +29,7 @@ NOTEBOOK = TUTORIALS / "first_translation.ipynb"
 PAGES = sorted(page.stem for page in TUTORIALS.glob("*.md") if page.stem != "index")
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 TINY = {"steps": 4, "size": 16, "width": 4, "width_d": 4, "n": 24, "every": 2}
-COMPUTES = ("train", "ablate", "show")
+COMPUTES = ("train", "ablate")
 
 
 def small(text: str) -> str:
@@ -88,7 +89,7 @@ def run_command(words: list[str]) -> None:
 def sized(words: list[str]) -> list[str]:
     """A command's words, made small."""
     words = [small(word) for word in words]
-    if words[0] not in COMPUTES:
+    if words[0] not in COMPUTES or "--resume" in words:
         return words
     given = {word.split("=")[0] for word in words}
     return [*words, *(f"{knob}={TINY[knob]}" for knob in ("steps", "size", "width") if knob not in given)]
@@ -133,3 +134,16 @@ def test_the_notebook_is_run_from_its_first_cell_to_its_last(place: Path, capsys
         exec(compile(small("".join(cell["source"])), f"cell {number}", "exec"), names)
     assert len(shown) == 2 + 1 + 3 + 2  # images, a grid, translations, the latent space
     assert "ground_truth(ab)" in capsys.readouterr().out
+
+
+def test_commands_of_the_failure_guide_are_of_recipes_and_knobs_that_there_are(place: Path) -> None:
+    commands_seen = 0
+    for language, _, text in blocks("../failures"):
+        if language == "python":
+            exec(compile(small(text), "failures.md", "exec"), {})
+            continue
+        for words in commands(text):
+            assert words[:2] == ["unitkit", "train"], words
+            load_recipe(words[2], **dict(word.split("=", 1) for word in words[3:]))
+            commands_seen += 1
+    assert commands_seen >= 6
