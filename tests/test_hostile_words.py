@@ -31,6 +31,7 @@ NUMBERS = [
     ("train", TINY, "--watch-every"),
     ("translate", "run", "ab", "in", "out", "--samples"),
     ("translate", "run", "ab", "in", "out", "--seed"),
+    ("translate", "run", "ab", "in", "out", "--workers"),
     ("evaluate", "run", "--size"),
     ("evaluate", "run", "--max-images"),
     ("evaluate", "run", "--seed"),

@@ -84,6 +84,11 @@ Alpha = Annotated[
 Format = Annotated[
     str | None, typer.Option(metavar="png|tif|...", help="Of the outputs of a folder.  [default: that of each input]")
 ]
+Workers = Annotated[
+    int | None,
+    whole(0, 1024, help="Threads that decode and encode; 0: none of their own.  [default: by cores]"),
+]
+Again = Annotated[bool, typer.Option("--again", help="Of a folder, also what is there from an earlier call.")]
 Style = Annotated[
     Path | None,
     typer.Option(metavar="IMAGE", help="Of the domain where the path ends: translate to its style (MUNIT)."),

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
+    Again,
     Alpha,
     BadImages,
     CheckpointEvery,
@@ -36,6 +37,7 @@ from .arguments import (
     Style,
     StyleSeed,
     Weights,
+    Workers,
     folder,
     whole,
 )
@@ -183,12 +185,15 @@ def translate(
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
     alpha: Alpha = "white",
     format: Format = None,
+    workers: Workers = None,
+    again: Again = False,
 ) -> None:
     """Translate images of any size along a trained model's image path."""
     from .commands.translate import translate_images
 
     translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
-    translated(style=style, samples=samples, seed=seed, device=device, precision=precision, alpha=alpha, format=format)
+    translated = partial(translated, device=device, precision=precision, threads=workers, again=again)
+    translated(style=style, samples=samples, seed=seed, alpha=alpha, format=format)
 
 
 app.command()(export)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..networks.state import fill
 from ..system.errors import UserError
-from .schema import MODEL, About, Header, Kind, Stepped
+from .schema import MODEL, About, Header, Kind
 from .steps import all_steps, step_of
 
 FORMAT = 1
@@ -84,8 +84,10 @@ def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
             if len(line) > LONGEST_LINE:
                 raise ValueError(f"it holds more than {LONGEST_LINE} bytes")
             row = _parsed(line)
-            _fit(row, Stepped)
-            _fit({name: value for name, value in row.items() if name != "step"}, kind.shape)
+            head = kind.head.__annotations__ if kind.head else {}
+            if head:
+                _fit(row, kind.head)
+            _fit({name: value for name, value in row.items() if name not in head} if head else row, kind.shape)
         except ValueError as error:
             if number < len(lines):
                 raise damaged(path, f"line {number}: {error}", kind.way_out) from error
