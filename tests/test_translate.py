@@ -267,6 +267,34 @@ def test_a_list_is_translated_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert ours.translate([], "ab") == []
 
 
+def test_many_pictures_of_any_kind_come_one_by_one(translator: Translator, tmp_path: Path) -> None:
+    """Files, images and arrays, grey, in colours and of 16 bits, each as alone, and no more in memory than a batch."""
+    Image.fromarray(noise(12, 9)).save(tmp_path / "x.png")
+    deep = noise(12, 9).astype(np.uint16) * 257
+    kinds = [tmp_path / "x.png", Image.fromarray(noise(20, 24, 1)), noise(12, 9, 4), noise(12, 9, 1), deep]
+    given = [*kinds, *kinds]
+    taken = []
+
+    def pictures() -> Iterator[Any]:
+        for each in given:
+            taken.append(each)
+            yield each
+        raise UserError("damaged")
+
+    found = translator.translate_all(pictures(), "ab")
+    assert not taken and next(found) and len(taken) == 2
+    rest = []
+    with pytest.raises(UserError, match="damaged"):
+        for each in found:
+            rest.append(each)
+    for each, picture in zip(rest, given[1:], strict=True):
+        alone = translator.translate(picture, "ab")
+        assert type(each) is type(alone)
+        assert np.abs(np.asarray(each).astype(int) - np.asarray(alone)).max() <= 1
+    with pytest.raises(UserError, match="'ax' is not an image path"):
+        translator.translate_all([], "ax")
+
+
 def test_batches_are_bounded_and_what_comes_before_a_bad_one_is_translated() -> None:
     ours = untrained({"a": 3, "b": 3})
 
