@@ -3,10 +3,10 @@
     python benchmarks/hostile_images.py 10000 1
 
 Images, arrays and lists of every kind that can be opened are changed at random, bytes and structures, N times by the
-seed. Each is opened in a forked child with 10 seconds of processor time and 2 GiB; a result or a `UserError` of one line is right,
-anything else (another exception, a signal, a time-out, another answer of the quick look at a header than of Pillow) is
-listed with its number, and `--keep FOLDER` keeps the file. Prints the counts, the longest time and the most memory by
-kind; the status is 1 where something was wrong.
+seed. Each is opened in a forked child with 10 seconds of processor time and 2 GiB; a result or a `UserError` of one
+line is right, anything else (another exception, a signal, a time-out, another answer of the quick look at a header than
+of Pillow) is listed with its number, and `--keep FOLDER` keeps the file. Prints the counts, the longest time and the
+most memory by kind; the status is 1 where something was wrong.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,7 @@ def test_a_map_keeps_its_place_and_resolution(
     assert probe(tmp_path / "out.tif") == probe(tmp_path / "in.tif")
 
 
+@cache  # it has the second in it at which it was made
 def swapped() -> bytes:
     """A profile whose red is green to the eye, under no name that is believed."""
     made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
