@@ -111,25 +111,29 @@ def test_another_call_is_another_result(trained: Path, source: Path, tmp_path: P
     out = tmp_path / "out"
     (tmp_path / "parts.py").write_text("")
     (source / "c.bmp").unlink()
-    words: tuple[tuple[object, ...], ...] = (
-        (trained, "ab", source),
-        (trained / "checkpoints/step-00000009", "ab", source),
-        (trained, "aba", source),
-        (trained, "ab", source, "--precision", "bf16"),
-        (trained, "ab", source, "--alpha", "keep"),
-        (trained, "ab", source, "--parts", tmp_path / "parts.py"),
+    first = ("translate", trained, "ab", source, out)
+    others: tuple[tuple[object, ...], ...] = (
+        ("translate", trained / "checkpoints/step-00000009", "ab", source, out),
+        ("translate", trained, "aba", source, out),
+        (*first, "--precision", "bf16"),
+        (*first, "--alpha", "keep"),
+        (*first, "--parts", tmp_path / "parts.py"),
     )
-    for each in words:
-        answer = unitkit("translate", *each[:3], out, *each[3:])
+    for words in others:
+        assert unitkit(*first, "--again").status == 0
+        answer = unitkit(*words)
         assert answer.status == 0 and "before" not in answer.out, answer
-        answer = unitkit("translate", *each[:3], out, *each[3:])
-        assert answer.status == 0 and "4 of 4 were done before" in answer.out, answer
+    answer = unitkit(*words)
+    assert answer.status == 0 and "4 of 4 were done before" in answer.out, answer
+    (tmp_path / "parts.py").write_text("# changed")
+    assert "before" not in unitkit(*words).out
     answer = unitkit("translate", trained, "ab", source, out, "--format", "bmp")
     assert "before" not in answer.out and (out / "a.bmp").exists() and (out / "a.png").exists()
 
 
 def test_a_folder_of_other_pictures_of_the_same_names(trained: Path, source: Path, tmp_path: Path) -> None:
-    shutil.copytree(source, tmp_path / "other")
+    """Though size and times are the same, as where an archive was unpacked."""
+    shutil.copytree(source, tmp_path / "other", copy_function=os.link)
     unitkit("translate", trained, "ab", source, tmp_path / "out")
     says(unitkit("translate", trained, "ab", tmp_path / "other", tmp_path / "out"), 0, 5, tmp_path / "out")
 
@@ -249,6 +253,18 @@ def test_two_calls_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(found.outputs) == 84 and len((folder / Manifest.NAME).read_bytes().splitlines()) < 100
 
 
+def test_a_line_waits_while_another_call_writes_the_file(tmp_path: Path) -> None:
+    save(tmp_path / "x.png", 0)
+    found, origin = Manifest(tmp_path, {}, TOLD), Origin.of(tmp_path / "x.png", None)
+    thread = threading.Thread(target=found.add, args=(tmp_path / "y.png", origin, os.stat(tmp_path)))
+    with module._alone(found.path):
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive() and not found.path.read_bytes()
+    thread.join()
+    assert len(found.path.read_bytes().splitlines()) == 2
+
+
 def test_outputs_of_a_style(tmp_path: Path) -> None:
     """Is that of the seed or of the image, whatever number of samples a call has."""
     picture, output = tmp_path / "x.png", tmp_path / "out/x-1.png"
@@ -275,6 +291,17 @@ def test_images_of_equal_size_go_through_together(
     assert seen == [(4, 3, 8, 8), (4, 3, 12, 20), (4, 3, 16, 16)]
     monkeypatch.setattr("unitkit.commands.translate.probe", lambda *_: pytest.fail("a header was read"))
     assert "12 of 12" in unitkit("translate", trained, "ab", tmp_path / "in", tmp_path / "out").out
+
+
+def test_a_record_that_goes_while_it_is_written(tmp_path: Path) -> None:
+    """Begins again with how the outputs are made."""
+    found = Manifest(tmp_path, {}, TOLD)
+    for name in "ab":
+        save(tmp_path / f"{name}.png", 0)
+        found.add(tmp_path / name, Origin.of(tmp_path / f"{name}.png", None), os.stat(tmp_path))
+        lines = [json.loads(line)["line"] for line in found.path.read_text().splitlines()]
+        assert lines == ["call", "output"]
+        found.path.unlink()
 
 
 def test_a_record_that_cannot_be_opened(tmp_path: Path) -> None:
