@@ -49,6 +49,11 @@ from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
 
+UNMATCHED = (
+    "torchvision is of another build than torch, and cannot be imported: install both from one place "
+    "(docs/install.md), as with pip install --force-reinstall torch torchvision"
+)
+
 
 class Commands(TyperGroup):
     """The commands; Ctrl-C in one that does not know better ends it with a line, and the status that shells expect."""
@@ -85,6 +90,10 @@ def main() -> NoReturn:
             app()
         except (UserError, TrainingError, OSError, MemoryError) as error:
             sys.exit(complain(error))
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error):
+                raise
+            sys.exit(complain(UserError(UNMATCHED)))
         sys.exit(0)
 
 

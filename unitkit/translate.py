@@ -21,7 +21,7 @@ from .data.formats.npy import channels_first
 from .data.formats.windows import windows_of, write_windows
 from .data.tensors import at_once
 from .data.values import Values, in_channels, supported
-from .kernels.placement import best_precision, placement
+from .kernels.placement import best_precision, choose_device, placement
 from .models import ImagePaths
 from .models.inference import Inference
 from .models.windowed import Converted
@@ -29,7 +29,6 @@ from .registry import Spec
 from .runs import checkpoint, options
 from .runs.kept import find_run
 from .runs.stored import not_finite
-from .system.devices import choose_device
 from .system.errors import UserError, nearest
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"

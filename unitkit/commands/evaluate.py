@@ -14,6 +14,7 @@ from ..data.domains import in_channels, with_values
 from ..data.files.bad import refuse_unreadable
 from ..data.folders.plain import plain_images
 from ..data.sources import Images
+from ..kernels.placement import choose_device
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
 from ..metrics.protocol import PACKAGES
 from ..runs.checkpoint import averages, check_size, load_model, load_step
@@ -21,7 +22,7 @@ from ..runs.folder import refuse_own, storable
 from ..runs.kept import find_run, kept_run, other_data, other_labels
 from ..runs.page import write_report
 from ..runs.report import print_metrics
-from ..system.devices import choose_device, enough_memory
+from ..system.devices import enough_memory
 from ..system.environment import versions
 from ..system.errors import MachineError, UserError
 from ..system.files import refuse_unwritable, replacing

@@ -20,9 +20,10 @@ from ..data.folders.listing import passed_over, read_folder
 from ..data.formats.header import Header, suffix_of
 from ..data.formats.windows import has_windows, refuse_too_large, refuse_unwritable_windows, windows_of
 from ..data.values import Values
+from ..kernels.placement import choose_device
 from ..recipe_file import import_parts
 from ..runs.stored import digest
-from ..system.devices import choose_device, enough_memory
+from ..system.devices import enough_memory
 from ..system.errors import MachineError, UserError, nearest
 from ..system.files import refuse_unwritable
 from ..system.output import print_notes, say, screen
