@@ -100,7 +100,8 @@ def test_what_is_pushed_is_read_as_it_stands(folder: Path, trained: Path) -> Non
 def test_what_is_pushed_is_one_commit_and_is_fetched_again(hub: Hub, trained: Path, tmp_path: Path) -> None:
     answer = unitkit("push", trained, NAME, "--message", "the first")
     assert answer.status == 0, answer
-    assert f"hf:{NAME}, private: {hub.url}/{NAME}/commit/" in answer.out
+    assert f"hf:{NAME}, private: {hub.url}/{NAME}/commit/" in answer.out and not answer.err
+    assert "note: the hub" not in answer.out
     repository = hub.repositories[NAME]
     assert repository.private and repository.messages[1:] == ["the first"]
     before = tmp_path / "before"
@@ -162,6 +163,15 @@ def test_a_second_time_nothing_large_is_fetched_and_without_a_network_nothing_at
     huggingface_hub.close_session()
     hub.fails = 503
     load(f"hf:{NAME}", device="cpu")  # as it was
+
+
+def test_a_training_may_begin_with_one(hub: Hub, folder: Path, tiny: Path, tmp_path: Path) -> None:
+    stored(hub, folder)
+    for place in f"hf:{NAME}", folder:
+        out = tmp_path / str(len(str(place)))
+        answer = unitkit("train", tiny, "steps=1", "--out", out, "--init-from", place)
+        assert answer.status == 0 and "do not match" not in answer.out, answer
+        assert json.loads((out / "run.json").read_text())["init_from"] == str(place)
 
 
 def test_evaluate_and_export_take_one_of_the_hub(hub: Hub, folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +116,7 @@ def _upload(folder: Path, place: Place, private: bool | None, message: str) -> t
         *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in sorted(names)),
         *(CommitOperationDelete(path_in_repo=name, is_folder=False) for name in sorted(stale)),
     ]
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, _no_bars():
         warnings.simplefilter("always")
         try:
             done = api.create_commit(place.repository, operations, commit_message=message, revision=place.revision)
@@ -122,7 +124,25 @@ def _upload(folder: Path, place: Place, private: bool | None, message: str) -> t
             if isinstance(error, OSError):
                 raise
             raise UserError(f"the hub does not take this: {' '.join(str(error).split()):.300}") from error
-    return done.commit_url, hidden, [f"the hub: {' '.join(str(each.message).split()):.300}" for each in said]
+    return (
+        done.commit_url,
+        hidden,
+        [f"the hub: {' '.join(str(each.message).split()):.300}" for each in said if each.category is UserWarning],
+    )
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Within the block the library draws no bars: those of several files move the cursor about."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _visibility(api: HfApi, place: Place, private: bool | None) -> bool:
