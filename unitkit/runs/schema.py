@@ -130,12 +130,17 @@ class Row(TypedDict):
     figures: dict[str, str]
 
 
-class Table(TypedDict):
+@dataclass
+class Table:
     """A metric's own table."""
 
     title: str
     heads: list[str]
     rows: list[Row]
+
+    def __post_init__(self) -> None:
+        if any(len(row["cells"]) != len(self.heads) for row in self.rows):
+            raise ValueError("a row has more cells, or fewer, than there are heads")
 
 
 class Result(TypedDict, total=False):
