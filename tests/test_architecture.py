@@ -26,14 +26,14 @@ LAYERS = (
     ("commands",),
     ("arguments",),
     ("testing",),
-    ("ablation", "exporting"),
+    ("ablation", "exporting", "publishing"),
     ("trainer", "translate"),
     ("hooks", "trackers", "memory"),
     ("runs", "check", "training"),
     ("recipe_file", "recipe", "knobs"),
     ("metrics", "models"),
     ("data", "losses", "encoders", "generators", "discriminators", "sharing", "optimizers", "schedules"),
-    ("registry", "annotations", "networks", "kernels", "templates"),
+    ("registry", "annotations", "networks", "kernels", "templates", "hub"),
     ("system",),
 )
 LONGEST = 300  # lines of a module

@@ -114,6 +114,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "train": ("train", TINY, "steps=1", "--out", "ours"),
     "resume": ("train", "--resume", "--out", "{}"),
     "translate": ("translate", "{}", "ab", "{}", "out.png"),
+    "push": ("push", "{}", "{}", "--dry-run", "{}"),
     "export": ("export", "{}", "{}.pt", "--path", "{}"),
     "evaluate": ("evaluate", "{}", "--metrics", "l1(aa, a)"),
     "ablate": ("ablate", "{}", "steps=1"),

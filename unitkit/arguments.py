@@ -54,7 +54,10 @@ Weights = Annotated[
 Parts = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
 ]
-InitFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Begin with this run's weights, or those of hf:OWNER/NAME, where they fit."),
+]
 Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, and trace it.")]
 ImageSets = Annotated[
     list[str] | None,

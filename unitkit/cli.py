@@ -43,6 +43,7 @@ from .arguments import (
 )
 from .commands.data import app as data_app
 from .commands.export import export
+from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
 from .system import threads
@@ -181,7 +182,9 @@ def train(
 
 @app.command()
 def translate(
-    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint in it, or an exported .safetensors file.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder, a checkpoint in it, an exported .safetensors file, or hf:OWNER/NAME.")
+    ],
     path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
@@ -206,11 +209,12 @@ def translate(
 
 
 app.command()(export)
+app.command()(push)
 
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run folder, a checkpoint in it, or hf:OWNER/NAME.")] = None,
     data: Annotated[str | None, typer.Option(help="Other data than the run's own; its test split.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]")

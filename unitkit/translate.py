@@ -36,10 +36,11 @@ PRECISIONS = tuple(each for each in options.PRECISIONS if each != "tf32")  # whi
 
 
 def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:
-    """The trained model of a run folder (its newest checkpoint), of its folder `best`, of a checkpoint, or of a
-    `.safetensors` file that `export` made, which has one image path; ready to use.
+    """The trained model of a run folder (its newest checkpoint), of its folder `best`, of a checkpoint, of a
+    `.safetensors` file that `export` made, which has one image path, or of the Hugging Face Hub, as
+    `hf:OWNER/NAME[@REVISION]`; ready to use.
 
-    Runs no code from the folder: a file that registers parts of the model must have been imported.
+    Runs no code from the folder, or from the hub: a file that registers parts of the model must have been imported.
 
     Args:
         weights: "ema", their moving average where the training kept one, or "last", those of the last step.
@@ -47,6 +48,7 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
 
     Raises:
         UserError: no model, or one that this version cannot read; an unknown device, or precision.
+        MachineError: no network, where the model has to be fetched.
         TrainingError: a device that computes wrongly what networks are made of.
     """
     if precision not in PRECISIONS:

@@ -41,7 +41,9 @@ def read_json(path: Path, kind: Kind) -> dict[str, Any]:
     try:
         value = _parsed(_bytes(path, LARGEST))
         if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
-            raise ValueError(f"it is not of format {FORMAT}, which this version of unitkit reads")
+            newer = isinstance(value, dict) and isinstance(found := value["format"], int) and found > FORMAT
+            hint = ": a newer one made it, so bring this up to date" if newer else ""
+            raise ValueError(f"it is not of format {FORMAT}, which this version of unitkit reads{hint}")
         _fit(value, kind.shape)
     except (OSError, ValueError) as error:
         raise damaged(path, error, kind.way_out) from error
