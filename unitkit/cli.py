@@ -43,6 +43,7 @@ from .arguments import (
 )
 from .commands.data import app as data_app
 from .commands.export import export
+from .commands.machine import app as machine_app
 from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
@@ -77,6 +78,7 @@ app = typer.Typer(
 app.add_typer(recipes_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
+app.add_typer(machine_app)
 
 
 def main() -> NoReturn:
@@ -275,28 +277,3 @@ def ablate(
         bad_images=bad_images,
     )
     run(recipe, knobs or [], options, seeds, baseline, metric, workers, ray, yes)
-
-
-@app.command()
-def weights(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help="Of weights, metrics (fid) or timm models.")
-    ] = None,
-) -> None:
-    """What weights metrics need, and where they are; with names: fetch these, checked by their hash."""
-    from .commands.weights import fetch_weights, show_weights
-
-    if names:
-        fetch_weights(names)
-    else:
-        show_weights()
-
-
-@app.command()
-def doctor(device: Device = "auto") -> None:
-    """Check that this machine computes rightly. Shown are versions, device, threads, what is wrong and what to do."""
-    threads.decide()
-    from .commands.doctor import doctor as check
-
-    if not check(device):
-        raise typer.Exit(1)
