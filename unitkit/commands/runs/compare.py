@@ -104,8 +104,8 @@ def _write(
         notes=notes,
         strips=drawn(strips),
         left_out=left_out,
-        watched=compared_charts([_of(run.watched, *each) for run, *each in curved], names),
-        losses=compared_charts([_of(run.losses, *each) for run, *each in curved], names),
+        watched=compared_charts([_of(run.watched, said, first) for run, said, first in curved], names),
+        losses=compared_charts([_of(run.losses, said, first) for run, said, first in curved], names),
     )
 
 
