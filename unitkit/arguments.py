@@ -38,9 +38,9 @@ def folder(help: str) -> Any:
     return typer.Option(parser=parse, metavar="PATH", help=help)
 
 
-def listed(text: str | None) -> tuple[str, ...] | None:
-    """What a text names, with commas or spaces between; None where nothing is said."""
-    return None if text is None else tuple(filter(None, re.split(r"[,\s]+", text)))
+def _names(text: str) -> tuple[str, ...]:
+    """What a text names, with commas or spaces between."""
+    return tuple(filter(None, re.split(r"[,\s]+", text)))
 
 
 Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
@@ -60,8 +60,11 @@ Weights = Annotated[
 Parts = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
 ]
-Track = Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")]
-InitFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")]
+Track = Annotated[Any, typer.Option(parser=_names, metavar="NAMES", help="tensorboard, wandb, or both.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Begin with this run's weights, or those of hf:OWNER/NAME, where they fit."),
+]
 Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, and trace it.")]
 ImageSets = Annotated[
     list[str] | None,
@@ -91,6 +94,11 @@ Alpha = Annotated[
 Format = Annotated[
     str | None, typer.Option(metavar="png|tif|...", help="Of the outputs of a folder.  [default: that of each input]")
 ]
+Workers = Annotated[
+    int | None,
+    whole(0, 1024, help="Threads that decode and encode; 0: none of their own.  [default: by cores]"),
+]
+Again = Annotated[bool, typer.Option("--again", help="Of a folder, also what is there from an earlier call.")]
 Style = Annotated[
     Path | None,
     typer.Option(metavar="IMAGE", help="Of the domain where the path ends: translate to its style (MUNIT)."),

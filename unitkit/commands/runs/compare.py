@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ...hub.names import is_on_hub
 from ...runs.folder import refuse_own
 from ...runs.kept import find_run
 from ...runs.page.curves import Curves, compared_charts
@@ -140,7 +141,10 @@ def _chosen(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
     for path in runs:
         place = path.resolve()
         if not (path / "run.json").is_file():
-            place = find_run(path)[1].resolve()
+            folder, checkpoint = (None, path) if is_on_hub(path) else find_run(path)
+            if folder is None:
+                raise UserError(f"{path} is a model without its run, which says nothing of knobs and data: give a run")
+            place = checkpoint.resolve()
         if place in found:
             notes.append(f"{path} is left out: it is {found[place]}")
         found.setdefault(place, path)

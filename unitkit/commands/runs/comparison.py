@@ -79,7 +79,8 @@ class Row(NamedTuple):
 def read_compared(path: Path, name: str) -> Compared:
     """What there is of a run. Raises `UserError` for one that is damaged."""
     try:
-        folder, checkpoint = find_run(path)
+        found, checkpoint = find_run(path)
+        folder = found or RunFolder(path)
     except UserError:
         if not (path / "run.json").is_file():
             raise
