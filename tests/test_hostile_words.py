@@ -118,6 +118,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "export": ("export", "{}", "{}.pt", "--path", "{}"),
     "evaluate": ("evaluate", "{}", "--metrics", "l1(aa, a)"),
     "ablate": ("ablate", "{}", "steps=1"),
+    "compare": ("compare", "{}", "{}", "--out", "{}.html"),
     "list": ("list", "recipe"),
     "show": ("show", "{}"),
     "new": ("new", "{}.py", "--from", "cut"),

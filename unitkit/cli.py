@@ -6,7 +6,6 @@ torch and rich are imported where they are used, so that `--help` and `list` ans
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from functools import partial
@@ -36,6 +35,7 @@ from .arguments import (
     Samples,
     Style,
     StyleSeed,
+    Track,
     Weights,
     Workers,
     folder,
@@ -149,7 +149,7 @@ def train(
         str | None, typer.Option(metavar="METRICS", help="Evaluate these while training, 'psnr(aba, a)'.")
     ] = None,
     watch_every: Annotated[int | None, whole(1, help="Steps between these.  [default: 500]")] = None,
-    track: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")] = None,
+    track: Track = None,
     init_from: InitFrom = None,
     bad_images: BadImages = None,
     profile: Profile = False,
@@ -176,7 +176,7 @@ def train(
         sample_every=sample_every,
         watch=watch,
         watch_every=watch_every,
-        track=tuple(filter(None, re.split(r"[,\s]+", track))) if track is not None else None,
+        track=track,
         bad_images=bad_images,
     )
     train_recipe(recipe, knobs or [], options, name=name, profile=profile)
@@ -259,6 +259,7 @@ def ablate(
     precision: Precision = None,
     compile: Compile = None,
     checkpoint_every: CheckpointEvery = None,
+    track: Track = None,
     bad_images: BadImages = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
 ) -> None:
@@ -274,6 +275,7 @@ def ablate(
         precision=precision,
         compile=compile,
         checkpoint_every=checkpoint_every,
+        track=track,
         bad_images=bad_images,
     )
     run(recipe, knobs or [], options, seeds, baseline, metric, workers, ray, yes)
