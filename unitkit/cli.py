@@ -27,12 +27,14 @@ from .arguments import (
     ImageSets,
     InitFrom,
     Knobs,
+    Lossless,
     Memory,
     Out,
     Parts,
     Precision,
     Profile,
     Samples,
+    Steady,
     Style,
     StyleSeed,
     Weights,
@@ -172,8 +174,10 @@ def train(
 def translate(
     run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint in it, or an exported .safetensors file.")],
     path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, a folder or a video.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="An image, a folder or a video; names in a folder are kept.")
+    ],
     parts: Parts = None,
     style: Style = None,
     samples: Samples = None,
@@ -183,11 +187,17 @@ def translate(
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
     alpha: Alpha = "white",
     format: Format = None,
+    steady: Steady = 0.0,
+    lossless: Lossless = False,
 ) -> None:
-    """Translate images of any size along a trained model's image path."""
+    """Translate images of any size, or a video, along a trained model's image path."""
     from .commands.translate import translate_images
+    from .commands.video import is_of_video, translate_videos
 
     translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
+    if is_of_video(source, target, steady, lossless):
+        video = partial(translate_videos, steady=steady, lossless=lossless)
+        translated = partial(video, run, path, source, target, parts=parts, weights=weights)
     translated(style=style, samples=samples, seed=seed, device=device, precision=precision, alpha=alpha, format=format)
 
 
