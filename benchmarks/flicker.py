@@ -8,8 +8,9 @@ with that of a sensor (sigma 3 of 255). Frames are translated by the run's model
 
 - blend: S of what was shown before, everywhere;
 - gated: where the input differs little from that of the frame before;
-- patch means: `Steady`, where it differs little from the input blended by the same weights, in the mean of a patch;
-- patch sizes: likewise, by the mean absolute difference of a patch;
+- patch means, patch sizes: where it differs little from the input blended by the same weights, by the mean difference
+  of a patch, or by the mean absolute difference beyond that of noise;
+- steady: `Steady`, by the larger of both;
 - norms: means and variances of all instance norms, blended over time by S, within the network.
 
 `flicker` is `Flicker` of the output; `noise` and `lag` are the mean absolute difference of the output from the
@@ -30,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import uniform_filter
 
 import unitkit
 from unitkit.kernels.norms import EPS, InstanceNorm
@@ -85,12 +85,6 @@ def blended(strength: float) -> Step:
         return np.rint(shown[0]).astype(np.uint8)
 
     return step
-
-
-def sizes(difference: np.ndarray) -> np.ndarray:
-    """In place of `flicker.changed`: the mean absolute difference of a patch, less that of the sensor's noise."""
-    patch = uniform_filter(np.abs(difference), (0, flicker.PATCH, flicker.PATCH), mode="nearest").max(0)
-    return np.asarray(np.maximum(patch - 1.13 * NOISE, 0))
 
 
 @contextmanager
@@ -157,8 +151,9 @@ def main() -> None:
     ways: list[tuple[str, Callable[[float], Step], Any, bool]] = [
         ("blend", blended, own, False),
         ("gated", Gated, own, False),
-        ("patch means", Steady, own, False),
-        ("patch sizes", Steady, sizes, False),
+        ("patch means", Steady, flicker.patch_means, False),
+        ("patch sizes", Steady, flicker.patch_sizes, False),
+        ("steady", Steady, own, False),
         ("norms", lambda _: Steady(0.0), own, True),
     ]
     print("| clip | way | S | flicker in | flicker out | noise | lag | sharp |\n|---|---|---|---|---|---|---|---|")
@@ -182,7 +177,7 @@ def main() -> None:
         sharpness = np.mean([each[3] for each in found["none", 0.0]])
         for (name, strength), rows in found.items():
             out, noise, lag, sharp = np.nanmean(rows, axis=0) if kind != "still" else [*np.mean(rows, axis=0)]
-            cells = [f"{np.mean(inputs):.2f}", f"{out:.2f}", f"{noise:.2f}", f"{lag:.2f}"]
+            cells = [f"{np.mean(inputs):.2f}", *(f"{each:.2f}" for each in (out, noise, lag))]
             print(f"| {kind} | {name} | {strength} | {' | '.join(cells)} | {100 * sharp / sharpness:.0f} |", flush=True)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..system.errors import UserError
 
 PATCH = 5  # pixels, over which noise averages out in what is taken for a change
+NOISE = 3.4  # of 255: the mean absolute difference of two frames with noise of sigma 3
 CHANGE = 6.0  # of 255: where the input has changed by so much, 1/e of the strength is left
 
 
@@ -45,8 +46,8 @@ class Steady:
     """Translations blended with those before them, where the input has not changed.
 
     A pixel keeps w = S exp(-(d / CHANGE)^2) of what was shown before, and so does the input that it is compared with:
-    d is the difference between the input and the input blended by the same weights, averaged over a patch, so that
-    noise is no change, and a slow one is seen once it has added up.
+    d is how much the input differs from the input blended by the same weights, over a patch, so that noise is no
+    change, and a slow one is seen once it has added up.
 
     Args:
         strength: S, 0..1. 0 changes nothing.
@@ -84,8 +85,22 @@ class Steady:
 
 
 def changed(difference: np.ndarray) -> np.ndarray:
-    """How much each pixel (H, W) of an input has changed, of 255, from differences (C, H, W)."""
+    """How much each pixel (H, W) of an input has changed, of 255, from differences (C, H, W): by their mean over a
+    patch, which tells a slow pan, or by their mean size beyond that of noise, which tells edges that move."""
+    return np.maximum(patch_means(difference), patch_sizes(difference))
+
+
+def patch_means(difference: np.ndarray) -> np.ndarray:
+    """The size (H, W) of the mean difference of the patch around each pixel, of the channel where it is largest."""
+    return np.asarray(np.abs(_over_patches(difference)).max(0))
+
+
+def patch_sizes(difference: np.ndarray) -> np.ndarray:
+    """The mean size (H, W) of the differences of the patch around each pixel, less that of noise; likewise."""
+    return np.asarray(np.maximum(_over_patches(np.abs(difference)).max(0) - NOISE, 0))
+
+
+def _over_patches(values: np.ndarray) -> np.ndarray:
     from scipy.ndimage import uniform_filter
 
-    smooth = uniform_filter(difference, (0, PATCH, PATCH), mode="nearest")
-    return np.asarray(np.abs(smooth).max(0))
+    return np.asarray(uniform_filter(values, (0, PATCH, PATCH), mode="nearest"))
