@@ -21,7 +21,6 @@ of 255); `sharp` is the mean absolute difference of neighbouring pixels, in per 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -82,7 +81,7 @@ def blended(strength: float) -> Step:
 
     def step(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         shown[:] = [after + strength * (shown[0] - after) if shown else after.astype(np.float32)]
-        return np.rint(shown[0]).astype(np.uint8)
+        return np.asarray(np.rint(shown[0]).astype(np.uint8))
 
     return step
 
@@ -182,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -400,7 +400,7 @@ def test_stills_and_videos_are_told_apart(trained: Path, source: Path, tmp_path:
     refused(still, "out.png", "--steady and --lossless are of videos", options=("--steady", "0.5"))
     refused(source, "out.mp4", "name a .mkv (FFV1)", options=("--lossless",))
     refused(source, "out.gif", "a GIF has 256 colours", options=("--lossless",))
-    refused(source, "out.mp4", "--alpha and --format are of images", options=("--alpha", "keep"))
+    refused(source, "out.mp4", "--alpha, --format, --workers and --again are of images", options=("--alpha", "keep"))
     refused(tmp_path / "gone.mp4", "out.mp4", "there is no file or folder")
     one_line(unitkit("translate", trained, "ab", source, source), "is the input; choose another place")
     answer = unitkit("translate", trained, "ab", source, tmp_path / "out.mp4", "--steady", "1.5")

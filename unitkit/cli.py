@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,36 +17,35 @@ from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
-    Alpha,
     BadImages,
     CheckpointEvery,
     Compile,
     Device,
-    Format,
     ImageSets,
     InitFrom,
     Knobs,
-    Lossless,
     Memory,
     Out,
-    Parts,
     Precision,
     Profile,
-    Samples,
-    Steady,
-    Style,
-    StyleSeed,
     Weights,
     folder,
     whole,
 )
 from .commands.data import app as data_app
 from .commands.export import export
+from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
+from .commands.translation import translate
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
+
+UNMATCHED = (
+    "torchvision is of another build than torch, and cannot be imported: install both from one place "
+    "(docs/install.md), as with pip install --force-reinstall torch torchvision"
+)
 
 
 class Commands(TyperGroup):
@@ -85,6 +83,10 @@ def main() -> NoReturn:
             app()
         except (UserError, TrainingError, OSError, MemoryError) as error:
             sys.exit(complain(error))
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error):
+                raise
+            sys.exit(complain(UserError(UNMATCHED)))
         sys.exit(0)
 
 
@@ -170,43 +172,14 @@ def train(
     train_recipe(recipe, knobs or [], options, name=name, profile=profile)
 
 
-@app.command()
-def translate(
-    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint in it, or an exported .safetensors file.")],
-    path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, a folder or a video.")],
-    target: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="An image, a folder or a video; names in a folder are kept.")
-    ],
-    parts: Parts = None,
-    style: Style = None,
-    samples: Samples = None,
-    seed: StyleSeed = None,
-    weights: Weights = "ema",
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
-    alpha: Alpha = "white",
-    format: Format = None,
-    steady: Steady = 0.0,
-    lossless: Lossless = False,
-) -> None:
-    """Translate images of any size, or a video, along a trained model's image path."""
-    from .commands.translate import translate_images
-    from .commands.video import is_of_video, translate_videos
-
-    translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
-    if is_of_video(source, target, steady, lossless):
-        video = partial(translate_videos, steady=steady, lossless=lossless)
-        translated = partial(video, run, path, source, target, parts=parts, weights=weights)
-    translated(style=style, samples=samples, seed=seed, device=device, precision=precision, alpha=alpha, format=format)
-
-
+app.command()(translate)
 app.command()(export)
+app.command()(push)
 
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run folder, a checkpoint in it, or hf:OWNER/NAME.")] = None,
     data: Annotated[str | None, typer.Option(help="Other data than the run's own; its test split.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]")

@@ -87,7 +87,7 @@ class Steady:
 def changed(difference: np.ndarray) -> np.ndarray:
     """How much each pixel (H, W) of an input has changed, of 255, from differences (C, H, W): by their mean over a
     patch, which tells a slow pan, or by their mean size beyond that of noise, which tells edges that move."""
-    return np.maximum(patch_means(difference), patch_sizes(difference))
+    return np.asarray(np.maximum(patch_means(difference), patch_sizes(difference)))
 
 
 def patch_means(difference: np.ndarray) -> np.ndarray:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.formats.header import suffix_of
-from ..recipe_file import import_parts
-from ..system.devices import choose_device, enough_memory
-from ..system.errors import MachineError, UserError
-from ..system.output import print_notes, say, screen
-from ..translate import load
-from ..video.clip import is_video, require_av
-from ..video.encoding import WRITTEN, codec_for
-from ..video.flicker import Steady
-from ..video.translating import Translated, translate_video
-from .progress import frames_done
-from .translate import numbered
+from ...data.formats.header import suffix_of
+from ...kernels.placement import choose_device
+from ...recipe_file import import_parts
+from ...system.devices import enough_memory
+from ...system.errors import MachineError, UserError
+from ...system.output import print_notes, say, screen
+from ...translate import load
+from ...video.clip import is_video, require_av
+from ...video.encoding import WRITTEN, codec_for
+from ...video.flicker import Steady
+from ...video.translating import Translated, translate_video
+from ..progress import frames_done
+from ..translate import numbered
 
 
 def is_of_video(source: Path, target: Path, steady: float, lossless: bool) -> bool:
@@ -54,6 +55,8 @@ def translate_videos(
     precision: str,
     alpha: str,
     format: str | None,
+    threads: int | None,
+    again: bool,
 ) -> None:
     """Translate a video and say what was done; the arguments are the command's own."""
     require_av()
@@ -61,8 +64,10 @@ def translate_videos(
         raise UserError("--style and --samples each say what style the outputs have: give one of them")
     if seed is not None and samples is None:
         raise UserError("--seed is of styles that are drawn: give --samples N with it")
-    if alpha != "white" or format is not None:
-        raise UserError("--alpha and --format are of images: a video's name says its format, and it is opaque")
+    if alpha != "white" or format is not None or threads is not None or again:
+        raise UserError(
+            "--alpha, --format, --workers and --again are of images: a video is opaque, and its name says its format"
+        )
     into = target / source.name if target.is_dir() else target
     codec_for(into, lossless)
     Steady(steady)
