@@ -395,7 +395,7 @@ def test_stills_and_videos_are_told_apart(trained: Path, source: Path, tmp_path:
     shutil.copy(source, folder / "clip.mp4")
     shutil.copy(still, folder / "still.png")
     refused(source, "out.png", "is a video, and", "name one of .mp4")
-    refused(still, "out.mp4", "is no video, of which", "name an image")
+    refused(still, "out.mp4", "is no video, and", "has no image suffix")
     refused(folder, "out.mp4", "is a folder, and", "name a folder for its images")
     refused(still, "out.png", "--steady and --lossless are of videos", options=("--steady", "0.5"))
     refused(source, "out.mp4", "name a .mkv (FFV1)", options=("--lossless",))

@@ -30,7 +30,9 @@ def is_of_video(source: Path, target: Path, steady: float, lossless: bool) -> bo
             raise UserError(f"{source} is a video, and {target} none: name one of {', '.join(WRITTEN)}")
         return True
     if into and source.is_file() and suffix_of(target) != ".webp":
-        raise UserError(f"{source} is no video, of which {target} could be made: name an image, such as a .png")
+        raise UserError(
+            f"{source} is no video, and the output {target} has no image suffix: name a .png, or another image"
+        )
     if into and source.is_dir():
         raise UserError(f"{source} is a folder, and {target} a video: name a folder for its images")
     if steady or lossless:
