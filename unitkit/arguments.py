@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,11 @@ def folder(help: str) -> Any:
     return typer.Option(parser=parse, metavar="PATH", help=help)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """What a text names, with commas or spaces between."""
+    return tuple(filter(None, re.split(r"[,\s]+", text)))
+
+
 Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
 Out = Annotated[Path | None, folder("The run folder.  [default: runs/RECIPE/TIME]")]
 BadImages = Annotated[
@@ -66,6 +72,7 @@ Weights = Annotated[
 Parts = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
 ]
+Track = Annotated[Any, typer.Option(parser=_names, metavar="NAMES", help="tensorboard, wandb, or both.")]
 InitFrom = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="Begin with this run's weights, or those of hf:OWNER/NAME, where they fit."),

@@ -6,7 +6,6 @@ torch and rich are imported where they are used, so that `--help` and `list` ans
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -28,12 +27,14 @@ from .arguments import (
     Out,
     Precision,
     Profile,
+    Track,
     Weights,
     folder,
     whole,
 )
 from .commands.data import app as data_app
 from .commands.export import export
+from .commands.machine import app as machine_app
 from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
@@ -69,6 +70,7 @@ app = typer.Typer(
 app.add_typer(recipes_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
+app.add_typer(machine_app)
 
 
 def main() -> NoReturn:
@@ -139,7 +141,7 @@ def train(
         str | None, typer.Option(metavar="METRICS", help="Evaluate these while training, 'psnr(aba, a)'.")
     ] = None,
     watch_every: Annotated[int | None, whole(1, help="Steps between these.  [default: 500]")] = None,
-    track: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")] = None,
+    track: Track = None,
     init_from: InitFrom = None,
     bad_images: BadImages = None,
     profile: Profile = False,
@@ -166,7 +168,7 @@ def train(
         sample_every=sample_every,
         watch=watch,
         watch_every=watch_every,
-        track=tuple(filter(None, re.split(r"[,\s]+", track))) if track is not None else None,
+        track=track,
         bad_images=bad_images,
     )
     train_recipe(recipe, knobs or [], options, name=name, profile=profile)
@@ -222,6 +224,7 @@ def ablate(
     precision: Precision = None,
     compile: Compile = None,
     checkpoint_every: CheckpointEvery = None,
+    track: Track = None,
     bad_images: BadImages = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
 ) -> None:
@@ -237,31 +240,7 @@ def ablate(
         precision=precision,
         compile=compile,
         checkpoint_every=checkpoint_every,
+        track=track,
         bad_images=bad_images,
     )
     run(recipe, knobs or [], options, seeds, baseline, metric, workers, ray, yes)
-
-
-@app.command()
-def weights(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help="Of weights, metrics (fid) or timm models.")
-    ] = None,
-) -> None:
-    """What weights metrics need, and where they are; with names: fetch these, checked by their hash."""
-    from .commands.weights import fetch_weights, show_weights
-
-    if names:
-        fetch_weights(names)
-    else:
-        show_weights()
-
-
-@app.command()
-def doctor(device: Device = "auto") -> None:
-    """Check that this machine computes rightly. Shown are versions, device, threads, what is wrong and what to do."""
-    threads.decide()
-    from .commands.doctor import doctor as check
-
-    if not check(device):
-        raise typer.Exit(1)
