@@ -31,6 +31,7 @@ NUMBERS = [
     ("train", TINY, "--watch-every"),
     ("translate", "run", "ab", "in", "out", "--samples"),
     ("translate", "run", "ab", "in", "out", "--seed"),
+    ("translate", "run", "ab", "in", "out", "--workers"),
     ("evaluate", "run", "--size"),
     ("evaluate", "run", "--max-images"),
     ("evaluate", "run", "--seed"),
@@ -113,9 +114,11 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "train": ("train", TINY, "steps=1", "--out", "ours"),
     "resume": ("train", "--resume", "--out", "{}"),
     "translate": ("translate", "{}", "ab", "{}", "out.png"),
+    "push": ("push", "{}", "{}", "--dry-run", "{}"),
     "export": ("export", "{}", "{}.pt", "--path", "{}"),
     "evaluate": ("evaluate", "{}", "--metrics", "l1(aa, a)"),
     "ablate": ("ablate", "{}", "steps=1"),
+    "compare": ("compare", "{}", "{}", "--out", "{}.html"),
     "list": ("list", "recipe"),
     "show": ("show", "{}"),
     "new": ("new", "{}.py", "--from", "cut"),
@@ -137,7 +140,7 @@ def test_every_command_with_every_odd_word(
     words: tuple[object, ...], value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unitkit.commands.doctor.outcome", lambda *_, **__: [])
+    monkeypatch.setattr("unitkit.commands.machine.doctor.outcome", lambda *_, **__: [])
     monkeypatch.setattr("unitkit.memory.fitting.Fitting.largest_batch", lambda *_: 1)  # which takes its time
     written = [str(word).replace("{}", value) for word in words]
     if written == [str(word) for word in words]:
@@ -165,7 +168,7 @@ def test_every_command_in_every_odd_environment(
     words: tuple[object, ...], environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unitkit.commands.doctor.outcome", lambda *_, **__: [])
+    monkeypatch.setattr("unitkit.commands.machine.doctor.outcome", lambda *_, **__: [])
     monkeypatch.setattr("unitkit.memory.fitting.Fitting.largest_batch", lambda *_: 1)  # which takes its time
     for name in ("COLUMNS", "LINES"):
         monkeypatch.setenv(name, os.environ.get(name, "80"))  # which the command may take away
