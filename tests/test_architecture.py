@@ -26,7 +26,7 @@ LAYERS = (
     ("commands",),
     ("arguments",),
     ("testing",),
-    ("ablation", "exporting"),
+    ("ablation", "exporting", "demo"),
     ("trainer", "translate"),
     ("hooks", "trackers", "memory"),
     ("runs", "check", "training"),

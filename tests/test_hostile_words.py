@@ -36,6 +36,8 @@ NUMBERS = [
     ("evaluate", "run", "--seed"),
     ("ablate", TINY, "--seeds"),
     ("ablate", TINY, "--workers"),
+    ("demo", "run", "--port"),
+    ("demo", "run", "--held"),
 ]
 
 
@@ -114,6 +116,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "resume": ("train", "--resume", "--out", "{}"),
     "translate": ("translate", "{}", "ab", "{}", "out.png"),
     "export": ("export", "{}", "{}.pt", "--path", "{}"),
+    "demo": ("demo", "{}", "--no-open", "--port", "0", "--host", "{}"),
     "evaluate": ("evaluate", "{}", "--metrics", "l1(aa, a)"),
     "ablate": ("ablate", "{}", "steps=1"),
     "list": ("list", "recipe"),

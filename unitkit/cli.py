@@ -40,6 +40,7 @@ from .arguments import (
     whole,
 )
 from .commands.data import app as data_app
+from .commands.demo import demo
 from .commands.export import export
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
@@ -192,6 +193,7 @@ def translate(
 
 
 app.command()(export)
+app.command()(demo)
 
 
 @app.command()
