@@ -2,12 +2,13 @@
 
     python benchmarks/inference.py --threads 2 --csv inference.csv
     python benchmarks/inference.py --width 16 --parts tiles --large 2000x3000
+    python benchmarks/inference.py --width 16 --parts folder --folders 64x2000 1024x20 --rounds 2
 
 "one": an image of 640x480 through the 2017 networks of `unit_faces @paper` (width 64 unless said otherwise), from and
 to a tensor, by unitkit in both memory formats, and in bf16 where the device has it, beside the same networks as a plain
-eager fp32 module (of `textbook.py`, with the same weights; the results must agree). "folder": `unitkit translate` of a
-folder of PNG files end to end, decoding and encoding included, in batches as it goes and one by one. "tiles": a large
-image in one pass and in tiles, each in a fresh process whose peak memory is its own.
+eager fp32 module (of `textbook.py`, with the same weights; the results must agree). "folder": `unitkit translate` of
+folders of JPEG files from disk to disk, with so many workers, and the same files one by one. "tiles": a large image in
+one pass and in tiles, each in a fresh process whose peak memory is its own.
 
 Rounds are interleaved, their order turned round every time. Figures are medians with the 20 and 80 % quantiles.
 """
@@ -15,14 +16,18 @@ Rounds are interleaved, their order turned round every time. Figures are medians
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,7 +37,7 @@ from textbook import TextbookUnit
 from torch import Tensor
 
 import unitkit
-from unitkit.commands.translate import ahead, workers
+from unitkit.commands import translate as command
 from unitkit.data.files.encode import write_image
 from unitkit.data.values import BYTES
 from unitkit.models.inference import Inference
@@ -116,34 +121,36 @@ def one(o: argparse.Namespace) -> list[Row]:
 
 
 def folder(o: argparse.Namespace) -> list[Row]:
-    """Folders of PNG files from disk to disk."""
+    """Folders of JPEG files by `unitkit translate` from disk to disk, headers and manifest included, but without the
+    start of Python, for each number of workers; and one by one."""
     found = []
-    for side, count in ((64, 96), (256, 12)):
-        with tempfile.TemporaryDirectory() as place:
-            files = [Path(place) / f"{number}.png" for number in range(count)]
-            for file in files:
-                Image.fromarray(photograph(side, side).transpose(1, 2, 0)).save(file)
-            translator = Translator(networks(o.width, o.blocks).to(o.device), {"a": "a", "b": "b"})
+    translator = Translator(networks(o.width, o.blocks).to(o.device), {"a": "a", "b": "b"})
+    for side, count in o.folders:
+        with tempfile.TemporaryDirectory() as name, mock.patch.object(command, "load", return_value=translator):
+            place = Path(name)
+            (place / "in").mkdir()
+            image = Image.fromarray(photograph(side, side).transpose(1, 2, 0))
+            for number in range(count):
+                image.save(place / f"in/{number}.jpg", quality=95)
 
-            def batched(files: Sequence[Path] = files, translator: Translator = translator, side: int = side) -> None:
-                sizes = [side * side] * len(files)
-                with workers() as pool:
-                    decode = [lambda file=file: translator.pixels(file, "a") for file in files]
-                    images = translator.stream(ahead(pool, decode, sizes), "ab", [None] * len(files))
-                    save = (
-                        lambda image=image, file=file: write_image([image], file.with_suffix(".out.png"))
-                        for image, file in zip(images, files, strict=True)
+            def translated(workers: int, place: Path = place) -> None:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    command.translate_images(
+                        place, "ab", place / "in", place / "out", device=o.device, threads=workers, again=True
                     )
-                    for _ in ahead(pool, save, sizes):
-                        pass
 
-            def single(files: Sequence[Path] = files, translator: Translator = translator) -> None:
-                for file in files:
-                    image = translator.stream([translator.pixels(file, "a")], "ab", [None])
-                    write_image(list(image), file.with_suffix(".out.png"))
+            def single(place: Path = place) -> None:
+                for file in (place / "in").iterdir():
+                    images = translator.stream([translator.pixels(file, "a")], "ab", [None])
+                    write_image(list(images), place / "single" / file.name)
 
-            times = rounds({"in batches": batched, "one by one": single}, o.rounds, o.device)
-        found += [row(f"folder of {side}x{side}, {n}", count / each, "images/s") for n, each in times.items()]
+            variants: dict[str, Callable[[], Any]] = {f"--workers {n}": partial(translated, n) for n in o.workers}
+            times = rounds({**variants, "one by one": single}, o.rounds, o.device)
+            found += [row(f"{count} of {side}x{side}, {n}", count / each, "images/s") for n, each in times.items()]
+            began = time.perf_counter()
+            command.translate_images(place, "ab", place / "in", place / "out", device=o.device)
+            again = torch.tensor([time.perf_counter() - began])
+            found.append(row(f"{count} of {side}x{side}, done before", again, "s"))
     return found
 
 
@@ -178,7 +185,7 @@ def tiles(o: argparse.Namespace) -> list[Row]:
 
 
 def size(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH."""
+    """Two numbers, HEIGHTxWIDTH or SIDExCOUNT."""
     height, _, width = text.partition("x")
     return int(height), int(width)
 
@@ -190,6 +197,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--folders", type=size, nargs="+", default=[(64, 2000), (1024, 200)], help="SIDExCOUNT")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--large", type=size, default=(2000, 3000), help="HEIGHTxWIDTH")
     parser.add_argument("--large-rounds", type=int, default=3)
     parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)

@@ -37,7 +37,10 @@ from PIL import Image
 import unitkit
 from unitkit import load_recipe
 from unitkit.check import check
+from unitkit.commands.manifest import Manifest
 from unitkit.runs.folder import RunFolder
+from unitkit.runs.schema import TRANSLATIONS
+from unitkit.runs.stored import read_lines
 
 PATIENCE = 300.0  # seconds until a command that nobody kills hangs
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -121,6 +124,8 @@ def held(path: Path) -> Any:
             return {name: lasting(each) for name, each in value.items() if name not in PASSING}
         return [lasting(each) for each in value] if isinstance(value, list) else value
 
+    if path.name == Manifest.NAME:  # how each output was made last; what else it says of a file are times
+        return {each["output"]: each["by"] for each in read_lines(path, TRANSLATIONS) if each["line"] == "output"}
     if path.suffix == ".json":
         return lasting(json.loads(path.read_text()))
     if path.suffix == ".jsonl":
@@ -227,13 +232,20 @@ def kinds(first: Path) -> dict[str, Kind]:
         return faults
 
     def translation(folder: Path, before: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-        """Every output is the old one or the new one, and whole."""
-        found = contents(folder)
-        return [
+        """Every output is the old one or the new one, and whole, and the manifest takes no old one for new."""
+        found, manifest = contents(folder), f"out/{Manifest.NAME}"
+        faults = [
             f"{name} is neither the old nor the new one"
-            for name in before
+            for name in before.keys() - {manifest}
             if ".writing-" not in name and (name not in found or found[name] not in (before[name], expected[name]))
         ]
+        for row in read_lines(folder / manifest, TRANSLATIONS):
+            name = f"out/{row.get('output')}"
+            if row.get("by") == expected[manifest].get(row.get("output")) and found.get(name) != expected.get(name):
+                status = (folder / name).stat()
+                if row["written"] == [status.st_size, status.st_mtime_ns]:
+                    faults.append(f"{name} is taken for the new one")
+        return faults
 
     return {
         "train": Kind((*TRAINING, "--out", "run"), (*TRAINING, "--out", "run", "--resume"), lambda _: None, training),

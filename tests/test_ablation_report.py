@@ -22,9 +22,10 @@ from scipy import stats
 from unitkit.ablation import images as ablation_pictures
 from unitkit.ablation.images import strip
 from unitkit.ablation.plots import lines_of, pairs, scale_of
-from unitkit.ablation.report import headlines, markdown_table, write_ablation_report
+from unitkit.ablation.report import headlines, write_ablation_report
 from unitkit.ablation.statistics import averaged, compare, mean_sd, quantile, read_findings
 from unitkit.system.errors import UserError
+from unitkit.templates.markdown import markdown_table
 
 ACCURACY = "pixel_accuracy(ab, b)"
 MAIN = f"{ACCURACY}.largest_channel"
@@ -334,8 +335,8 @@ def test_a_folder_without_an_ablation_is_refused(tmp_path: Path) -> None:
 
 
 def test_markdown_keeps_its_columns() -> None:
-    text = markdown_table("t", ["a_b", "x"], [["p|q\nr", "*s*"], ["_u_", "`v`"]])
-    assert text.splitlines()[2:] == ["| a_b | x |", "| --- | ---: |", r"| p\|q r | \*s\* |", r"| \_u\_ | \`v\` |"]
+    text = markdown_table(["a_b", "x"], [["p|q\nr", "*s*"], ["_u_", "`v`"]])
+    assert text.splitlines() == ["| a_b | x |", "| --- | ---: |", r"| p\|q r | \*s\* |", r"| \_u\_ | \`v\` |"]
 
 
 def test_figures_that_are_no_numbers_are_reported(cell: Path, tmp_path: Path) -> None:

@@ -445,7 +445,7 @@ def test_translate_names_a_damaged_image(trained: Path, tmp_path: Path) -> None:
     (source / "2.jpg").write_bytes((source / "1.jpg").read_bytes()[:-50])
     answer = unitkit("translate", trained, "ab", source, tmp_path / "out")
     one_line(answer, f"the image '{source / '2.jpg'}' is damaged or truncated")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.jpg", "1.jpg"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.jpg")) == ["0.jpg", "1.jpg"]
 
 
 def test_a_run_without_a_checkpoint_yet(tmp_path: Path) -> None:

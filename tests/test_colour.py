@@ -147,7 +147,7 @@ def test_a_folder_in_another_format(run: Path, tmp_path: Path) -> None:
     picture().save(tmp_path / "in" / "y.z.jpeg")
     call = ["translate", str(run), "ab", str(tmp_path / "in"), str(tmp_path / "out"), "--format"]
     assert CliRunner().invoke(app, [*call, "webp"]).exit_code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.webp", "y.z.webp"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.webp")) == ["x.webp", "y.z.webp"]
     told = CliRunner().invoke(app, [*call, "gif"])
     assert isinstance(told.exception, UserError) and "--format 'gif' is not known" in str(told.exception)
     picture().save(tmp_path / "in" / "x.png")

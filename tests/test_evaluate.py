@@ -94,7 +94,7 @@ def test_what_is_no_run_is_refused(trained: Path, tmp_path: Path) -> None:
     one_line(unitkit("evaluate", tmp_path), "run.json")
     one_line(unitkit("evaluate", trained, "--data", tmp_path / "nowhere"), "nowhere")
     lost = shutil.copytree(RunFolder(trained).latest(), tmp_path / "lost" / "checkpoint")
-    one_line(unitkit("evaluate", lost), "run.json")
+    one_line(unitkit("evaluate", lost), "without its run", "--data FOLDER")
 
 
 def domains(root: Path, n: int = 3) -> Path:

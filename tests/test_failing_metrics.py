@@ -87,6 +87,7 @@ def test_a_training_keeps_the_other_figures(tmp_path: Path, where: str) -> None:
 UNFIT = {
     "cells that are no text": "table=Table('t', ('path',), (Row((1,), {'x': 'x'}),))",
     "figures of a table that are no text": "table=Table('t', ('path',), (Row(('p',), {1: 2}),))",
+    "a table of uneven rows": "table=Table('t', ('path',), (Row(('ab', 'ba'), {'x': 'x'}),))",
     "a table that is none": "table='table'",
     "a title of a table": "table=Table(5, ('path',), ())",
     "a long text": "details={'text': 'x' * 70000}",

@@ -418,9 +418,17 @@ def test_mutated_files_of_every_kind(monkeypatch: pytest.MonkeyPatch, capsys: py
     tried = [int(line.split()[1]) + int(line.split()[2]) for line in lines]
     assert len(tried) >= 14 and sum(tried) == 510 and min(tried) >= 30  # of NIfTI and DICOM where they are installed
     # What is wrong is seen as such: another exception, the end of the process, too long a time.
-    monkeypatch.setattr(hostile, "SECONDS", 1)
     for wrong, word in ((lambda path: 1 / 0, "ZeroDivision"), (lambda path: os.abort(), "SIGABRT")):
         monkeypatch.setattr(hostile, "opened", wrong)
         assert hostile.main(["2", "5", "--kinds", "txt"]) == 2 and word in capsys.readouterr().out
-    monkeypatch.setattr(hostile, "opened", lambda path: time.sleep(5))
-    assert hostile.main(["1", "5", "--kinds", "txt"]) == 1 and "SIGALRM" in capsys.readouterr().out
+    for limit, wait, name in (("PATIENCE", time.sleep, "SIGALRM"), ("SECONDS", busy, "SIGPROF")):
+        with monkeypatch.context() as patch:
+            patch.setattr(hostile, limit, 1)
+            patch.setattr(hostile, "opened", lambda path, wait=wait: wait(5))
+            assert hostile.main(["1", "5", "--kinds", "txt"]) == 1 and name in capsys.readouterr().out
+
+
+def busy(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass

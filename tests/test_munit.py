@@ -357,6 +357,10 @@ def test_samples_on_the_command_line(run: Path, translator: Translator, tmp_path
     for name, seed in ("deep/1-1.png", 3), ("deep/1-2.png", 4):
         with Image.open(tmp_path / "out" / name) as found:
             assert same(found, translator.translate(noise(16, 20, 1), "ab", seed=seed))
+    more = unitkit("translate", run, "ab", tmp_path / "in", tmp_path / "out", "--samples", 3, "--seed", 3)
+    assert "4 of 6 were done before" in more.out and "2 images in" in more.out
+    other = unitkit("translate", run, "ab", tmp_path / "in", tmp_path / "out", "--samples", 2, "--seed", 4)
+    assert "before" not in other.out
     one = unitkit("translate", run, "ab", tmp_path / "in/0.png", tmp_path / "one.png", "--samples", 1)
     assert one.status == 0 and (tmp_path / "one-1.png").is_file() and not (tmp_path / "one.png").exists()
 

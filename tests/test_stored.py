@@ -54,6 +54,19 @@ def at_once(call: Callable[[], object]) -> UserError:
 # JSON
 
 
+def test_a_table_of_uneven_rows_is_damage(run: Path) -> None:
+    written = json.loads((run / "metrics.json").read_text())
+    tables = [
+        result["table"] for entry in written["evaluations"] for result in entry["metrics"].values() if "table" in result
+    ]
+    assert tables
+    for cells in ([], ["ab", "ba"]):
+        tables[0]["rows"][0]["cells"] = cells
+        (run / "metrics.json").write_text(json.dumps(written))
+        with pytest.raises(UserError, match="a row has more cells, or fewer, than there are heads"):
+            RunFolder(run).evaluations()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 import unitkit as kit
 from unitkit import UserError, discriminators, encoders, generators, models, sharing
-from unitkit.commands.translate import AHEAD, ahead, jobs, workers
+from unitkit.commands.translate import jobs
 from unitkit.data.files.encode import write_image
+from unitkit.data.files.pipeline import AHEAD, ahead, workers
 from unitkit.data.files.scale import to_array
 from unitkit.data.tensors import to_uint8
 from unitkit.models.inference import Inference
@@ -266,6 +267,34 @@ def test_a_list_is_translated_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert ours.translate([], "ab") == []
 
 
+def test_many_pictures_of_any_kind_come_one_by_one(translator: Translator, tmp_path: Path) -> None:
+    """Files, images and arrays, grey, in colours and of 16 bits, each as alone, and no more in memory than a batch."""
+    Image.fromarray(noise(12, 9)).save(tmp_path / "x.png")
+    deep = noise(12, 9).astype(np.uint16) * 257
+    kinds = [tmp_path / "x.png", Image.fromarray(noise(20, 24, 1)), noise(12, 9, 4), noise(12, 9, 1), deep]
+    given = [*kinds, *kinds]
+    taken = []
+
+    def pictures() -> Iterator[Any]:
+        for each in given:
+            taken.append(each)
+            yield each
+        raise UserError("damaged")
+
+    found = translator.translate_all(pictures(), "ab")
+    assert not taken and next(found) and len(taken) == 2
+    rest = []
+    with pytest.raises(UserError, match="damaged"):
+        for each in found:
+            rest.append(each)
+    for each, picture in zip(rest, given[1:], strict=True):
+        alone = translator.translate(picture, "ab")
+        assert type(each) is type(alone)
+        assert np.abs(np.asarray(each).astype(int) - np.asarray(alone)).max() <= 1
+    with pytest.raises(UserError, match="'ax' is not an image path"):
+        translator.translate_all([], "ax")
+
+
 def test_batches_are_bounded_and_what_comes_before_a_bad_one_is_translated() -> None:
     ours = untrained({"a": 3, "b": 3})
 
@@ -316,7 +345,7 @@ def test_a_folder_with_a_damaged_picture_has_those_before_it(trained: Path, tmp_
     (tmp_path / "in/c.png").write_bytes(whole[: len(whole) // 2])
     answer = unitkit("translate", trained, "ab", tmp_path / "in", tmp_path / "out")
     assert answer.status == 2 and "c.png" in answer.err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
 
 
 def test_precision(trained: Path, tmp_path: Path) -> None:
@@ -349,7 +378,7 @@ def test_a_folder_keeps_its_names(trained: Path, tmp_path: Path) -> None:
     assert answer.status == 0, answer.err
     assert "5 images in" in answer.out
     made = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert made == set(sizes)
+    assert made == {*sizes, "translations.jsonl"}
     for name, (height, width) in sizes.items():
         assert Image.open(out / name).size == (width, height)
 
@@ -375,7 +404,7 @@ def test_ctrl_c_leaves_whole_pictures(trained: Path, tmp_path: Path) -> None:
     moments = [Moment("PIL.Image:Image.save", 2, (signal.SIGINT,))]
     answer = run(tmp_path / "log", "translate", trained, "ab", tmp_path / "in", tmp_path / "out", moments=moments)
     assert (answer.status, answer.err) == (130, "stopped\n")
-    made = {path.name for path in (tmp_path / "out").iterdir()}
+    made = {path.name for path in (tmp_path / "out").iterdir()} - {"translations.jsonl"}
     assert "a.png" in made <= {"a.png", "b.png", "c.png"}  # what was being written is finished, and nothing else left
     for name in made:
         assert Image.open(tmp_path / "out" / name).convert("RGB").size == (4, 4)

@@ -10,8 +10,14 @@ After `unitkit train recipes/unit_faces.py --out runs/faces`:
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":  # where files are not locked, nor processes forked and told to stop, as here
+    _refusal = "unitkit runs on Linux and macOS; on Windows use WSL 2 (https://learn.microsoft.com/windows/wsl)"
+    _command = os.path.basename("".join(sys.argv[:1])).startswith(("unitkit", "-m"))
+    raise SystemExit(_refusal) if _command else ImportError(_refusal)
 
 __all__ = [
     "SGD",
@@ -89,11 +95,6 @@ __all__ = [
     "weight_distance",
 ]
 
-try:
-    __version__ = version("unitkit")
-except PackageNotFoundError:  # run from a clone that is not installed
-    __version__ = "0"
-
 if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and editors read this
     from . import data, discriminators, encoders, generators, losses, metrics, models, sharing, testing
     from .data import Affine, Data, digits, open_data
@@ -146,6 +147,8 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
     from .system.errors import TrainingError, UserError
     from .trainer import Trainer
     from .translate import Translator, load
+
+    __version__: str
 
 # Resolved when first used: importing torch takes seconds, and `unitkit --help` needs none of it.
 _HOMES = {
@@ -207,11 +210,22 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return _version()
         if name in _HOME:
             return getattr(importlib.import_module(_HOME[name]), name)
         if name in _MODULES:
             return importlib.import_module(f"unitkit.{name}")
         raise AttributeError(f"module 'unitkit' has no attribute '{name}'")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # a fifth of what `unitkit --help` takes
+
+    try:
+        return version("unitkit")
+    except PackageNotFoundError:  # run from a clone that is not installed
+        return "0"
 
 
 def __dir__() -> list[str]:

@@ -54,7 +54,10 @@ Weights = Annotated[
 Parts = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
 ]
-InitFrom = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with this run's weights, where they fit.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Begin with this run's weights, or those of hf:OWNER/NAME, where they fit."),
+]
 Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, and trace it.")]
 ImageSets = Annotated[
     list[str] | None,
@@ -84,6 +87,11 @@ Alpha = Annotated[
 Format = Annotated[
     str | None, typer.Option(metavar="png|tif|...", help="Of the outputs of a folder.  [default: that of each input]")
 ]
+Workers = Annotated[
+    int | None,
+    whole(0, 1024, help="Threads that decode and encode; 0: none of their own.  [default: by cores]"),
+]
+Again = Annotated[bool, typer.Option("--again", help="Of a folder, also what is there from an earlier call.")]
 Style = Annotated[
     Path | None,
     typer.Option(metavar="IMAGE", help="Of the domain where the path ends: translate to its style (MUNIT)."),

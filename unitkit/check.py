@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -14,6 +13,7 @@ from .annotations import describe, fits
 from .data import Affine, Data
 from .losses import Loss, Term
 from .metrics import Metric
+from .metrics.metric import check_metrics
 from .models import ImagePaths
 from .recipe import Player, Recipe
 from .registry import Part
@@ -77,24 +77,7 @@ class Checked:
         _check_names("of the recipe", recipe.evaluate)
         _check_names("of the watch", recipe.watch.metrics if recipe.watch else ())
         check_counts(recipe, recipe.data)
-        for metric in [*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())]:
-            for name in metric.reads:
-                if name.startswith("label:"):
-                    _check_classes(recipe.data, metric.name, name[-1])
-                    continue
-                self.model.check(re.sub(r"^(truth|sample\d+):", "", name))
-                if name.startswith("sample") and not hasattr(self.model, "sampling"):
-                    raise UserError(
-                        f"the metric {metric.name} samples the latent, and a {type(self.model).__name__} has no "
-                        f"`sampling`: leave the metric out"
-                    )
-                if name.startswith("truth:") and recipe.data.truth is None:
-                    raise UserError(
-                        f"the metric {metric.name} needs the ground truth of an image, and the data "
-                        f"'{recipe.data.name}' do not know it: leave the metric out, or give aligned data"
-                    )
-            metric.check_size(recipe.data.size)
-            metric.ready()
+        check_metrics([*recipe.evaluate, *(recipe.watch.metrics if recipe.watch else ())], self.model, recipe.data)
         self.written = 0
         self.readings = self._rehearse()
         for name, value in self.readings.items():
@@ -190,15 +173,6 @@ def meta_batch(recipe: Recipe) -> dict[str, torch.Tensor]:
         if domain.train_classes is not None:
             batch[f"label:{letter}"] = torch.empty(recipe.batch, dtype=torch.long, device="meta")
     return batch
-
-
-def _check_classes(data: Data, metric: str, letter: str) -> None:
-    if letter not in data.domains or data.domains[letter].test_classes is None:
-        known = [name for name, domain in data.domains.items() if domain.test_classes is not None]
-        raise UserError(
-            f"the metric {metric} needs the classes of domain '{letter}', and the data '{data.name}' know "
-            f"{'those of ' + ', '.join(known) if known else 'none'}"
-        )
 
 
 def _check_head(reading: str, predicted: int, data: Data) -> None:

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
+    Again,
     Alpha,
     BadImages,
     CheckpointEvery,
@@ -36,17 +37,24 @@ from .arguments import (
     Style,
     StyleSeed,
     Weights,
+    Workers,
     folder,
     whole,
 )
 from .commands.data import app as data_app
 from .commands.demo import demo
 from .commands.export import export
+from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
+
+UNMATCHED = (
+    "torchvision is of another build than torch, and cannot be imported: install both from one place "
+    "(docs/install.md), as with pip install --force-reinstall torch torchvision"
+)
 
 
 class Commands(TyperGroup):
@@ -84,6 +92,10 @@ def main() -> NoReturn:
             app()
         except (UserError, TrainingError, OSError, MemoryError) as error:
             sys.exit(complain(error))
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error):
+                raise
+            sys.exit(complain(UserError(UNMATCHED)))
         sys.exit(0)
 
 
@@ -171,7 +183,9 @@ def train(
 
 @app.command()
 def translate(
-    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint in it, or an exported .safetensors file.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder, a checkpoint in it, an exported .safetensors file, or hf:OWNER/NAME.")
+    ],
     path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
@@ -184,21 +198,24 @@ def translate(
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
     alpha: Alpha = "white",
     format: Format = None,
+    workers: Workers = None,
+    again: Again = False,
 ) -> None:
     """Translate images of any size along a trained model's image path."""
     from .commands.translate import translate_images
 
     translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
-    translated(style=style, samples=samples, seed=seed, device=device, precision=precision, alpha=alpha, format=format)
+    translated = partial(translated, device=device, precision=precision, threads=workers, again=again)
+    translated(style=style, samples=samples, seed=seed, alpha=alpha, format=format)
 
 
-app.command()(export)
-app.command()(demo)
+for each in (export, push, demo):
+    app.command()(each)
 
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="A run folder, or a checkpoint in it.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run folder, a checkpoint in it, or hf:OWNER/NAME.")] = None,
     data: Annotated[str | None, typer.Option(help="Other data than the run's own; its test split.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Such as 'fid(ab, b), lpips(aba, a)'.  [default: the recipe's]")

@@ -19,7 +19,7 @@ from .data import Data
 from .data.batches import Batches
 from .data.files.check import Progress
 from .hooks import Checkpoints, Log, Report, Samples, Watcher, due, numbers
-from .kernels.placement import best_precision, placement
+from .kernels.placement import best_precision, choose_device, placement
 from .memory.fitting import fitted
 from .metrics import evaluate_with_protocol
 from .models import ImagePaths
@@ -32,7 +32,7 @@ from .runs.options import RunOptions
 from .runs.record import check_resumed, check_same_recipe, description, new_record, resumed_record, with_kept_values
 from .runs.steps import latest, step_name, whole
 from .system import dist
-from .system.devices import choose_device, enough_memory, set_precision
+from .system.devices import enough_memory, set_precision
 from .system.errors import UserError
 from .system.seeds import derive
 from .system.signals import asking

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -14,19 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from .data.files.decode import decode, pixels_of, probe
+from .data.files.pipeline import batches
 from .data.files.scale import resized, to_image
 from .data.formats.npy import channels_first
 from .data.formats.windows import windows_of, write_windows
 from .data.tensors import at_once
 from .data.values import Values, in_channels, supported
-from .kernels.placement import best_precision, placement
+from .kernels.placement import best_precision, choose_device, placement
 from .models import ImagePaths
 from .models.inference import Inference
 from .models.windowed import Converted
+from .registry import Spec
 from .runs import checkpoint, options
 from .runs.kept import find_run
 from .runs.stored import not_finite
-from .system.devices import choose_device
 from .system.errors import UserError, nearest
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"
@@ -34,10 +36,11 @@ PRECISIONS = tuple(each for each in options.PRECISIONS if each != "tf32")  # whi
 
 
 def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precision: str = "fp32") -> Translator:
-    """The trained model of a run folder (its newest checkpoint), of its folder `best`, of a checkpoint, or of a
-    `.safetensors` file that `export` made, which has one image path; ready to use.
+    """The trained model of a run folder (its newest checkpoint), of its folder `best`, of a checkpoint, of a
+    `.safetensors` file that `export` made, which has one image path, or of the Hugging Face Hub, as
+    `hf:OWNER/NAME[@REVISION]`; ready to use.
 
-    Runs no code from the folder: a file that registers parts of the model must have been imported.
+    Runs no code from the folder, or from the hub: a file that registers parts of the model must have been imported.
 
     Args:
         weights: "ema", their moving average where the training kept one, or "last", those of the last step.
@@ -45,22 +48,20 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
 
     Raises:
         UserError: no model, or one that this version cannot read; an unknown device, or precision.
+        MachineError: no network, where the model has to be fetched.
         TrainingError: a device that computes wrongly what networks are made of.
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'. {nearest(precision, PRECISIONS)}")
     given = Path(run)
     exported = given.suffix == ".safetensors" and given.is_file()
-    model, description = checkpoint.load_model(given if exported else find_run(given)[1], weights)
+    found = given if exported else find_run(given)[1]
+    model, description = checkpoint.load_model(found, weights)
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
-    return Translator(
-        placement(place, precision).place(model, place),
-        description.labels,
-        precision,
-        description.values,
-        description.size,
-    )
+    model = placement(place, precision).place(model, place)
+    labels, values = description.labels, description.values
+    return Translator(model, labels, precision, values, spec=description.spec, place=found, size=description.size)
 
 
 class Translator:
@@ -74,6 +75,7 @@ class Translator:
         inference: how images go through it: in which precision, with which limits of memory for large ones, and
             `notes` on what a user should know of the results.
         short: JPEG files that lacked their last bytes and were translated as viewers show them.
+        spec: of the model, and `place`, the checkpoint or the file that it was read from, where `load` has read one.
     """
 
     def __init__(
@@ -82,6 +84,9 @@ class Translator:
         labels: dict[str, str],
         precision: str = "fp32",
         values: Mapping[str, Values] | None = None,
+        *,
+        spec: Spec | None = None,
+        place: Path | None = None,
         size: tuple[int, int] | None = None,
     ) -> None:
         if (bad := not_finite(model.state_dict())) is not None:
@@ -91,6 +96,7 @@ class Translator:
         self.styles: dict[str, int] = model.styles
         self.inference = Inference(self.model, precision)
         self.short: list[Path] = []
+        self.spec, self.place = spec, place
 
     def check(self, path: str) -> None:
         """Raise `UserError` for a path that is not a word over this model's domains."""
@@ -151,6 +157,23 @@ class Translator:
             UserError: an unknown path, an image that cannot be read, a style for a model that has none, both a style
                 and a seed.
         """
+        found = list(self.translate_all(image if isinstance(image, list) else [image], path, style=style, seed=seed))
+        return found if isinstance(image, list) else found[0]
+
+    def translate_all(
+        self,
+        images: Iterable[Picture],
+        path: str,
+        *,
+        style: Picture | Tensor | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Image.Image | np.ndarray]:
+        """As `translate`, of images that need not all be in memory: the results one by one, in their order.
+
+        Neighbours of one size and type go through the network together, up to 128 of 32x32 and as many pixels of
+        larger ones. Raises `UserError` at once for a path or a style, and at an image that cannot be read after the
+        results of those before it.
+        """
         self.check(path)
         if style is not None or seed is not None:
             self.check_styles()
@@ -160,10 +183,7 @@ class Translator:
             style = self.drawn_style(path[-1], seed)
         elif style is not None and not isinstance(style, Tensor):
             style = self.style(style, path[-1])
-        images = image if isinstance(image, list) else [image]
-        found = list(self.stream((self.pixels(each, path[0]) for each in images), path, repeat(style)))
-        shown = [picture(each) for each in found]
-        return shown if isinstance(image, list) else shown[0]
+        return map(picture, self.stream((self.pixels(each, path[0]) for each in images), path, repeat(style)))
 
     def stream(self, images: Iterable[np.ndarray], path: str, styles: Iterable[Tensor | None]) -> Iterator[np.ndarray]:
         """Translations (C, H, W) of many images, in their order: of the type of an image, or of that of the path's
@@ -174,7 +194,7 @@ class Translator:
             path: as `check` takes it.
             styles: one (1, C, 1, 1) for each, or None for each.
         """
-        for batch in _batches(zip(images, styles, strict=False), self._together):
+        for batch in batches(zip(images, styles, strict=False), lambda item: self._together(item[0])):
             given = [style for _, style in batch if style is not None]
             like = {f"style:{path[-1]}": torch.cat(given)} if given else {}
             yield from self._translated([pixels for pixels, _ in batch], path, like)
@@ -191,8 +211,9 @@ class Translator:
         name = str(image) if isinstance(image, str | Path) else "given"
         return self._meant(letter, name, _pixels(image, self.model.channels[letter], self.short, frame))
 
-    def translate_file(self, source: Path, target: Path, path: str, style: Tensor | None = None) -> None:
-        """Translate a picture larger than memory, a `.tif` in tiles or an `.npy`, window by window.
+    def translate_file(self, source: Path, target: Path, path: str, style: Tensor | None = None) -> os.stat_result:
+        """Translate a picture larger than memory, a `.tif` in tiles or an `.npy`, window by window. Returns the status
+        of the file that it is.
 
         Raises `UserError` for other formats, and for models of which `Inference` knows no tiles.
         """
@@ -203,7 +224,7 @@ class Translator:
         shape = (self.model.channels[path[-1]], *picture.shape[1:])
         meant = Converted(picture, self.model.channels[path[0]], partial(self._meant, path[0], str(source)))
         work = partial(self.inference.translate_windows, meant, path, styles, before, after)
-        write_windows(target, shape, after.dtype, work, source)
+        return write_windows(target, shape, after.dtype, work, source)
 
     def meanings(self, path: str, dtype: str) -> tuple[Values, Values]:
         """What the values of images of a type mean, and those of their translations."""
@@ -248,26 +269,6 @@ class Translator:
         images = [resized(image, size) for image in batch] if size else batch
         found = list(self.inference.translate(np.stack(images), path, styles, source, target))
         return [resized(one, image.shape[1:]) for one, image in zip(found, batch, strict=True)] if size else found
-
-
-def _batches(
-    items: Iterable[tuple[np.ndarray, Tensor | None]], together: Callable[[np.ndarray], tuple[Any, int]]
-) -> Iterator[list[tuple[np.ndarray, Tensor | None]]]:
-    """Neighbours that go through together. Where the next item raises, those before it come first."""
-    batch: list[tuple[np.ndarray, Tensor | None]] = []
-    try:
-        for item in items:
-            common, most = together(item[0])
-            if batch and (len(batch) >= most or together(batch[0][0])[0] != common):
-                yield batch
-                batch = []
-            batch.append(item)
-    except UserError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def picture(array: np.ndarray) -> Image.Image | np.ndarray:

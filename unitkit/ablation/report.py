@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import csv
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..runs.report import shown
 from ..system.files import replacing
-from ..system.output import printable
 from ..templates import write_page
+from ..templates.markdown import in_markdown, markdown_table
 from .folder import Figure
 from .grid import label
 from .images import strip
@@ -40,15 +39,15 @@ def write_ablation_report(out: Path) -> None:
     protocol = protocol_of(findings)
     title = f"Ablation of {findings.ablation.record['recipe']}"
     sections = [
-        markdown_table(*each) + (f"\n{_in_markdown(note)}\n" if note else "")
-        for each, note in zip(tables, notes, strict=True)
-        if each[2]
+        f"## {in_markdown(name)}\n\n{markdown_table(head, rows)}\n" + (f"\n{in_markdown(note)}\n" if note else "")
+        for (name, head, rows), note in zip(tables, notes, strict=True)
+        if rows
     ]
     images = "".join(f"\n![{path.stem}](plots/{path.stem}.png)\n" for path in plots)
-    facts = "\n".join(f"- {_in_markdown(name)}: {_in_markdown(text)}" for name, text in protocol)
+    facts = "\n".join(f"- {in_markdown(name)}: {in_markdown(text)}" for name, text in protocol)
     with replacing(out / "ablation.md") as file:
         file.write_text(
-            "\n".join([f"# {_in_markdown(title)}\n", *sections, images, f"## Protocol\n\n{facts}\n"]),
+            "\n".join([f"# {in_markdown(title)}\n", *sections, images, f"## Protocol\n\n{facts}\n"]),
             "utf-8",
             "backslashreplace",  # a path may hold bytes that are no text
         )
@@ -176,20 +175,6 @@ def protocol_of(findings: Findings) -> list[tuple[str, str]]:
         ("versions", _distinct(_knobs(entry.get("versions", {})) for entry in entries)),
         ("command", record.get("command", "?")),
     ]
-
-
-def markdown_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table under a heading; every cell is escaped."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    text = "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines)
-    return f"## {_in_markdown(title)}\n\n{text}\n"
-
-
-def _in_markdown(text: str) -> str:
-    for mark, instead in ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "\\`"):
-        text = text.replace(mark, instead)
-    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it is no mark
-    return printable(" ".join(text.split()))
 
 
 def _write_csv(findings: Findings, path: Path) -> None:

@@ -31,7 +31,7 @@ from ..ablation.report import write_ablation_report
 from ..ablation.workers import Ended, Job, default_workers, run_here, run_on_ray
 from ..check import check
 from ..data.files.bad import WAY_OUT, refuse_unreadable
-from ..kernels.placement import best_precision
+from ..kernels.placement import best_precision, choose_device
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, find_recipe, read_recipe_file
 from ..runs.folder import RunFolder
@@ -39,7 +39,6 @@ from ..runs.kept import begun_in
 from ..runs.options import DEFAULTS, RunOptions
 from ..runs.schema import ABLATION
 from ..runs.stored import read_json
-from ..system.devices import choose_device
 from ..system.errors import UserError, nearest
 from ..system.output import literal, room, say, screen, typed
 from ..system.signals import asking

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from ..kernels import operators
 from ..kernels.operators import ADAM, LAYOUTS, OPERATORS
-from ..kernels.placement import outcome, placement_around
+from ..kernels.placement import choose_device, outcome, placement_around
 from ..system import threads
-from ..system.devices import choose_device, device_name, emulates_bf16
+from ..system.devices import device_name, emulates_bf16
 from ..system.environment import versions
 from ..system.errors import TrainingError
 from ..system.output import screen

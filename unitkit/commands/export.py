@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint in it.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint in it, or hf:OWNER/NAME.")],
     output: Annotated[
         Path, typer.Argument(help="The file; its suffix says the format: .pt2, .onnx, .pt, .safetensors.")
     ],

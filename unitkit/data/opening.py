@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..annotations import AtLeast, Positive, describe, fits
+from ..hub.names import PREFIX
 from ..system.errors import UserError, nearest
 from .bands import read_bands
 from .domains import MOST, Data, datasets, make_domains, with_values
 from .folders.held_out import Raw, Readers
-from .folders.hub import PREFIX, read_hub
+from .folders.hub import read_hub
 from .folders.index import headers
 from .folders.kinds import images_of_kind, kind_of, values_for
 from .folders.listing import FileSet, passed_over, total

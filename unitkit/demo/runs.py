@@ -166,7 +166,7 @@ def shown(word: Path, models: Models) -> Shown:
     else:
         # runs/latest may lead to another run by and by; links within a run are kept.
         run, place = find_run(word.resolve() if word.is_symlink() else word)
-        run = run if place in _places(run) else None
+        run = run if run and place in _places(run) else None
     translator = models.get(place)
     model = translator.model
     begins = [letter for letter, count in model.channels.items() if count in (1, 3)]

@@ -66,7 +66,7 @@ def export(
     noise.
 
     Args:
-        run: a run folder, whose newest checkpoint is taken, or a checkpoint in it.
+        run: a run folder, whose newest checkpoint is taken, a checkpoint in it, or `hf:OWNER/NAME`.
         output: the file, which is replaced if it is there.
         path: an image path that begins with a real image.
         format: "pt2", "onnx", "torchscript" or "safetensors"; without it what the suffix of `output` says.
@@ -104,7 +104,7 @@ def export(
     about = {
         "format": 1,
         "unitkit": versions("unitkit")["unitkit"],
-        **({"recipe": folder.record["recipe"]} if recipe and "recipe" in folder.record else {}),
+        **({"recipe": folder.record["recipe"]} if recipe and folder and "recipe" in folder.record else {}),
         "step": load_step(checkpoint),
         "weights": weights if averages(checkpoint) else "last",
         "precision": precision,
@@ -177,8 +177,11 @@ def _styles(translator: Translator, path: str, image: str | Path | None, seed: i
     return {f"style:{letter}": style.float() for letter, style in {**drawn, **given}.items()}
 
 
-def _with_data(folder: RunFolder, checkpoint: Path, translator: Translator, notes: list[str]) -> Recipe | None:
+def _with_data(folder: RunFolder | None, checkpoint: Path, translator: Translator, notes: list[str]) -> Recipe | None:
     """The recipe with its data, as the training saw them; None, and a note, where they are not there."""
+    if folder is None:
+        notes.append("compared on noise: this is a model without its run, and so without images")
+        return None
     try:
         recipe = as_trained(kept_run(folder)[1], translator)
         check_size(checkpoint, recipe.data.size)

@@ -20,8 +20,9 @@ from torch import nn
 
 from ..networks import convolutions
 from ..networks.layers import Residual
-from ..system.devices import device_name, emulates_bf16
-from ..system.errors import TrainingError
+from ..system import dist
+from ..system.devices import device_name, emulates_bf16, survive_forks
+from ..system.errors import TrainingError, UserError, nearest
 from ..system.files import replacing
 from . import norms, operators
 from .norms import BatchNorm, InstanceNorm, LayerNorm
@@ -66,6 +67,34 @@ class Placement:
             elif isinstance(module, Residual):
                 module.fused = self.kernels
         return model
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name. "auto" is CUDA; else MPS, where its checks say that it computes rightly; else the CPU.
+
+    Raises `UserError` for one that torch does not know or that is not here.
+    """
+    survive_forks()
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() and _computes_rightly("mps") else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, ValueError, OverflowError):
+        raise UserError(f"unknown device '{name}'. {nearest(name, ['auto', 'cpu', 'cuda', 'mps'])}") from None
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
+    return device
+
+
+def _computes_rightly(device: str) -> bool:
+    """Whether a training of one process can be on a device, which nobody has asked for, in fp32."""
+    try:
+        return dist.world() == 1 and bool(placement(torch.device(device), "fp32"))
+    except (TrainingError, RuntimeError):  # wrong, or out of memory: "auto" finds another
+        return False
 
 
 def best_precision(device: torch.device) -> str:

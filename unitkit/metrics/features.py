@@ -43,7 +43,7 @@ class Features:
         pixels = torch.from_numpy(np.rint(images).astype(np.uint8)).to(device)
         with torch.no_grad():
             vectors = self.of(pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels)
-        return vectors.double().cpu()
+        return vectors.cpu().double()  # MPS has no float64
 
 
 def inception(layer: int, weights: str | None, antialias: bool, device: torch.device | str) -> Features:

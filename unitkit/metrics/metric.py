@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from ..data import Data
+from ..models import ImagePaths
 from ..registry import Registry
 from ..system.errors import UserError
 from .published import Published
@@ -204,3 +206,34 @@ def reference_for(path: str, reference: str) -> str:
             )
         return f"truth:{path[0]}{reference}"
     return reference
+
+
+def check_metrics(metrics: Sequence[Metric], model: ImagePaths, data: Data) -> None:
+    """Raise `UserError` for a metric that cannot be measured of a model on these data, or lacks its weights."""
+    for metric in metrics:
+        for name in metric.reads:
+            if name.startswith("label:"):
+                _check_classes(data, metric.name, name[-1])
+                continue
+            model.check(re.sub(r"^(truth|sample\d+):", "", name))
+            if name.startswith("sample") and not hasattr(model, "sampling"):
+                raise UserError(
+                    f"the metric {metric.name} samples the latent, and a {type(model).__name__} has no `sampling`: "
+                    f"leave the metric out"
+                )
+            if name.startswith("truth:") and data.truth is None:
+                raise UserError(
+                    f"the metric {metric.name} needs the ground truth of an image, and the data '{data.name}' do not "
+                    f"know it: leave the metric out, or give aligned data"
+                )
+        metric.check_size(data.size)
+        metric.ready()
+
+
+def _check_classes(data: Data, metric: str, letter: str) -> None:
+    if letter not in data.domains or data.domains[letter].test_classes is None:
+        known = [name for name, domain in data.domains.items() if domain.test_classes is not None]
+        raise UserError(
+            f"the metric {metric} needs the classes of domain '{letter}', and the data '{data.name}' know "
+            f"{'those of ' + ', '.join(known) if known else 'none'}"
+        )

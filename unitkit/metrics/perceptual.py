@@ -127,7 +127,7 @@ def lpips_distance(net: str, weights: str | None, device: torch.device | str) ->
     def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             values: Tensor = network(*(_rgb(to_tensor(each, device)) for each in (one, two)))
-        flat: np.ndarray = values.flatten().double().cpu().numpy()
+        flat: np.ndarray = values.flatten().cpu().double().numpy()
         return flat
 
     return distance, {"features": f"LPIPS 0.1, {net}", **facts(path, BACKBONES[net].digest)}

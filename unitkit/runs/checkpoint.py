@@ -22,15 +22,17 @@ from torch import Tensor, nn
 
 from .. import discriminators, encoders, generators, models, sharing  # noqa: F401 (model.json names their parts)
 from ..data.values import Values
+from ..hub.names import is_on_hub
 from ..models import ImagePaths
 from ..networks.bounded import rehearsed
 from ..networks.state import fill, passing_buffers, unique_state, weights_of
 from ..registry import Spec, Unregistered
 from ..system.errors import TrainingError, UserError, nearest, refusal
 from ..system.files import flush, temporary
+from .kept import find_run
 from .moments import fill_moments, moments_of, refuse_other_moments
 from .schema import MODEL, STATE
-from .steps import EMA, all_steps, discard, latest, make_way, step_name, step_of, whole
+from .steps import EMA, all_steps, discard, latest, make_way, step_name, step_of
 from .stored import (
     FORMAT,
     damaged,
@@ -223,13 +225,14 @@ def load_matching(model: nn.Module, run: str | Path) -> list[str]:
     """Fill a model with a run's weights as far as names, shapes and types agree; returns the names of the others.
 
     Args:
-        run: a run folder, whose last checkpoint is taken, or a checkpoint. Of its weights the moving average, if any.
+        run: a run folder, whose last checkpoint is taken, a checkpoint, or `hf:OWNER/NAME`. Of its weights the moving
+            average, if any.
 
     Raises:
         UserError: no run, or none of whose weights fit.
     """
-    folder = Path(run)
-    found = folder if whole(folder) else latest(folder / "checkpoints")
+    folder = find_run(Path(run))[1] if is_on_hub(run) else Path(run)
+    found = folder if (folder / "model.json").is_file() else latest(folder / "checkpoints")
     if found is None:
         raise UserError(f"{run} holds no checkpoint to begin with: expected a run folder, or a checkpoint in one")
     path = _weights(found, "ema")

@@ -12,19 +12,27 @@ from typing import Any
 from ..data.domains import Data, datasets
 from ..data.files.bad import BadImages
 from ..data.folders.locations import from_here
+from ..hub.fetch import fetch
+from ..hub.names import is_on_hub, parse_place
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile, read_recipe_file
 from ..system.errors import UserError
 from .folder import RunFolder
-from .steps import all_steps
+from .steps import WEIGHTS_FILES, all_steps
 
 
-def find_run(run: Path) -> tuple[RunFolder, Path]:
-    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`. Raises
-    `UserError` where there is none."""
+def find_run(run: Path) -> tuple[RunFolder | None, Path]:
+    """The run folder and the checkpoint that a path means: a run, a checkpoint in it, or its folder `best`.
+
+    A model without its run has None for it: one that is fetched from the hub, `hf:OWNER/NAME`, and a copy. So no
+    recipe that lies beside such a model is ever run. Raises `UserError` where there is none.
+    """
+    if is_on_hub(run):
+        return None, fetch(parse_place(run), "model.json", (*WEIGHTS_FILES, "state.json"))
     place = Path(os.path.abspath(run))  # a link among its folders is kept: checkpoints/ may lie on another disk
     if (run / "model.json").is_file():
-        return RunFolder(place.parent.parent), place
+        folder = RunFolder(place.parent.parent)
+        return folder if os.path.lexists(folder.path / "run.json") else None, place
     if place == RunFolder(place.parent).best and (steps := all_steps(place)):
         return RunFolder(place.parent), steps[-1]
     folder = RunFolder(run)

@@ -16,11 +16,12 @@ EXACT = 100.0  # decibels, above which images are equal
 Results = Mapping[str, Mapping[str, Any]]
 
 
-def print_metrics(console: Console, entry: Mapping[str, Any]) -> None:
-    """An evaluation on the terminal: its tables, then the protocol in a line and every warning."""
+def print_metrics(console: Console, entry: Mapping[str, Any], *, kept: bool = True) -> None:
+    """An evaluation on the terminal: its tables, then the protocol in a line and every warning. `kept` is whether a run
+    has it."""
     for title, head, rows in tables(entry["metrics"]):
         print_table(console, title, head, rows)
-    say(console, protocol_line(entry))
+    say(console, protocol_line(entry, kept=kept))
     for warning in warnings(entry):
         say(console, f"warning: {warning}")
 
@@ -35,15 +36,15 @@ def print_table(console: Console, title: str, head: Sequence[str], rows: Sequenc
     console.print(table)
 
 
-def protocol_line(entry: Mapping[str, Any]) -> str:
+def protocol_line(entry: Mapping[str, Any], *, kept: bool = True) -> str:
     """Under what an evaluation was made, in a sentence."""
     what = f"{entry['data']['name']}, split {entry['split']}" if "data" in entry else "sets of images"
     height, width = entry["size"] if entry.get("size") else ("own", "own")
     at = f"step {entry['step']}, " if "step" in entry else ""
     at += "moving average of the weights, " if entry.get("weights") == "ema" else ""
     torch = entry.get("versions", {}).get("torch", "?")
-    kept = "; all of it in metrics.json" if "data" in entry else ""
-    return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}{kept}"
+    rest = "; all of it in metrics.json" if kept and "data" in entry else ""
+    return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}{rest}"
 
 
 def warnings(entry: Mapping[str, Any]) -> list[str]:

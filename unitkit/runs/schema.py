@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Required, TypedDict
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -130,12 +130,17 @@ class Row(TypedDict):
     figures: dict[str, str]
 
 
-class Table(TypedDict):
+@dataclass
+class Table:
     """A metric's own table."""
 
     title: str
     heads: list[str]
     rows: list[Row]
+
+    def __post_init__(self) -> None:
+        if any(len(row["cells"]) != len(self.heads) for row in self.rows):
+            raise ValueError("a row has more cells, or fewer, than there are heads")
 
 
 class Result(TypedDict, total=False):
@@ -198,6 +203,31 @@ class Stepped(TypedDict):
     step: Count
 
 
+class TranslatedBy(Struct, tag_field="line", tag="call"):
+    """A line of `translations.jsonl`: how the outputs were made that name its `id`, the SHA-256 of its `settings`."""
+
+    format: Literal[1]
+    id: str
+    settings: Open
+    model: str
+    weights: Literal["ema", "last"]
+    run: str | None = None
+    step: Count | None = None
+
+
+class Translated(Struct, tag_field="line", tag="output"):
+    """A line of `translations.jsonl`: an output by its place in the folder, its size in bytes and the time of its last
+    writing in nanoseconds; of its source the path, the size and the times of the last writing and change; the `id` of
+    how it was made, and its style: the seed by which that was drawn, or the SHA-256 of an image."""
+
+    output: Inside
+    written: tuple[Count, int]
+    source: str
+    mark: tuple[Count, int, int]
+    by: str
+    style: Count | str | None
+
+
 class Cell(TypedDict):
     """An entry of `ablation.json`."""
 
@@ -227,10 +257,14 @@ class Ablation(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: what its JSON must be, and what to do where it is not."""
+    """A kind of file: what its JSON must be, or that of each of its lines, and what to do where it is not.
+
+    `head` is what each line of a history has besides.
+    """
 
     shape: Any
     way_out: str
+    head: Any = None
 
 
 MODEL = Kind(Model, "use another checkpoint, or a copy of the run")
@@ -240,5 +274,6 @@ METRICS = Kind(Metrics, "delete it and measure again")
 BAD = Kind(BadList, "delete it to check all anew")
 ABLATION = Kind(Ablation, "mend it, or use a copy of the ablation")
 # Histories: what each line holds besides its step.
-STATS = Kind(dict[str, float], "remove that line")
-WATCHED = Kind(dict[str, dict[str, float]], STATS.way_out)
+STATS = Kind(dict[str, float], "remove that line", Stepped)
+WATCHED = Kind(dict[str, dict[str, float]], STATS.way_out, Stepped)
+TRANSLATIONS = Kind(TranslatedBy | Translated, "remove that line, or move the file away to translate all anew")

@@ -14,6 +14,7 @@ from ..system.files import temporary_name
 
 STEP = re.compile(r"step-([0-9]+)")
 EMA = "ema.safetensors"  # where the training keeps a moving average
+WEIGHTS_FILES = (EMA, "model.safetensors")
 FILES = ("model.safetensors", "model.json", "training.safetensors", "state.json")
 
 

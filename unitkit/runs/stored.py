@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..networks.state import fill
 from ..system.errors import UserError
-from .schema import MODEL, About, Header, Kind, Stepped
+from .schema import MODEL, About, Header, Kind
 from .steps import all_steps, step_of
 
 FORMAT = 1
@@ -41,7 +41,9 @@ def read_json(path: Path, kind: Kind) -> dict[str, Any]:
     try:
         value = _parsed(_bytes(path, LARGEST))
         if not isinstance(value, dict) or value.get("format", FORMAT) != FORMAT:
-            raise ValueError(f"it is not of format {FORMAT}, which this version of unitkit reads")
+            newer = isinstance(value, dict) and isinstance(found := value["format"], int) and found > FORMAT
+            hint = ": a newer one made it, so bring this up to date" if newer else ""
+            raise ValueError(f"it is not of format {FORMAT}, which this version of unitkit reads{hint}")
         _fit(value, kind.shape)
     except (OSError, ValueError) as error:
         raise damaged(path, error, kind.way_out) from error
@@ -84,8 +86,10 @@ def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
             if len(line) > LONGEST_LINE:
                 raise ValueError(f"it holds more than {LONGEST_LINE} bytes")
             row = _parsed(line)
-            _fit(row, Stepped)
-            _fit({name: value for name, value in row.items() if name != "step"}, kind.shape)
+            head = kind.head.__annotations__ if kind.head else {}
+            if head:
+                _fit(row, kind.head)
+            _fit({name: value for name, value in row.items() if name not in head} if head else row, kind.shape)
         except ValueError as error:
             if number < len(lines):
                 raise damaged(path, f"line {number}: {error}", kind.way_out) from error

@@ -1,4 +1,4 @@
-"""Devices: which one a name means, what it can do, and memory that runs out on it."""
+"""Devices: what one can do, and memory that runs out on it. Which one a name means, `kernels.placement` says."""
 
 from __future__ import annotations
 
@@ -13,26 +13,11 @@ from pathlib import Path
 
 import torch
 
-from .errors import OF_THE_MACHINE, MachineError, TrainingError, UserError, nearest
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name. Raises `UserError` for one that torch does not know or that is not here."""
-    _survive_forks()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, ValueError, OverflowError):
-        raise UserError(f"unknown device '{name}'. {nearest(name, ['auto', 'cpu', 'cuda', 'mps'])}") from None
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if (device.index or 0) >= count.get(device.type, 0):
-        raise UserError(f"there is no device '{name}' here (CUDA devices: {count['cuda']}); use --device cpu")
-    return device
+from .errors import OF_THE_MACHINE, MachineError, TrainingError, UserError
 
 
 @cache
-def _survive_forks() -> None:
+def survive_forks() -> None:
     """A process that is forked from one that computes has none of its OpenMP threads, and would wait for them for ever
     in its first large operation; alone it computes all the same."""
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

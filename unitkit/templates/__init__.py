@@ -1,4 +1,4 @@
-"""Pages of HTML, made from the templates here, which escape every value that comes into them."""
+"""Pages of HTML and of Markdown, made from the templates here, which escape every value that comes into them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ..system.files import replacing
 from ..system.output import printable
+from .markdown import in_markdown
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
@@ -26,17 +27,17 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template makes of these values."""
-    return _templates().get_template(template).render(values)
+    """The page that a template makes of these values, Markdown where its name ends so."""
+    return _templates(markdown=template.endswith(".md.jinja")).get_template(template).render(values)
 
 
 @cache
-def _templates() -> Environment:
+def _templates(*, markdown: bool) -> Environment:
     found = Environment(
         loader=PackageLoader(__package__, ""),
-        autoescape=True,
+        autoescape=not markdown,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_marked_down if markdown else _shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -54,6 +55,11 @@ def _source(name: str) -> Markup:
 def digest(name: str) -> str:
     """By which a page's policy knows a script of the package from any other, which it does not run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(_source(name).encode()).digest()).decode()}"
+
+
+def _marked_down(value: Any) -> Any:
+    """A value as text that no Markdown is in; `Markup` is Markdown already."""
+    return value if isinstance(value, Markup) else in_markdown(str(value))
 
 
 def _shown(value: Any) -> Any:

@@ -11,14 +11,13 @@ from rich.table import Table
 from torch import nn
 
 from ...check import Checked, check, meta_batch
-from ...kernels.placement import Placement, usual_layout
+from ...kernels.placement import Placement, choose_device, usual_layout
 from ...memory.fitting import MOST, Fitting, available
 from ...memory.predict import Unpredictable
 from ...networks.graph import Graph, Program
 from ...networks.tower import Tower
 from ...recipe import Player, Recipe
 from ...recipe_file import RecipeFile, parse_knobs, read_recipe_file
-from ...system.devices import choose_device
 from ...system.output import literal, screen
 from ...system.sizes import parse_size, show_size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 MODES = ("RGB", "RGBX", "CMYK", "LAB", "P")  # of which a profile tells the colours
+UNDATED = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # for when a profile was made: outputs made alike are equal
 
 
 def in_srgb(image: Image.Image) -> Image.Image:
@@ -43,7 +45,8 @@ def output_profile(like: Path, channels: int) -> bytes | None:
             if not data or channels != (3 if colours else 1):
                 return None
             if colours and not _is_deep(image):
-                return _srgb().tobytes()
+                made = _srgb().tobytes()
+                return made[:24] + UNDATED + made[36:]
             return bytes(data) if data[16:20] == (b"RGB " if colours else b"GRAY") else None
     except Exception:  # no picture
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def write_image(
     values: Values = BYTES,
     *,
     transparent: bool = False,
-) -> None:
-    """Write the images (C, H, W) of a file by its suffix, whole or not at all.
+) -> os.stat_result:
+    """Write the images (C, H, W) of a file by its suffix, whole or not at all. Returns the file's status.
 
     Args:
         like: the file that they were made of, whose resolution and place in space a TIFF or a volume keeps. Where it
@@ -90,6 +91,7 @@ def write_image(
                 alphas = _alphas(like, [np.asarray(image)[None]]) if transparent else None
                 image = with_alpha(image, alphas[0] if alphas else None)
                 image.save(file, quality=95, icc_profile=profile)
+            return file.stat()
     except ValueError as error:  # a format that holds no image of this size
         raise UserError(f"cannot write {path}: {error}") from error
 

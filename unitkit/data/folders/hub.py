@@ -6,7 +6,6 @@ No code of a dataset runs: since its version 4 the library reads data alone.
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ...hub.access import explained, quiet
+from ...hub.names import PREFIX
 from ...system.errors import MachineError, UserError
 from ...system.files import expanded
 from ..files.decode import Encoded, decode, probe
@@ -25,7 +26,6 @@ from .held_out import Readers, Splits, hold_out
 from .splits import SEPARATOR, split_of
 
 SAMPLE = 64  # images whose headers, or bytes, stand for all
-PREFIX = "hf:"
 PREFERRED = ("label", "labels")  # which of several columns of classes is meant
 
 Tables = tuple[Any, Any]  # a `datasets.Dataset` to train on, and one to test on or None
@@ -194,14 +194,15 @@ def _tables(place: str) -> dict[str, Any]:
         elif here.is_dir():
             found = datasets.load_dataset(str(here))
         else:
-            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network it tells of every retry
+            quiet()
             found = datasets.load_dataset(name, config or None)
     except UserError:
         raise
     except Exception as error:  # of the network, the hub, the disk and the files' readers, each its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
-            f"the dataset '{place}' cannot be had ({reason}): expected a folder that lies here, NAME of a dataset on "
+        known = explained(error, "it") or UserError(reason)
+        raise type(known)(
+            f"the dataset '{place}' cannot be had ({known}): expected a folder that lies here, NAME of a dataset on "
             f"the Hugging Face Hub, or NAME:CONFIG; without a network, one that was fetched before"
         ) from None
     return dict(found) if isinstance(found, dict) else {"train": found}

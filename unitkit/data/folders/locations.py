@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from ...hub.names import PREFIX
 from ...system.errors import UserError
 from ...system.files import expanded
 from ..digits.arrays import idx_splits, is_idx, npz_domains
@@ -26,7 +27,7 @@ from ..formats.header import suffix_of
 from ..formats.npy import array_of
 from ..sources import ImageArray
 from .held_out import Readers, Splits, split_arrays, split_files
-from .hub import PREFIX, read_hub
+from .hub import read_hub
 from .labelled import Found, folder_splits, images_of, labelled_folders, name_of
 from .listing import FileSet, Paths, frame_key, key_of, mark
 from .splits import refuse_splits

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +99,7 @@ def _stored(path: Path, frame: int, layout: Layout) -> list[tuple[np.ndarray, Lo
         raise UserError(
             f"the image '{path}' has more than {MAX_VALUES // 10**6} million values: cut it into pieces first"
         )
-    try:
+    with reading(path):
         if layout.look.palette is None:
             found = pages_of(path).read(path, layout.pages[frame].tolist())
             return [(_channels(each, layout.axes), layout.look) for each in found]
@@ -108,10 +109,6 @@ def _stored(path: Path, frame: int, layout: Layout) -> list[tuple[np.ndarray, Lo
                 (_channels(p.asarray(), layout.axes), p.aspage()) for p in map(pages.__getitem__, layout.pages[frame])
             ]
             return [(array, look_of(page, len(array), str(path))) for array, page in coloured]
-    except UserError:
-        raise
-    except Exception as error:
-        raise damaged(path, error) from None
 
 
 def write(
@@ -145,47 +142,44 @@ def write(
 @lru_cache(maxsize=256)  # a stack is read frame by frame
 def layout_of(path: Path, changed: int) -> Layout:
     """How the images of a file lie, which was last changed at that time. Raises `UserError`, as `probe`."""
-    try:
-        with opened(path) as file:
-            series = file.series[0]
-            page = series.keyframe
-            sizes = dict(zip(series.axes, series.shape, strict=True))
-            dtype = page.dtype
-            if dtype is None or dtype.kind not in "biuf":
-                raise UserError(f"the image '{path}' holds {described(np.dtype(dtype))}: expected numbers")
-            if not {"X", "Y"} <= sizes.keys():
-                raise UserError(f"'{path}' has the axes {series.axes}, of which none are height and width (Y, X)")
-            within = page.axes
-            outer = series.axes[: len(series.axes) - len(within)]
-            lengths = [sizes[axis] for axis in outer]
-            if len(series.pages) != math.prod(lengths) or series.axes[len(outer) :] != within:
-                raise UserError(
-                    f"'{path}' has the axes {series.axes} in {len(series.pages)} pages, which are not understood: save "
-                    "each image as a page of its own"
-                )
-            numbers = np.arange(math.prod(lengths)).reshape(lengths)
-            for place, axis in enumerate(outer):
-                if axis == "C":
-                    numbers = np.moveaxis(numbers, place, -1)
-            ours = sizes.get("C", 1) if "C" in outer else 1
-            pages = numbers.reshape(-1, ours)
-            samples = math.prod(size for axis, size in zip(within, page.shape, strict=True) if axis not in "YX")
-            look = look_of(page.aspage(), samples, str(path))
-            if ours * look.channels > CHANNELS:
-                raise UserError(f"'{path}' has images of {ours * look.channels} channels: expected at most {CHANNELS}")
-            if max(sizes["X"], sizes["Y"]) > SIDE or math.prod(series.shape) * dtype.itemsize > max(
-                UNPACKED, DENSE * path.stat().st_size
-            ):
-                raise UserError(
-                    f"the image '{path}' announces {'x'.join(map(str, series.shape))} values in a file of "
-                    f"{path.stat().st_size} bytes, as damaged or malicious files do: remove it"
-                )
-            width, height = seen(sizes["X"], sizes["Y"], look.orientation)
-            return Layout(Header(width, height, ours * look.channels, look.dtype, len(pages)), pages, within, look)
-    except UserError:
-        raise
-    except Exception as error:
-        raise damaged(path, error) from None
+    with reading(path), opened(path) as file:
+        series = file.series[0]
+        page = series.keyframe
+        sizes = dict(zip(series.axes, series.shape, strict=True))
+        dtype = page.dtype
+        if page.samplesperpixel < 1:  # tifffile takes it for 1 in places
+            raise ValueError("pixels of no samples")
+        if dtype is None or dtype.kind not in "biuf":
+            raise UserError(f"the image '{path}' holds {described(np.dtype(dtype))}: expected numbers")
+        if not {"X", "Y"} <= sizes.keys():
+            raise UserError(f"'{path}' has the axes {series.axes}, of which none are height and width (Y, X)")
+        within = page.axes
+        outer = series.axes[: len(series.axes) - len(within)]
+        lengths = [sizes[axis] for axis in outer]
+        if len(series.pages) != math.prod(lengths) or series.axes[len(outer) :] != within:
+            raise UserError(
+                f"'{path}' has the axes {series.axes} in {len(series.pages)} pages, which are not understood: save "
+                "each image as a page of its own"
+            )
+        numbers = np.arange(math.prod(lengths)).reshape(lengths)
+        for place, axis in enumerate(outer):
+            if axis == "C":
+                numbers = np.moveaxis(numbers, place, -1)
+        ours = sizes.get("C", 1) if "C" in outer else 1
+        pages = numbers.reshape(-1, ours)
+        samples = math.prod(size for axis, size in zip(within, page.shape, strict=True) if axis not in "YX")
+        look = look_of(page.aspage(), samples, str(path))
+        if ours * look.channels > CHANNELS:
+            raise UserError(f"'{path}' has images of {ours * look.channels} channels: expected at most {CHANNELS}")
+        if max(sizes["X"], sizes["Y"]) > SIDE or math.prod(series.shape) * dtype.itemsize > max(
+            UNPACKED, DENSE * path.stat().st_size
+        ):
+            raise UserError(
+                f"the image '{path}' announces {'x'.join(map(str, series.shape))} values in a file of "
+                f"{path.stat().st_size} bytes, as damaged or malicious files do: remove it"
+            )
+        width, height = seen(sizes["X"], sizes["Y"], look.orientation)
+        return Layout(Header(width, height, ours * look.channels, look.dtype, len(pages)), pages, within, look)
 
 
 def _frames(series: Any) -> int:
@@ -203,10 +197,17 @@ def _channels(array: np.ndarray, axes: str) -> np.ndarray:
     return array.reshape(-1, *array.shape[-2:])
 
 
-def damaged(path: Path, error: Exception) -> UserError:
-    """The error for a file whose codec or parser raised another. Raises what is no fault of the file."""
-    pass_on_failure(f"cannot read the image '{path}'", error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return UserError(f"cannot read the image '{path}': {error.strerror}")
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it")
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Within the block whatever a codec or parser raises is a `UserError`: the file is damaged. What is no fault of
+    the file is raised as it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        pass_on_failure(f"cannot read the image '{path}'", error)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"cannot read the image '{path}': {error.strerror}") from None
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"the image '{path}' is damaged or truncated ({reason}): replace or remove it") from None

@@ -18,7 +18,7 @@ from ..files.bounds import UNPACKED
 from ..files.walk import TILE
 from .pages import Segments, pages_of
 from .samples import as_seen
-from .tiff import damaged, layout_of
+from .tiff import layout_of, reading
 from .turns import stored_window, turned
 
 CACHED = 2**27  # bytes of decoded tiles of a file
@@ -34,6 +34,10 @@ class TiffWindows:
     """
 
     def __init__(self, path: Path) -> None:
+        with reading(path):
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
         layout, found = layout_of(path, path.stat().st_mtime_ns), pages_of(path)
         header, self.look, self.path, self.page = layout.header, layout.look, path, found.keyframe
         if len(layout.pages) != 1:
@@ -111,10 +115,8 @@ class TiffWindows:
             if (key := (page, index, top)) in self.decoded:
                 self.decoded.move_to_end(key)
                 return self.decoded[key]
-            try:
+            with reading(self.path):
                 tile = self._decoded(self.segments[page], index, top)
-            except Exception as error:  # of a codec
-                raise damaged(self.path, error) from None
             self.decoded[key] = tile
             self.room -= tile.nbytes
             while self.room < 0 and len(self.decoded) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -110,8 +111,9 @@ Write = Callable[[range, range, np.ndarray], None]
 
 def write_windows(
     path: Path, shape: tuple[int, int, int], dtype: str, work: Callable[[Write], None], like: Path | None = None
-) -> None:
+) -> os.stat_result:
     """Write a picture (C, H, W) that is made window by window, whole or not at all, as `.tif` in tiles or `.npy`.
+    Returns the file's status.
 
     Args:
         work: is given a function that takes rows, columns and a window (C, h, w), in any order.
@@ -149,6 +151,7 @@ def write_windows(
                 metadata=None,
                 **kept_tags(like, channels),
             )
+        return file.stat()
 
 
 def _tiles(sink: np.ndarray) -> Iterator[np.ndarray]:
