@@ -183,9 +183,7 @@ def train(
 
 @app.command()
 def translate(
-    run: Annotated[
-        Path, typer.Argument(help="A run folder, a checkpoint in it, an exported .safetensors file, or hf:OWNER/NAME.")
-    ],
+    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint, an export (.safetensors), hf:OWNER/NAME.")],
     path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
@@ -299,5 +297,4 @@ def doctor(device: Device = "auto") -> None:
     threads.decide()
     from .commands.doctor import doctor as check
 
-    if not check(device):
-        raise typer.Exit(1)
+    raise typer.Exit(0 if check(device) else 1)

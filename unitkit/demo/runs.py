@@ -18,13 +18,14 @@ import numpy as np
 from PIL import Image
 
 from ..data.values import BYTES
+from ..kernels.placement import choose_device
 from ..models import ImagePaths
 from ..networks.tower import Tower
 from ..runs.folder import RunFolder
 from ..runs.kept import find_run
 from ..runs.samples import layout_of, name_of
 from ..runs.steps import all_steps, in_order, step_of
-from ..system.devices import choose_device, enough_memory
+from ..system.devices import enough_memory
 from ..system.errors import MachineError, UserError
 from ..system.output import printable
 from ..translate import Translator, load
