@@ -18,7 +18,7 @@ from ..system.errors import UserError
 def demo(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN [RUN ...]", help="Run folders, checkpoints, exported .safetensors, hf:OWNER/NAME."),
+        typer.Argument(metavar="RUN", help="Run folders, checkpoints, exported .safetensors, hf:OWNER/NAME."),
     ],
     host: Annotated[
         str, typer.Option(help="The address to serve at; the default is reached by this machine alone.")
