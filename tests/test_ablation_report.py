@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 
 from unitkit.ablation import images as ablation_pictures
-from unitkit.ablation.images import strip
+from unitkit.ablation.images import strips_of
 from unitkit.ablation.plots import lines_of, pairs, scale_of
 from unitkit.ablation.report import headlines, write_ablation_report
 from unitkit.ablation.statistics import averaged, compare, mean_sd, quantile, read_findings
@@ -282,7 +282,8 @@ def test_the_page_is_one_file_and_escapes_labels(grid: Path) -> None:
 
 
 def test_pictures_are_of_the_first_seed_that_is_done(grid: Path) -> None:
-    heads = [head for head, _ in strip(read_findings(grid)).columns]
+    (strip,), _ = strips_of(read_findings(grid))
+    heads = [head for head, _ in strip.columns]
     assert heads[:2] == ["input", "ground truth"] and heads[2] == "shared=2, name=zebra (seed 0)" and len(heads) == 8
 
 
@@ -290,16 +291,16 @@ def test_a_model_that_cannot_be_loaded_leaves_a_note(cell: Path, tmp_path: Path)
     out = ablation(tmp_path / "out", cell, {"shared": [0, 1]}, 1, lambda setting, seed: 0.5)
     (out / "shared=0" / "seed-0" / "checkpoints" / "step-00000002" / "model.safetensors").write_bytes(b"rubbish")
     write_ablation_report(out)
-    found = strip(read_findings(out))
-    assert [head for head, _ in found.columns] == ["input", "ground truth", "shared=1 (seed 0)"]
-    assert len(found.notes) == 1 and found.notes[0].startswith("shared=0 (seed 0) is left out of the images: cannot")
+    (strip,), notes = strips_of(read_findings(out))
+    assert [head for head, _ in strip.columns] == ["input", "ground truth", "shared=1 (seed 0)"]
+    assert len(notes) == 1 and notes[0].startswith("shared=0 (seed 0) is left out of the images: cannot")
     assert "left out of the images" in (out / "ablation.html").read_text()
 
 
 def test_the_pictures_are_capped_and_say_so(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation_pictures, "MOST", 2)
-    found = strip(read_findings(grid))
-    assert len(found.columns) == 4 and found.notes == ["The first 2 of 6 settings are shown."]
+    (strip,), notes = strips_of(read_findings(grid))
+    assert len(strip.columns) == 4 and notes == ["The first 2 of 6 settings are shown."]
 
 
 def test_a_report_before_anything_is_done(cell: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unitkit import RunOptions, Trainer, TrainingError, load
-from unitkit.commands import doctor
+from unitkit.commands.machine import doctor
 from unitkit.kernels import operators, placement
 from unitkit.kernels.norms import InstanceNorm, instance_norm_reference
 from unitkit.kernels.operators import ADAM, LAYOUTS, Fault, Operator, Precision

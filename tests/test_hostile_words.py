@@ -121,6 +121,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "demo": ("demo", "{}", "--no-open", "--port", "0", "--host", "{}"),
     "evaluate": ("evaluate", "{}", "--metrics", "l1(aa, a)"),
     "ablate": ("ablate", "{}", "steps=1"),
+    "compare": ("compare", "{}", "{}", "--out", "{}.html"),
     "list": ("list", "recipe"),
     "show": ("show", "{}"),
     "new": ("new", "{}.py", "--from", "cut"),
@@ -142,7 +143,7 @@ def test_every_command_with_every_odd_word(
     words: tuple[object, ...], value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unitkit.commands.doctor.outcome", lambda *_, **__: [])
+    monkeypatch.setattr("unitkit.commands.machine.doctor.outcome", lambda *_, **__: [])
     monkeypatch.setattr("unitkit.memory.fitting.Fitting.largest_batch", lambda *_: 1)  # which takes its time
     written = [str(word).replace("{}", value) for word in words]
     if written == [str(word) for word in words]:
@@ -170,7 +171,7 @@ def test_every_command_in_every_odd_environment(
     words: tuple[object, ...], environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unitkit.commands.doctor.outcome", lambda *_, **__: [])
+    monkeypatch.setattr("unitkit.commands.machine.doctor.outcome", lambda *_, **__: [])
     monkeypatch.setattr("unitkit.memory.fitting.Fitting.largest_batch", lambda *_: 1)  # which takes its time
     for name in ("COLUMNS", "LINES"):
         monkeypatch.setenv(name, os.environ.get(name, "80"))  # which the command may take away

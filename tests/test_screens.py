@@ -20,10 +20,10 @@ import torch
 from commands import unitkit
 from PIL import Image
 
-from unitkit.ablation.images import Strip
 from unitkit.data.files.decode import decode
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.page import write_report
+from unitkit.runs.page.side_by_side import Strip, drawn
 from unitkit.runs.stored import write_tensors
 from unitkit.system.errors import OF_THE_MACHINE, MachineError, UserError, of_system, refusal
 from unitkit.system.output import literal, printable, say, screen, steady_output
@@ -192,14 +192,15 @@ def test_every_value_of_an_ablation_s_page_is_text(tmp_path: Path, word: str) ->
         title=word,
         plots=[{"name": word, "svg": ""}],
         tables=[((word, [word], [[word]]), word)],
-        strip=Strip([(word, [image])], [word]),
+        strips=drawn([Strip(word, [(word, [image])])]),
+        notes=[word],
         protocol=[(word, word)],
     )
     page = Reader()
     page.feed((tmp_path / "page.html").read_text("utf-8"))
     assert len(page.tags["script"]) == 1 and "i" not in page.tags, "the page's own script alone"
     assert page.tags["img"][0]["alt"] == printable(word, lines=True)
-    assert page.text.count(printable(word, lines=True)) == 10 and len(page.tags["td"]) == 4
+    assert page.text.count(printable(word, lines=True)) == 11 and len(page.tags["td"]) == 4
 
 
 def test_libtiff_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,12 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from commands import TINY, one_line, unitkit
+from commands import TINY, Moment, one_line, unitkit
+from commands import run as run_apart
 from PIL import Image
 
 from unitkit import Adam
@@ -118,6 +120,70 @@ def test_a_resumed_run_goes_on_without_double_steps(run: Path, tmp_path: Path) -
     assert len(list((out / "tensorboard").iterdir())) == 2
 
 
+def test_a_killed_run_goes_on_without_double_or_missing_steps(tmp_path: Path) -> None:
+    """Killed in step 12 with a checkpoint of step 6: it tells of step 10 again, and that counts."""
+    out = tmp_path / "run"
+    words = ("train", TINY, "steps=20", "--checkpoint-every", 6, "--sample-every", 5, "--track", "tensorboard")
+    killed = run_apart(tmp_path / "log", *words, "--out", out, moments=[Moment("unitkit.trainer:Trainer.step", 12)])
+    assert killed.status == -9 and [row["step"] for row in RunFolder(out).stats()] == [1, 10], killed
+    before = events(out)
+    assert steps(before, "loss/generator/l1(aba, a)") == [1, 10], "kept, though nobody ended it"
+    assert [each.step for each in before.Images("samples")] == [5, 10]
+    answer = unitkit("train", "--resume", "--out", out)
+    assert answer.status == 0, answer.err
+    found = events(out)
+    assert steps(found, "loss/generator/l1(aba, a)") == [1, 10, 20]
+    assert [each.step for each in found.Images("samples")] == [5, 10, 15, 20]
+    assert steps(found, "evaluation/psnr(aa, a)/psnr") == [20]
+
+
+CELLS = ("shared=0/seed-0", "shared=1/seed-0")
+
+
+def test_the_cells_of_an_ablation_are_runs_of_one_log(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("ablate", TINY, "width=2", "--checkpoint-every", 6, "--out", out)
+    answer = unitkit(*words, "shared=0,1", "--track", "tensorboard")
+    assert answer.status == 0, answer
+    cell = out / CELLS[1]
+    shutil.rmtree(cell / "checkpoints/step-00000012")  # as if the ablation had been killed
+    (cell / "metrics.json").unlink()
+    answer = unitkit(*words, "shared=0,1,2")  # which tracks what it tracked
+    assert answer.status == 0 and "1 of 3 cells are done already" in answer.out, answer
+    multiplexer = pytest.importorskip("tensorboard.backend.event_processing.event_multiplexer")
+    found = multiplexer.EventMultiplexer().AddRunsFromDirectory(str(out)).Reload()
+    assert set(found.Runs()) == {f"{each}/tensorboard" for each in (*CELLS, "shared=2/seed-0")}
+    for name in found.Runs():
+        row = RunFolder(out / name).path.parent
+        assert [each.step for each in found.Scalars(name, "loss/generator/l1(aba, a)")] == [1, 10, 12]
+        assert [each.value for each in found.Scalars(name, "loss/generator/l1(aba, a)")] == pytest.approx(
+            [each["generator/l1(aba, a)"] for each in RunFolder(row).stats()], rel=1e-6
+        )
+        assert [each.step for each in found.Scalars(name, "evaluation/psnr(aa, a)/psnr")] == [12]
+        assert [each.step for each in found.GetAccumulator(name).Images("samples")] == [12]
+    assert [hyperparameters(found.GetAccumulator(f"{each}/tensorboard"))["shared"] for each in CELLS] == [0, 1]
+
+
+def hyperparameters(found: Any) -> dict[str, Any]:
+    """Those that TensorBoard has of a run."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    name = "_hparams_/session_start_info"
+    data = HParamsPluginData.FromString(found.SummaryMetadata(name).plugin_data.content)
+    return {key: getattr(each, each.WhichOneof("kind")) for key, each in data.session_start_info.hparams.items()}
+
+
+def test_knobs_are_hyperparameters(run: Path) -> None:
+    found = hyperparameters(events(run))
+    assert (found["lr"], found["recipe"], found["seed"], found["augment"]) == (0.002, "tiny", 0, True)
+
+
+def test_an_ablation_refuses_an_unknown_tracker(tmp_path: Path) -> None:
+    answer = unitkit("ablate", TINY, "shared=0,1", "--track", "wandd", "--out", tmp_path / "out")
+    one_line(answer, "unknown tracker 'wandd'", "Did you mean 'wandb'?")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_tracker_is_refused_before_the_training(tmp_path: Path) -> None:
     answer = unitkit("train", TINY, "--track", "tensorbord", "--out", tmp_path / "run")
     one_line(answer, "unknown tracker 'tensorbord'", "Did you mean 'tensorboard'?")
@@ -152,6 +218,53 @@ def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     tracker.finish(nothing)
     tracker.after_evaluation(nothing, {})
     assert tracker.writer is None  # type: ignore[attr-defined]
+
+
+class Service:
+    """What stands for wandb, and for a run of it whose server has steps up to 9."""
+
+    Error, Settings, Image, step = RuntimeError, SimpleNamespace, str, 10
+
+    def __init__(self) -> None:
+        self.begun: list[dict[str, Any]] = []
+        self.rows: list[int] = []
+        self.summary: dict[str, float] = {}
+
+    def init(self, **words: Any) -> Service:
+        self.begun.append(words)
+        return self
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.rows.append(step)
+
+    def finish(self, exit_code: int) -> None:
+        pass
+
+
+def test_wandb_is_told_of_a_cell_s_group_and_of_no_step_twice(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, "wandb", service)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "unitkit.trackers.wandb", raising=False)
+    (tracker,) = make(["wandb"])
+    del sys.modules["unitkit.trackers.wandb"]
+    for place in ("shared/shared=1/seed-0", "alone"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(trained / "run.json", tmp_path / place)
+    (tmp_path / "shared/ablation.json").write_text("{}")
+    tracker.open(RunFolder(tmp_path / "alone"), 0)
+    tracker.open(RunFolder(tmp_path / "shared/shared=1/seed-0"), 6)
+    alone, cell = service.begun
+    assert (alone["name"], alone["group"], alone["resume"]) == ("alone", None, None)
+    assert (cell["name"], cell["group"], cell["resume"]) == ("shared=1/seed-0", "shared", "allow")
+    assert cell["id"] != alone["id"] and cell["config"]["width"] == 4
+    for step in (7, 9, 10, 12):
+        tracker.numbers(step, {"loss": 1.0})
+    assert service.rows == [10, 12]
+    tracker.kind = "evaluation"
+    tracker.numbers(9, {"psnr": 20.0})
+    assert service.rows == [10, 12] and service.summary == {"psnr": 20.0}
 
 
 def test_wandb_offline_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

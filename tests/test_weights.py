@@ -17,7 +17,7 @@ from commands import one_line, unitkit
 from huggingface_hub import constants
 
 from unitkit import UserError
-from unitkit.commands.weights import published_for
+from unitkit.commands.machine.weights import published_for
 from unitkit.metrics import distances, published
 from unitkit.metrics.features import find_timm
 from unitkit.metrics.published import INCEPTION, Published, hub_cache, timm_weights, torch_home

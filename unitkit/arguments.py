@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,18 @@ def whole(least: int, most: int = 10**9, **words: Any) -> Any:
     return typer.Option(parser=parse, metavar="INTEGER", **words)
 
 
+def share(**words: Any) -> Any:
+    """An option that is a number from 0 to 1, written as a knob's is."""
+
+    def parse(text: str | float) -> float:
+        with suppress(ValueError, OverflowError):
+            if 0 <= (found := number(str(text), float)) <= 1:
+                return found
+        raise typer.BadParameter(f"{text!r:.60} is no number from 0 to 1.")
+
+    return typer.Option(parser=parse, metavar="0..1", **words)
+
+
 def folder(help: str) -> Any:
     """An option that names a folder, which an empty word does not."""
 
@@ -35,6 +48,11 @@ def folder(help: str) -> Any:
         return Path(text)
 
     return typer.Option(parser=parse, metavar="PATH", help=help)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """What a text names, with commas or spaces between."""
+    return tuple(filter(None, re.split(r"[,\s]+", text)))
 
 
 Knobs = Annotated[list[str] | None, typer.Argument(metavar="[@preset] [knob=value ...]")]
@@ -54,6 +72,7 @@ Weights = Annotated[
 Parts = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A Python file to run first: it registers parts of the model.")
 ]
+Track = Annotated[Any, typer.Option(parser=_names, metavar="NAMES", help="tensorboard, wandb, or both.")]
 InitFrom = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="Begin with this run's weights, or those of hf:OWNER/NAME, where they fit."),
@@ -101,4 +120,8 @@ Samples = Annotated[
 ]
 StyleSeed = Annotated[
     int | None, whole(0, SEEDS, help="Of the first of these styles; the next have the next seeds.  [default: 0]")
+]
+Steady = Annotated[float, share(help="Of a video: how much of a frame stays where the input does not change.")]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Of a video: every pixel kept, in a .mkv, .mov, .apng or .webp.")
 ]

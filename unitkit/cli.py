@@ -6,10 +6,8 @@ torch and rich are imported where they are used, so that `--help` and `list` ans
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,35 +16,30 @@ from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
-    Again,
-    Alpha,
     BadImages,
     CheckpointEvery,
     Compile,
     Device,
-    Format,
     ImageSets,
     InitFrom,
     Knobs,
     Memory,
     Out,
-    Parts,
     Precision,
     Profile,
-    Samples,
-    Style,
-    StyleSeed,
+    Track,
     Weights,
-    Workers,
     folder,
     whole,
 )
 from .commands.data import app as data_app
 from .commands.demo import demo
 from .commands.export import export
+from .commands.machine import app as machine_app
 from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
+from .commands.translation import translate
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -78,6 +71,7 @@ app = typer.Typer(
 app.add_typer(recipes_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
+app.add_typer(machine_app)
 
 
 def main() -> NoReturn:
@@ -148,7 +142,7 @@ def train(
         str | None, typer.Option(metavar="METRICS", help="Evaluate these while training, 'psnr(aba, a)'.")
     ] = None,
     watch_every: Annotated[int | None, whole(1, help="Steps between these.  [default: 500]")] = None,
-    track: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, wandb, or both.")] = None,
+    track: Track = None,
     init_from: InitFrom = None,
     bad_images: BadImages = None,
     profile: Profile = False,
@@ -175,40 +169,16 @@ def train(
         sample_every=sample_every,
         watch=watch,
         watch_every=watch_every,
-        track=tuple(filter(None, re.split(r"[,\s]+", track))) if track is not None else None,
+        track=track,
         bad_images=bad_images,
     )
     train_recipe(recipe, knobs or [], options, name=name, profile=profile)
 
 
-@app.command()
-def translate(
-    run: Annotated[Path, typer.Argument(help="A run folder, a checkpoint, an export (.safetensors), hf:OWNER/NAME.")],
-    path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
-    parts: Parts = None,
-    style: Style = None,
-    samples: Samples = None,
-    seed: StyleSeed = None,
-    weights: Weights = "ema",
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
-    alpha: Alpha = "white",
-    format: Format = None,
-    workers: Workers = None,
-    again: Again = False,
-) -> None:
-    """Translate images of any size along a trained model's image path."""
-    from .commands.translate import translate_images
-
-    translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
-    translated = partial(translated, device=device, precision=precision, threads=workers, again=again)
-    translated(style=style, samples=samples, seed=seed, alpha=alpha, format=format)
-
-
-for each in (export, push, demo):
-    app.command()(each)
+app.command()(translate)
+app.command()(export)
+app.command()(push)
+app.command()(demo)
 
 
 @app.command()
@@ -256,6 +226,7 @@ def ablate(
     precision: Precision = None,
     compile: Compile = None,
     checkpoint_every: CheckpointEvery = None,
+    track: Track = None,
     bad_images: BadImages = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large grid.")] = False,
 ) -> None:
@@ -271,30 +242,7 @@ def ablate(
         precision=precision,
         compile=compile,
         checkpoint_every=checkpoint_every,
+        track=track,
         bad_images=bad_images,
     )
     run(recipe, knobs or [], options, seeds, baseline, metric, workers, ray, yes)
-
-
-@app.command()
-def weights(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help="Of weights, metrics (fid) or timm models.")
-    ] = None,
-) -> None:
-    """What weights metrics need, and where they are; with names: fetch these, checked by their hash."""
-    from .commands.weights import fetch_weights, show_weights
-
-    if names:
-        fetch_weights(names)
-    else:
-        show_weights()
-
-
-@app.command()
-def doctor(device: Device = "auto") -> None:
-    """Check that this machine computes rightly. Shown are versions, device, threads, what is wrong and what to do."""
-    threads.decide()
-    from .commands.doctor import doctor as check
-
-    raise typer.Exit(0 if check(device) else 1)

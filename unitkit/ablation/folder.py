@@ -153,7 +153,7 @@ def begin(
     """The ablation of a folder, new, taken up again, or extended by values and seeds.
 
     Args:
-        options: of every cell, of which the precision and `compile` are kept.
+        options: of every cell, of which the precision, `compile` and the trackers are kept.
 
     Raises:
         UserError: a folder that holds an ablation of another recipe, precision, of other fixed or other swept knobs, or
@@ -173,6 +173,7 @@ def begin(
         "metric": list(metric),
         "precision": options.precision,
         "compile": options.compile,
+        "track": list(options.track or ()),
         "command": " ".join(command),
         "cells": [plain(cell.to_json()) for cell in grid.cells(seeds)],
     }

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..runs.page.side_by_side import drawn
 from ..runs.report import shown
 from ..system.files import replacing
 from ..templates import write_page
 from ..templates.markdown import in_markdown, markdown_table
 from .folder import Figure
 from .grid import label
-from .images import strip
+from .images import strips_of
 from .plots import write_plots
 from .statistics import Findings, against_baseline, mean_sd, read_findings
 
@@ -51,13 +52,15 @@ def write_ablation_report(out: Path) -> None:
             "utf-8",
             "backslashreplace",  # a path may hold bytes that are no text
         )
+    strips, left_out = strips_of(findings)
     write_page(
         out / "ablation.html",
         "ablation.html.jinja",
         title=title,
         plots=[{"name": path.stem, "svg": base64.b64encode(path.read_bytes()).decode()} for path in plots],
         tables=[(each, note) for each, note in zip(tables, notes, strict=True) if each[2]],
-        strip=strip(findings),
+        strips=drawn(strips),
+        notes=left_out,
         protocol=protocol,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runs.report import figure_title
 from ..runs.steps import latest, step_of
 from ..system.errors import UserError
 from .folder import Ablation, Figure, figures_of, last_evaluation, read_ablation
@@ -103,17 +104,10 @@ class Findings:
         return unit
 
     def words(self, figure: Figure) -> str:
-        """A figure in the field's words: "pixel_accuracy(ab, b), largest channel".
-
-        A metric's first figure needs no second word where the metric's own title says it.
-        """
+        """A figure in the field's words."""
         title: str = self._said("title", figure.metric) or figure.metric
         first = next((each for each in self.figures if each.metric == figure.metric), None)
-        return (
-            title
-            if figure in (first, Figure(figure.metric, "")) and figure.name in title
-            else (f"{title}, {figure.name.replace('_', ' ')}")
-        )
+        return figure_title(title, figure.name, first=figure in (first, Figure(figure.metric, "")))
 
     def _said(self, what: str, metric: str) -> Any:
         """What the cells' evaluations say of a metric, such as its units; of one that gave figures, if there is one."""

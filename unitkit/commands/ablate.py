@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from .. import trackers
 from ..ablation.folder import (
     Ablation,
     begin,
@@ -74,6 +75,7 @@ def ablate(
         return
     if ray is None:  # the nodes of a Ray cluster may have what this machine has not
         choose_device(options.device)
+    trackers.make(options.track or ())
     file = read_recipe_file(recipe)
     grid = read_grid(file, words)
     count = grid.count(seeds)
@@ -111,15 +113,20 @@ def ablate(
 
 def _resolved(options: RunOptions, out: Path, ray: str | None) -> RunOptions:
     """With one precision for all cells, wherever they are trained: "auto" is that of the ablation that is there, else
-    what is best here. Raises `UserError` where that says nothing of a cluster's machines."""
+    what is best here; and with the trackers of the ablation that is there, where none are named.
+
+    Raises `UserError` where "auto" says nothing of a cluster's machines.
+    """
     precision = options.precision or DEFAULTS["precision"]
-    if precision == "auto" and (out / "ablation.json").is_file():
-        precision = read_json(out / "ablation.json", ABLATION).get("precision", precision)
+    before = read_json(out / "ablation.json", ABLATION) if (out / "ablation.json").is_file() else {}
+    track = before.get("track") if options.track is None else options.track
+    if precision == "auto":
+        precision = before.get("precision", precision)
     if precision == "auto" and ray is not None:
         raise UserError("the machines of a Ray cluster may differ: say which precision, fp32 or bf16, not auto")
     if precision == "auto":
         precision = best_precision(choose_device(options.device))
-    return replace(options, precision=precision, compile=bool(options.compile))
+    return replace(options, precision=precision, compile=bool(options.compile), track=track and tuple(track))
 
 
 def train_cell(job: Job) -> None:

@@ -119,6 +119,14 @@ def _unit(result: Mapping[str, Any], figure: str) -> str:
     return unit
 
 
+def figure_title(title: str, figure: str, *, first: bool) -> str:
+    """A figure in the field's words: "pixel_accuracy(ab, b), largest channel".
+
+    A metric's first figure needs no second word where the metric's own title says it.
+    """
+    return title if first and figure in title else f"{title}, {figure.replace('_', ' ')}"
+
+
 def shown(value: float, unit: str = "") -> str:
     """A figure as people read it: shares as percentages, decibels and differences with their unit."""
     if unit == "%":

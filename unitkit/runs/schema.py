@@ -252,6 +252,7 @@ class Ablation(TypedDict, total=False):
     folder: str | None
     sha256: str
     precision: str
+    track: list[str]
     command: str
 
 

@@ -1,4 +1,5 @@
-"""TensorBoard: `tensorboard --logdir RUN/tensorboard`, or `--logdir runs` for several runs side by side."""
+"""TensorBoard: `tensorboard --logdir RUN/tensorboard`; with the folder of an ablation, or of runs, it shows all of the
+runs below it side by side, and their knobs as hyperparameters."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from ..runs.folder import RunFolder
 from .tracker import Tracker, settings
@@ -22,8 +24,12 @@ class TensorBoard(Tracker):
     def open(self, run: RunFolder, step: int) -> None:
         self.close()
         self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
-        rows = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in settings(run).items()]
+        said = settings(run)
+        rows = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in said.items()]
         self.writer.add_text("settings", "\n".join(["| | |", "|---|---|", *rows]), step)
+        plain = {name: each if isinstance(each, bool | int | float) else str(each) for name, each in said.items()}
+        _, begun, _ = hparams(plain, {})  # which of them differ, and the metrics, TensorBoard finds in the runs
+        self.writer.file_writer.add_summary(begun)
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

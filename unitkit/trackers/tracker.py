@@ -50,7 +50,8 @@ class Tracker(Hook, ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Keep whatever was taken, should the process be killed."""
+        """Keep whatever was taken, should the process be killed: a training that is resumed begins behind its last
+        checkpoint, and tells of nothing before it again."""
 
     @abstractmethod
     def close(self, *, whole: bool = True) -> None:
@@ -77,9 +78,11 @@ class Tracker(Hook, ABC):
                 "memory/peak_mib": peak_memory(trainer.device) / 2**20,
             },
         )
+        self.flush()
 
     def after_samples(self, trainer: Training, grid: Path) -> None:
         self.grid(trainer.done, grid)
+        self.flush()
 
     def after_evaluation(self, trainer: Training, results: Mapping[str, Any]) -> None:
         if not self.kind:  # of a trainer that did not train
@@ -95,7 +98,6 @@ class Tracker(Hook, ABC):
     def finish(self, trainer: Training) -> None:
         if dist.rank() == 0:
             self.kind = "evaluation"
-            self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +105,15 @@ class Tracker(Hook, ABC):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(whole=kind is None)
         self.kind = ""
+
+
+def named(run: RunFolder) -> tuple[str, str]:
+    """What a run is called, and the group that it is of: "" or, of a cell, its ablation's name."""
+    path = run.path.resolve()
+    for place in path.parents[:2]:
+        if (place / "ablation.json").is_file():
+            return str(path.relative_to(place)), place.name
+    return path.name, ""
 
 
 def settings(run: RunFolder) -> dict[str, Any]:

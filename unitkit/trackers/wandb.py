@@ -13,11 +13,12 @@ import wandb
 from ..runs.folder import RunFolder
 from ..system.errors import UserError
 from ..system.files import replacing
-from .tracker import Tracker, settings
+from .tracker import Tracker, named, settings
 
 
 class WeightsAndBiases(Tracker):
-    """Logs to the project of WANDB_PROJECT, or "unitkit", under the run folder's name.
+    """Logs to the project of WANDB_PROJECT, or "unitkit", under the run folder's name; the cells of an ablation are a
+    group of the ablation's name.
 
     A run that is resumed goes on under the id in its file `wandb/id`. Steps that the server has are not sent again:
     a resumed training repeats them bit by bit. Offline nobody knows of them, and they are kept twice.
@@ -28,16 +29,18 @@ class WeightsAndBiases(Tracker):
 
     def open(self, run: RunFolder, step: int) -> None:
         self.close()
-        name = run.path / "wandb" / "id"
-        if not name.is_file():
-            with replacing(name) as file:
+        known = run.path / "wandb" / "id"
+        if not known.is_file():
+            with replacing(known) as file:
                 file.write_text(secrets.token_hex(4), "utf-8")
+        name, group = named(run)
         try:
             self.logged = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "unitkit"),
-                name=run.path.resolve().name,
+                name=name,
+                group=group or None,
                 dir=str(run.path),
-                id=name.read_text("utf-8"),
+                id=known.read_text("utf-8"),
                 resume="allow" if step else None,
                 config=settings(run),
                 settings=wandb.Settings(console="off"),

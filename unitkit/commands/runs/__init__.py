@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ...arguments import whole
+
 app = typer.Typer()
 
 
@@ -20,3 +22,18 @@ def runs(
     from .table import show_runs
 
     show_runs(folder, cells=cells, as_json=as_json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="2 to 12 run folders, or RUN/best.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page.  [default: runs/compare-TIME.html]")
+    ] = None,
+    paths: Annotated[str, typer.Option(metavar="PATHS", help="Image paths whose translations it shows.")] = "ab,ba",
+    max_images: Annotated[int, whole(1, 32, help="Held-out images of each path at most.")] = 4,
+) -> None:
+    """Compare runs: what differs, figures, and a page with the same images and all curves side by side."""
+    from .compare import compare_runs
+
+    compare_runs(runs, out, paths, max_images)

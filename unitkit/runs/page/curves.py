@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...system.output import printable
 from ..report import EXACT
@@ -32,7 +32,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: curves by name over the steps; `unit` is what the vertical axis counts."""
+    """A chart: curves by name over the steps; `unit` is what the vertical axis counts, `colours` are by number."""
 
     title: str
     unit: str
@@ -41,6 +41,7 @@ class Chart:
     ticks: list[tuple[float, str]]  # of the steps: share of the width, text
     axes: list[Axis]
     log: bool  # whether the logarithmic axis is the one to begin with
+    colours: Sequence[int]
 
     @property
     def summary(self) -> str:
@@ -59,8 +60,43 @@ class Chart:
         return {"steps": steps, "last": steps[-1], "values": values}
 
 
+class Curves(NamedTuple):
+    """What a chart shows: curves by name; `unit` is what the vertical axis counts."""
+
+    title: str
+    unit: str
+    lines: dict[str, Points]
+
+
 def loss_charts(rows: Rows) -> list[Chart]:
     """A chart for each player, with a curve for each of its terms, unweighted."""
+    return [_chart(each) for each in loss_curves(rows)]
+
+
+def watched_charts(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+    """A chart for each watched metric and each unit of its figures."""
+    return [_chart(each) for each in watched_curves(rows, watched)]
+
+
+def compared_charts(runs: Sequence[Sequence[Curves]], names: Sequence[str]) -> list[Chart]:
+    """Curves of several runs over each other: a chart for each curve, with that of every run that has it.
+
+    A run, `names` saying what it is called, has one colour in all of them.
+    """
+    found: dict[tuple[str, str], dict[int, Points]] = {}
+    for number, curves in enumerate(runs):
+        for title, unit, lines in curves:
+            for name, points in lines.items():
+                heading = title if name in title else f"{title}: {name}"
+                found.setdefault((heading, unit), {})[number] = points
+    return [
+        _chart(Curves(title, unit, {names[number]: points for number, points in lines.items()}), list(lines))
+        for (title, unit), lines in found.items()
+    ]
+
+
+def loss_curves(rows: Rows) -> list[Curves]:
+    """What `loss_charts` shows."""
     # Over all rows: a player may rest in the last ones, or in the first.
     names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds"))
     players: dict[str, dict[str, Points]] = {}
@@ -68,11 +104,11 @@ def loss_charts(rows: Rows) -> list[Chart]:
         player, _, term = name.partition("/")
         values = [(row["step"], row[name]) for row in rows if name in row]
         players.setdefault(player, {})[term or name] = _points(values)
-    return [_chart(player, "loss, unweighted", curves) for player, curves in players.items()]
+    return [Curves(player, "loss, unweighted", lines) for player, lines in players.items()]
 
 
-def watched_charts(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
-    """A chart for each watched metric and each unit of its figures."""
+def watched_curves(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list[Curves]:
+    """What `watched_charts` shows."""
     found = []
     for metric, how in watched.items():
         units: dict[str, dict[str, Points]] = {}
@@ -83,10 +119,10 @@ def watched_charts(rows: Rows, watched: Mapping[str, Mapping[str, Any]]) -> list
             if unit != "dB" or min(value for _, value in values) <= EXACT:  # or no other curve could be told apart
                 units.setdefault(unit, {})[name] = _points(values)
         better = f"{'higher' if how['higher'] else 'lower'} is better"  # of the first figure, and those like it
-        for unit, curves in units.items():
-            what = next(iter(curves)) if len(curves) == 1 else "figures"
+        for unit, lines in units.items():
+            what = next(iter(lines)) if len(lines) == 1 else "figures"
             counted = unit if unit.startswith("of ") else unit and f"in {unit}"
-            found.append(_chart(how["title"], ", ".join(filter(None, (what, counted, better))), curves))
+            found.append(Curves(how["title"], ", ".join(filter(None, (what, counted, better))), lines))
             better = ""
     return found
 
@@ -102,20 +138,21 @@ def _points(values: Sequence[tuple[float, float]]) -> Points:
     return found
 
 
-def _chart(title: str, unit: str, curves: Mapping[str, Points]) -> Chart:
-    points = list(curves.values())
+def _chart(curves: Curves, colours: Sequence[int] = ()) -> Chart:
+    points = list(curves.lines.values())
     last = max((step for each in points for step, _ in each), default=1) or 1
     positive = all(value is None or value > 0 for each in points for _, value in each)
     medians = [sorted(finite)[len(finite) // 2] for each in points if (finite := [v for _, v in each if v is not None])]
     kinds = ["linear", *(["log"] if positive and medians else [])]
     return Chart(
-        printable(title),
-        printable(unit),
-        [printable(name) for name in curves],
+        printable(curves.title),
+        printable(curves.unit),
+        [printable(name) for name in curves.lines],
         points,
         [(tick / last, f"{tick:,.0f}") for tick in _nice(0, last, 5)],
         [_axis(kind, points, last) for kind in kinds],
         positive and len(medians) > 1 and max(medians) >= SPAN * min(medians),
+        colours or range(len(points)),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..metrics import parse_metrics
-from ..metrics import registry as metrics
-from ..metrics.published import Published, published, timm_weights
-from ..metrics.weights import sha256
-from ..system.errors import UserError, nearest
-from ..system.output import say, screen
+from ...metrics import parse_metrics
+from ...metrics import registry as metrics
+from ...metrics.published import Published, published, timm_weights
+from ...metrics.weights import sha256
+from ...system.errors import UserError, nearest
+from ...system.output import say, screen
 
 
 def show_weights() -> None:

@@ -11,14 +11,14 @@ import os
 import torch
 from rich.table import Table
 
-from ..kernels import operators
-from ..kernels.operators import ADAM, LAYOUTS, OPERATORS
-from ..kernels.placement import choose_device, outcome, placement_around
-from ..system import threads
-from ..system.devices import device_name, emulates_bf16
-from ..system.environment import versions
-from ..system.errors import TrainingError
-from ..system.output import screen
+from ...kernels import operators
+from ...kernels.operators import ADAM, LAYOUTS, OPERATORS
+from ...kernels.placement import choose_device, outcome, placement_around
+from ...system import threads
+from ...system.devices import device_name, emulates_bf16
+from ...system.environment import versions
+from ...system.errors import TrainingError
+from ...system.output import screen
 
 
 def doctor(device: str = "auto") -> bool:
