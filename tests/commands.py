@@ -201,7 +201,7 @@ def _run(
 
 def _on_cpu(words: Sequence[object]) -> list[str]:
     found = [str(word) for word in words]
-    computes = found and found[0] in ("train", "translate", "evaluate", "ablate") and "--device" not in found
+    computes = found and found[0] in ("train", "translate", "evaluate", "ablate", "demo") and "--device" not in found
     return [*found, "--device", "cpu"] if computes else found
 
 

@@ -33,6 +33,7 @@ from .arguments import (
     whole,
 )
 from .commands.data import app as data_app
+from .commands.demo import demo
 from .commands.export import export
 from .commands.machine import app as machine_app
 from .commands.push import push
@@ -177,6 +178,7 @@ def train(
 app.command()(translate)
 app.command()(export)
 app.command()(push)
+app.command()(demo)
 
 
 @app.command()

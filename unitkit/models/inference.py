@@ -85,6 +85,26 @@ class Inference:
         assert isinstance(found, Tensor)
         return found
 
+    def between(
+        self, ends: tuple[tuple[str, np.ndarray, Values], tuple[str, np.ndarray, Values]], letter: str, count: int
+    ) -> np.ndarray:
+        """Images on the straight line between the codes of two, in equal steps, as bytes (count, C, H, W).
+
+        Args:
+            ends: each the domain whose encoder reads it, a stored image (C, H, W) and what its values mean; both of one
+                size, up to 512x512.
+            letter: of the generator that decodes them, in models without styles.
+        """
+        height, width = ends[0][1].shape[1:]
+        with self._computing():
+            first, last = (
+                self._read(domain, self._padded(pixels[None], values), f"code:{domain}").mean
+                for domain, pixels, values in ends
+            )
+            shares = torch.linspace(0, 1, count, device=self.device).view(-1, 1, 1, 1)
+            found = self.model.generators[letter](torch.lerp(first.float(), last.float(), shares))
+        return BYTES.restored(found)[:, :, :height, :width]
+
     def _at_once(self, pixels: np.ndarray, path: str, styles: Styles, source: Values, target: Values) -> np.ndarray:
         height, width = pixels.shape[2:]
         with self._computing():
