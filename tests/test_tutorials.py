@@ -7,17 +7,20 @@ block with a title is a file.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
-from commands import run, start, unitkit
+from commands import run, start, unitkit, until
 from ranks import torchrun
 
 from unitkit import load_recipe
@@ -80,6 +83,13 @@ def run_command(words: list[str]) -> None:
         ]
         answers = [rank.wait() for rank in ranks]
         assert [answer.status for answer in answers] == [0, 0], answers
+    elif words[:2] == ["unitkit", "demo"]:
+        page = start(Path("demo").absolute(), *words[1:], "--port", 0, "--no-open")
+        until(lambda: Path("demo.out").exists() and "http://" in Path("demo.out").read_text())
+        with urlopen(Path("demo.out").read_text().split()[0]) as answer:
+            assert b"unitkit demo" in answer.read()
+        os.kill(page.process.pid, signal.SIGINT)
+        assert page.wait().status == 130
     else:
         assert words[0] == "unitkit", words
         ablates = words[1] == "ablate"  # whose workers are forked, from a process that has imported all
