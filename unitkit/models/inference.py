@@ -179,8 +179,10 @@ class Inference:
                     found = self._read(letter, self._map(pixels, Limits(tile=2**14)), reading, run=tiling.run)
                     tiled = found.stored().tensor if isinstance(found, Map) else found
                 why = "" if (tiled - whole).norm() <= TRIED * whole.norm() else "they differ from a whole image"
-            except (TypeError, AttributeError) as error:  # of functions of the model's own as well, that meet a map
+            except tiling.Untiled as error:
                 why = str(error)
+            except (TypeError, AttributeError):  # of a function that meets a map where it expects a tensor
+                why = "a function stands between its layers, of which a module with a tiling.rule would be known"
             self._whole_by_tiles[reading] = not why
             if why and not self.notes:
                 self.notes = [f"images above {TILE}x{TILE} went through in blended tiles, unlike one whole: {why}"]
