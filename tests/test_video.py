@@ -234,6 +234,21 @@ def test_animations_keep_durations_and_loops(translator: Translator, tmp_path: P
     assert [float(each) for each in watched(source)[1]] == [0, 0.04, 0.11, 0.21, 0.46]
 
 
+@pytest.mark.parametrize(("suffix", "tick"), [(".gif", Fraction(1, 100)), (".webp", Fraction(1, 1000))])
+def test_frames_that_an_animation_cannot_tell_apart_are_left_out_and_counted(
+    translator: Translator, tmp_path: Path, suffix: str, tick: Fraction
+) -> None:
+    source = film(tmp_path / "fast.mkv", pictures(6), "ffv1", [0, 1, 2, 30, 31, 90])
+    with av.open(str(source)) as container:  # Matroska has milliseconds
+        times = [round(frame.pts * frame.time_base / tick) for frame in container.decode(video=0)]
+    done = translate_video(translator, "ab", source, tmp_path / f"out{suffix}")
+    _, shown, _ = watched(tmp_path / f"out{suffix}")
+    assert [time / tick for time in shown[:-1]] == sorted(set(times))
+    lost = 6 - len(set(times))
+    assert done.frames == 6 and bool(lost) == (suffix == ".gif")
+    assert [note.rpartition(": ")[2] for note in done.notes] == ([str(lost)] if lost else [])
+
+
 def test_grey_models_take_the_luma_and_write_grey(source: Path, tmp_path: Path) -> None:
     grey = untrained({"a": 1, "b": 1})
     for name in ("out.mp4", "out.mkv", "out.gif", "out.webp"):
