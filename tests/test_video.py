@@ -292,6 +292,13 @@ def test_a_killed_translation_goes_on_to_the_same_frames(trained: Path, tmp_path
     assert not list(tmp_path.glob("*.parts")) and not list(tmp_path.glob(".writing*"))
 
 
+def test_a_stop_before_the_first_segment_promises_nothing(trained: Path, source: Path, tmp_path: Path) -> None:
+    moment = Moment("unitkit.video.parts:Parts.add", 1, (signal.SIGINT,))
+    ended = run(tmp_path / "log", "translate", trained, "ab", source, tmp_path / "out.mkv", moments=[moment])
+    assert ended.status == 130 and "kept" not in ended.err, ended
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
+
+
 def test_other_options_begin_anew(
     translator: Translator, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +431,18 @@ def test_stills_and_videos_are_told_apart(trained: Path, source: Path, tmp_path:
     assert answer.status == 0 and "passed over in" in answer.out and "1 .mp4" in answer.out, answer
     assert unitkit("translate", trained, "ab", source, tmp_path / "images").status == 0
     assert (tmp_path / "images" / "in.mp4").is_file()
+
+
+def test_animations_in_a_folder_are_told_of(trained: Path, tmp_path: Path) -> None:
+    first, *others = map(Image.fromarray, pictures(3))
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "moving.webp", save_all=True, append_images=others)
+    first.save(tmp_path / "in" / "still.webp")
+    first.save(tmp_path / "in" / "still.png")
+    done = unitkit("translate", trained, "ab", tmp_path / "in", tmp_path / "out")
+    said = " ".join(done.out.split())
+    assert done.status == 0 and "the first image alone is translated: 1, such as" in said, done
+    assert "moving.webp;" in said.replace(" ", ""), done
 
 
 def test_a_missing_package_is_one_line(
