@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 DEVICE = torch.ops.prim.device.default
+IN_PLACE = {torch.ops.aten.leaky_relu_.default, torch.ops.aten.relu_.default}  # they make nothing
 LARGE = 32 * 2**20  # bytes from which glibc asks the system for a block of its own, and gives it back
 
 
@@ -53,8 +54,13 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is DEVICE and hasattr(args[0], "fake_device"):  # two of three calls, as what torch itself does asks it
-            return args[0].fake_device
+        if args and hasattr(args[0], "fake_device"):
+            if func is DEVICE:  # two of three calls, as what torch itself does asks it
+                return args[0].fake_device
+            if func in IN_PLACE:
+                return args[0]
+        elif func in IN_PLACE and args[0].is_meta:  # which torch would compute in a dozen Python calls
+            return args[0]
         before = self.bytes
         result = func(*args, **(kwargs or {}))
         if self.workspace is not None:
