@@ -40,6 +40,7 @@ from unitkit.cli import main
 
 TINY = Path(__file__).with_name("tiny.py")
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
+PATIENCE = 180  # seconds, of which a machine that is busy takes many
 
 torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
 check(load_recipe(TINY))  # what torch imports at its first meta tensor takes seconds
@@ -100,11 +101,11 @@ class Started:
 
     def wait(self) -> Answer:
         """Its end; the status is minus the signal's number where a signal ended it."""
-        self.process.join(60)
+        self.process.join(PATIENCE)
         status = self.process.exitcode
         if status is None:
             self.process.kill()
-            raise AssertionError(f"still running after a minute: {self.log.with_suffix('.err').read_text()}")
+            raise AssertionError(f"still running after {PATIENCE} s: {self.log.with_suffix('.err').read_text()}")
         return Answer(status, self.log.with_suffix(".out").read_text(), self.log.with_suffix(".err").read_text())
 
 
@@ -137,7 +138,8 @@ def start(
     context.set_forkserver_preload(["commands"])
     output = (no_reader, no_room, terminal)
     arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, *output)
-    with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # where the server finds this module
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(places)):  # where the server finds this and ours
         process = context.Process(
             target=_run, args=arguments, daemon=words[0] != "ablate"
         )  # a daemon may have no workers
@@ -201,7 +203,7 @@ def _run(
 
 def _on_cpu(words: Sequence[object]) -> list[str]:
     found = [str(word) for word in words]
-    computes = found and found[0] in ("train", "translate", "evaluate", "ablate") and "--device" not in found
+    computes = found and found[0] in ("train", "translate", "evaluate", "ablate", "demo") and "--device" not in found
     return [*found, "--device", "cpu"] if computes else found
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,14 @@ def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = unitkit("train", tiny, "--out", folder, "--checkpoint-every", 3)
     assert answer.status == 0, answer.err
     return folder
+
+
+@pytest.fixture
+def own_parts() -> Iterator[None]:
+    """Parts that a test registers are forgotten again."""
+    from unitkit.registry import REGISTRIES
+
+    known = {kind: dict(registry.parts) for kind, registry in REGISTRIES.items()}
+    yield
+    for kind, registry in REGISTRIES.items():
+        registry.parts = known[kind]

@@ -26,7 +26,7 @@ LAYERS = (
     ("commands",),
     ("arguments",),
     ("testing",),
-    ("ablation", "exporting", "publishing"),
+    ("ablation", "exporting", "publishing", "video", "demo"),
     ("trainer", "translate"),
     ("hooks", "trackers", "memory"),
     ("runs", "check", "training"),

@@ -4,7 +4,6 @@ contract."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,16 @@ from commands import unitkit
 
 from unitkit import load_recipe, testing
 from unitkit.recipe_file import import_parts
-from unitkit.registry import REGISTRIES
 
 EXTEND = Path(__file__).parents[1] / "docs" / "extend.md"
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Iterator[Path]:
-    """All snippets in one file, whose parts are forgotten again."""
-    known = {kind: dict(registry.parts) for kind, registry in REGISTRIES.items()}
+def mine(tmp_path: Path, own_parts: None) -> Path:
+    """All snippets in one file."""
     path = tmp_path / "mine.py"
     path.write_text("\n\n".join(re.findall(r"```python\n(.*?)```", EXTEND.read_text("utf-8"), re.DOTALL)), "utf-8")
-    yield path
-    for kind, registry in REGISTRIES.items():
-        registry.parts = known[kind]
+    return path
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ NUMBERS = [
     ("evaluate", "run", "--seed"),
     ("ablate", TINY, "--seeds"),
     ("ablate", TINY, "--workers"),
+    ("demo", "run", "--port"),
+    ("demo", "run", "--held"),
 ]
 
 
@@ -116,6 +118,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "translate": ("translate", "{}", "ab", "{}", "out.png"),
     "push": ("push", "{}", "{}", "--dry-run", "{}"),
     "export": ("export", "{}", "{}.pt", "--path", "{}"),
+    "demo": ("demo", "{}", "--no-open", "--port", "0", "--host", "{}"),
     "evaluate": ("evaluate", "{}", "--metrics", "l1(aa, a)"),
     "ablate": ("ablate", "{}", "steps=1"),
     "compare": ("compare", "{}", "{}", "--out", "{}.html"),

@@ -91,6 +91,7 @@ __all__ = [
     "style_l1",
     "testing",
     "total_variation",
+    "translate_video",
     "vae",
     "weight_distance",
 ]
@@ -147,6 +148,7 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
     from .system.errors import TrainingError, UserError
     from .trainer import Trainer
     from .translate import Translator, load
+    from .video.translating import translate_video
 
     __version__: str
 
@@ -202,6 +204,7 @@ _HOMES = {
     "unitkit.trainer": ("Trainer",),
     "unitkit.exporting.export": ("export",),
     "unitkit.translate": ("Translator", "load"),
+    "unitkit.video.translating": ("translate_video",),
 }
 _MODULES = ("data", "discriminators", "encoders", "generators", "losses", "metrics", "models", "sharing", "testing")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -27,6 +27,18 @@ def whole(least: int, most: int = 10**9, **words: Any) -> Any:
     return typer.Option(parser=parse, metavar="INTEGER", **words)
 
 
+def share(**words: Any) -> Any:
+    """An option that is a number from 0 to 1, written as a knob's is."""
+
+    def parse(text: str | float) -> float:
+        with suppress(ValueError, OverflowError):
+            if 0 <= (found := number(str(text), float)) <= 1:
+                return found
+        raise typer.BadParameter(f"{text!r:.60} is no number from 0 to 1.")
+
+    return typer.Option(parser=parse, metavar="0..1", **words)
+
+
 def folder(help: str) -> Any:
     """An option that names a folder, which an empty word does not."""
 
@@ -108,4 +120,8 @@ Samples = Annotated[
 ]
 StyleSeed = Annotated[
     int | None, whole(0, SEEDS, help="Of the first of these styles; the next have the next seeds.  [default: 0]")
+]
+Steady = Annotated[float, share(help="Of a video: how much of a frame stays where the input does not change.")]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Of a video: every pixel kept, in a .mkv, .mov, .apng or .webp.")
 ]

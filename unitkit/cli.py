@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,36 +16,30 @@ from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
-    Again,
-    Alpha,
     BadImages,
     CheckpointEvery,
     Compile,
     Device,
-    Format,
     ImageSets,
     InitFrom,
     Knobs,
     Memory,
     Out,
-    Parts,
     Precision,
     Profile,
-    Samples,
-    Style,
-    StyleSeed,
     Track,
     Weights,
-    Workers,
     folder,
     whole,
 )
 from .commands.data import app as data_app
+from .commands.demo import demo
 from .commands.export import export
 from .commands.machine import app as machine_app
 from .commands.push import push
 from .commands.recipes import app as recipes_app
 from .commands.runs import app as runs_app
+from .commands.translation import translate
 from .system import threads
 from .system.errors import TrainingError, UserError
 from .system.output import complain, steady_output
@@ -182,36 +175,10 @@ def train(
     train_recipe(recipe, knobs or [], options, name=name, profile=profile)
 
 
-@app.command()
-def translate(
-    run: Annotated[
-        Path, typer.Argument(help="A run folder, a checkpoint in it, an exported .safetensors file, or hf:OWNER/NAME.")
-    ],
-    path: Annotated[str, typer.Argument(help="An image path, such as ab.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="An image or a folder; names are kept.")],
-    parts: Parts = None,
-    style: Style = None,
-    samples: Samples = None,
-    seed: StyleSeed = None,
-    weights: Weights = "ema",
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has it.")] = "fp32",
-    alpha: Alpha = "white",
-    format: Format = None,
-    workers: Workers = None,
-    again: Again = False,
-) -> None:
-    """Translate images of any size along a trained model's image path."""
-    from .commands.translate import translate_images
-
-    translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
-    translated = partial(translated, device=device, precision=precision, threads=workers, again=again)
-    translated(style=style, samples=samples, seed=seed, alpha=alpha, format=format)
-
-
+app.command()(translate)
 app.command()(export)
 app.command()(push)
+app.command()(demo)
 
 
 @app.command()

@@ -60,7 +60,8 @@ def load(run: str | Path, *, device: str = "auto", weights: str = "ema", precisi
     place = choose_device(device)
     precision = best_precision(place) if precision == "auto" else precision
     model = placement(place, precision).place(model, place)
-    return Translator(model, description.labels, precision, description.values, spec=description.spec, place=found)
+    labels, values = description.labels, description.values
+    return Translator(model, labels, precision, values, spec=description.spec, place=found, size=description.size)
 
 
 class Translator:
@@ -70,6 +71,7 @@ class Translator:
         model: the network, for `model(images, "ab")` on tensors (N, C, H, W) in [-1, 1].
         labels: what the domains are, by letter.
         values: what the values of their images are, by letter.
+        size: (height, width) of the training's images, where it is known.
         inference: how images go through it: in which precision, with which limits of memory for large ones, and
             `notes` on what a user should know of the results.
         short: JPEG files that lacked their last bytes and were translated as viewers show them.
@@ -85,10 +87,11 @@ class Translator:
         *,
         spec: Spec | None = None,
         place: Path | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         if (bad := not_finite(model.state_dict())) is not None:
             raise UserError(f"the model's '{bad}' is not finite, so it translates nothing: use an earlier checkpoint")
-        self.model, self.labels = model.eval(), labels
+        self.model, self.labels, self.size = model.eval(), labels, size
         self.values = {letter: (values or {}).get(letter, Values()) for letter in labels}
         self.styles: dict[str, int] = model.styles
         self.inference = Inference(self.model, precision)

@@ -1,4 +1,4 @@
-"""What a training shows: a bar on a terminal, and in a log file a line from time to time."""
+"""What long work shows: a bar on a terminal, and in a log file a line from time to time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -113,3 +114,31 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(literal(what), total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def frames_done() -> Iterator[Callable[[int, int | None], None]]:
+    """For a video: a bar on stderr with frames a second and the time left, off a terminal a line every 30 seconds and
+    rarer. What it gives is told of the frames that are done, and of how many there are where that is known."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} frames/s"), TextColumn("left"))
+    console = screen(stderr=True)
+    began: list[tuple[float, int]] = []  # when, and with how many frames from an earlier call
+    said = time.perf_counter()
+    with Bar(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, rate="-")
+
+        def told(done: int, total: int | None) -> None:
+            nonlocal said
+            now = time.perf_counter()
+            if not began:
+                began.append((now, done))
+            (start, first), known = began[0], None if total is None else max(total, done)
+            rate = (done - first) / max(now - start, 1e-9)
+            bar.update(task, completed=done, total=known, rate=f"{rate:.3g}" if rate < 10 else f"{rate:.0f}")
+            if not console.is_terminal and now - said >= max(OFTEN, RARER * (now - start)):
+                said = now
+                of = "" if known is None else f" of {known}"
+                left = "" if known is None or not rate else f", {timedelta(seconds=round((known - done) / rate))} left"
+                console.print(f"frame {done}{of}, {rate:.3g} frames/s{left}")
+
+        yield told

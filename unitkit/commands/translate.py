@@ -244,7 +244,7 @@ def jobs(
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []
         raise UserError(f"there is no file or folder {source}. {nearest(source.name, siblings)}")
     if any(suffixes):
-        found = [(before, _numbered(after, suffix)) for before, after in found for suffix in suffixes]
+        found = [(before, numbered(after, suffix)) for before, after in found for suffix in suffixes]
     real = _resolved()
     inputs = {real(before): before for before, _ in found}
     outputs: dict[str, Path] = {}
@@ -281,7 +281,7 @@ def _in_format(path: Path, format: str | None) -> Path:
     return path.with_name(path.name[: -len(suffix_of(path))] + suffix)
 
 
-def _numbered(path: Path, number: str) -> Path:
+def numbered(path: Path, number: str) -> Path:
     """A path whose name, before its suffix, ends with a number."""
     place = len(path.name) - len(suffix_of(path))
     return path.with_name(path.name[:place] + number + path.name[place:])

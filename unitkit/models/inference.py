@@ -85,6 +85,26 @@ class Inference:
         assert isinstance(found, Tensor)
         return found
 
+    def between(
+        self, ends: tuple[tuple[str, np.ndarray, Values], tuple[str, np.ndarray, Values]], letter: str, count: int
+    ) -> np.ndarray:
+        """Images on the straight line between the codes of two, in equal steps, as bytes (count, C, H, W).
+
+        Args:
+            ends: each the domain whose encoder reads it, a stored image (C, H, W) and what its values mean; both of one
+                size, up to 512x512.
+            letter: of the generator that decodes them, in models without styles.
+        """
+        height, width = ends[0][1].shape[1:]
+        with self._computing():
+            first, last = (
+                self._read(domain, self._padded(pixels[None], values), f"code:{domain}").mean
+                for domain, pixels, values in ends
+            )
+            shares = torch.linspace(0, 1, count, device=self.device).view(-1, 1, 1, 1)
+            found = self.model.generators[letter](torch.lerp(first.float(), last.float(), shares))
+        return BYTES.restored(found)[:, :, :height, :width]
+
     def _at_once(self, pixels: np.ndarray, path: str, styles: Styles, source: Values, target: Values) -> np.ndarray:
         height, width = pixels.shape[2:]
         with self._computing():
@@ -159,8 +179,10 @@ class Inference:
                     found = self._read(letter, self._map(pixels, Limits(tile=2**14)), reading, run=tiling.run)
                     tiled = found.stored().tensor if isinstance(found, Map) else found
                 why = "" if (tiled - whole).norm() <= TRIED * whole.norm() else "they differ from a whole image"
-            except (TypeError, AttributeError) as error:  # of functions of the model's own as well, that meet a map
+            except tiling.Untiled as error:
                 why = str(error)
+            except (TypeError, AttributeError):  # of a function that meets a map where it expects a tensor
+                why = "a function stands between its layers, of which a module with a tiling.rule would be known"
             self._whole_by_tiles[reading] = not why
             if why and not self.notes:
                 self.notes = [f"images above {TILE}x{TILE} went through in blended tiles, unlike one whole: {why}"]

@@ -83,7 +83,7 @@ def name_of(row: str, labels: Mapping[str, str]) -> str:
     if len(row) == 1:
         return first
     if len(set(row)) == 1:
-        return f"{first} reconstructed"
+        return f"{first} reconstructed{' twice' if len(row) == 3 else ''}"
     way = [labels.get(letter, letter) for letter in (row[:-1] if row[0] == row[-1] else row)]
     return " to ".join(way) + (" and back" if row[0] == row[-1] else "")
 

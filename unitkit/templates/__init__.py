@@ -41,7 +41,7 @@ def _templates(*, markdown: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals.update(source=_source, digest=_digest)
+    found.globals.update(source=_source, digest=digest)
     return found
 
 
@@ -52,7 +52,7 @@ def _source(name: str) -> Markup:
 
 
 @cache
-def _digest(name: str) -> str:
+def digest(name: str) -> str:
     """By which a page's policy knows a script of the package from any other, which it does not run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(_source(name).encode()).digest()).decode()}"
 

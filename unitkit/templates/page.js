@@ -45,7 +45,10 @@
     const beside = all(".zoom", shown.closest(".beside"));
     enlarge(beside[(beside.indexOf(shown) + by + beside.length) % beside.length]);
   };
-  all(".zoom").forEach((button) => button.addEventListener("click", () => enlarge(button)));
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".zoom");
+    if (button) enlarge(button);
+  });
   edge.addEventListener("input", () => big.style.setProperty("--wipe", `${edge.value}%`));
   one(".before", dialog).addEventListener("click", () => turn(-1));
   one(".next", dialog).addEventListener("click", () => turn(1));

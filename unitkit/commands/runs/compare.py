@@ -82,32 +82,35 @@ def _write(
     folders = [run.folder.path.resolve() for run in runs]
     new = [folder not in folders[:place] for place, folder in enumerate(folders)]
     curved = list(zip(runs, telling([run.data for run in runs]), new, strict=True))
-    protocols = any(row.protocol for row in rows)
     write_page(
         out,
         "compare.html.jinja",
         title=f"{len(runs)} runs compared",
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
         facts=("Runs", ["", *names], [[what, *texts] for what, texts in facts(runs)]),
-        figures=(
-            "Figures",
-            ["figure", "better", *(["protocol"] if protocols else []), *names],
-            [
-                [
-                    row.figure,
-                    row.better,
-                    *([row.protocol or "the same"] if protocols else []),
-                    *(t or "-" for t in row.texts),
-                ]
-                for row in rows
-            ],
-        ),
+        figures=_figures("Figures", names, [row for row in rows if row.first]),
+        more=_figures("Every figure", names, [row for row in rows if not row.first]),
         notes=notes,
         strips=drawn(strips),
         left_out=left_out,
         watched=compared_charts([_of(run.watched, said, first) for run, said, first in curved], names),
         losses=compared_charts([_of(run.losses, said, first) for run, said, first in curved], names),
     )
+
+
+def _figures(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str, list[str], list[list[str]]]:
+    """The table of a page; a column tells of protocols where these differ."""
+    protocols = any(row.protocol for row in rows)
+    lines = [
+        [
+            row.figure,
+            row.better or "-",
+            *([row.protocol or "the same"] if protocols else []),
+            *(t or "-" for t in row.texts),
+        ]
+        for row in rows
+    ]
+    return title, ["figure", "better", *(["protocol"] if protocols else []), *names], lines
 
 
 def _wanted(paths: str) -> list[str]:
@@ -188,6 +191,10 @@ def _print(console: Console, runs: Sequence[Compared], rows: Sequence[Row]) -> N
         for run in runs[start : start + at_once]:
             table.add_column(literal(run.name), justify="right", overflow="fold")
         for row in shown:
-            said = "\n  ".join(map(literal, filter(None, (f"{row.figure}, {row.better} is better", row.protocol))))
+            said = "\n  ".join(map(literal, filter(None, (_said(row), row.protocol))))
             table.add_row(said, *(literal(text or "-") for text in row.texts[start : start + at_once]))
         console.print(table)
+
+
+def _said(row: Row) -> str:
+    return f"{row.figure}, {row.better} is better" if row.better else row.figure

@@ -174,7 +174,7 @@ def _rows(metric: str, runs: Sequence[Compared]) -> list[Row]:
                 for n in range(len(runs))
             ]
             title = figure_title(result["title"], figure, first=not place)
-            better = "higher" if result["higher"].get(figure, True) else "lower"
+            better = {True: "higher", False: "lower"}.get(result["higher"].get(figure), "")
             rows.append(Row(title, better, said, not place, texts))
     return rows
 
