@@ -91,10 +91,21 @@ def same(plain: Trainer, other: Trainer, share: float) -> None:
         torch.testing.assert_close(found[name], tensor, rtol=share, atol=share / 10, msg=name)
 
 
+def once(recipe: Recipe) -> Recipe:
+    """Each loss of a player once for paths of a length: what the other direction has is compiled alike."""
+
+    def first(player: Player) -> Player:
+        kept = {(term.loss, *(len(each.path) for each in term.reads)): term for term in reversed(player.terms)}
+        return replace(player, terms=list(reversed(kept.values())))
+
+    return replace(recipe, players=[first(player) for player in recipe.players])
+
+
 @pytest.mark.parametrize("path", [path for path in RECIPES if path.stem not in ALIKE], ids=lambda path: path.stem)
 def test_every_method_is_compiled_whole_and_once_and_trains_the_same(path: Path, tmp_path: Path) -> None:
     knobs = {name: value for name, value in SMALL.items() if name in read_recipe_file(path).knobs}
     ours = tiny(path, few(tiny(path)), **knobs)
+    ours = ours if path.stem.startswith("digits") else once(ours)  # whose directions differ
     plain, _ = trained(ours, tmp_path / "plain", 2, compile=False)
     made, lines = trained(ours, tmp_path / "compiled", 2, compile=True)
     assert [line for line in lines if not re.match(r"compiled (\d|one)", line)] == []

@@ -15,6 +15,7 @@ from .losses import Loss, Term
 from .metrics import Metric
 from .metrics.metric import check_metrics
 from .models import ImagePaths
+from .networks.bounded import Meta
 from .recipe import Player, Recipe
 from .registry import Part
 from .system.errors import UserError, nearest
@@ -52,7 +53,7 @@ class Checked:
         if recipe.model.kind != "model":
             raise UserError(f"the recipe's model is given as the {recipe.model.kind} '{recipe.model.name}'")
         try:
-            with torch.device("meta"):
+            with Meta():
                 self.model: ImagePaths = recipe.model.build()
         except (RuntimeError, OverflowError) as error:  # more weights than 64 bits can count
             raise UserError(f"the networks cannot be built: {_first_line(error)}") from error
@@ -101,7 +102,7 @@ class Checked:
                     for term, slots in turn.terms:
                         readings |= {str(name): values[slot] for name, slot in zip(term.reads, slots, strict=True)}
             self.written = max(self.written, live.made)
-        with self._fitting(), torch.no_grad():
+        with self._fitting(), torch.no_grad(), Live():  # which passes quickly over what changes in place
             ways = self.model.read(batch, self._ways())
         for path, image in ways.items():
             if len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:] and "/" not in path[-2:]:

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from ..annotations import Positive
 from ..losses import Patches
+from ..networks.bounded import Meta
 from ..networks.graph import Graph, Node
 from ..networks.layers import initialise
 from ..networks.tower import Tower, Value
@@ -142,7 +143,7 @@ def patches(model: ImagePaths, graph: Graph, path: str) -> Node:
 
 def _channels(encoder: Spec, channels: int) -> list[int]:
     """Of the image, and of what each stage of the encoder gives."""
-    with torch.device("meta"):
+    with Meta():
         tower: Tower = encoder.build(channels)
         height, width = tower.size or (16 * tower.stride, 16 * tower.stride)
         value: Value = torch.empty(2, channels, height, width)

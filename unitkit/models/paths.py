@@ -18,6 +18,7 @@ from ..system.errors import UserError, nearest
 from .kinds import registry as kinds
 from .pool import ImagePool
 
+Run = Callable[[Program, list[Any]], list[Any]]
 _NONE: Mapping[str, Any] = {}
 
 
@@ -207,12 +208,7 @@ class ImagePaths(nn.Module):
             return False
         return True
 
-    def read(
-        self,
-        batch: Mapping[str, Any],
-        readings: Iterable[str],
-        run: Callable[[Program, list[Any]], list[Any]] = Program.run,
-    ) -> dict[str, Any]:
+    def read(self, batch: Mapping[str, Any], readings: Iterable[str], run: Run = Program.run) -> dict[str, Any]:
         """Readings by name, what lies on their way computed once.
 
         Args:
@@ -225,12 +221,20 @@ class ImagePaths(nn.Module):
         Returns: image paths to (N, C, H, W), and others to what their kind says, see `kinds`. All translations of one
             code decode the same sample.
         """
+        return self.reader(readings, run)(batch)
+
+    def reader(self, readings: Iterable[str], run: Run = Program.run) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """`read` of these readings, for many batches: the way through the model's towers is found once."""
         graph = Graph()
         nodes = {name: self.trace(graph, Reading.parse(name)) for name in sorted(set(readings), key=_order)}
         slots = {node: slot for slot, node in enumerate(graph.nodes)}
         program = Program(graph, nodes.values())
-        values = run(program, program.start(batch))
-        return {name: values[slots[nodes[name]]] for name in nodes}
+
+        def read(batch: Mapping[str, Any]) -> dict[str, Any]:
+            values = run(program, program.start(batch))
+            return {name: values[slots[nodes[name]]] for name in nodes}
+
+        return read
 
     def draw(self, count: int, size: tuple[int, int], device: torch.device | str) -> Tensor:
         """Codes for paths from the noise `z`: N(0, I), (count, latent, h, w)."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
+from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -20,6 +20,27 @@ from ..system.errors import UserError
 EACH, MORE = 100, 10_000
 EACH_BYTE, MORE_BYTES = 64, 2**28
 DRAWS = ("aten::normal_", "aten::uniform_", "aten::random_", "aten::bernoulli_")
+
+# The same as modules call them, with those of torch.nn.init that a mode sees whole.
+FILLS = {
+    *(getattr(nn.init, name) for name in ("kaiming_uniform_", "uniform_", "normal_", "constant_")),
+    *(getattr(Tensor, name) for name in ("normal_", "uniform_", "fill_", "zero_")),
+}
+
+
+class Meta(DeviceContext):
+    """Within it everything is made on the meta device, and no weights are drawn: there are none, and drawing them there
+    takes as long as all else."""
+
+    def __init__(self) -> None:
+        super().__init__("meta")  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in FILLS:
+            tensor = args[0] if args else (kwargs or {}).get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
 class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -74,5 +95,5 @@ def rehearsed(build: Callable[[], nn.Module], stored: Mapping[str, Tensor], besi
     are no weights, such as a pool of images, can be, as soon as it is.
     """
     bounded = _Bounded(len(stored), besides + sum(tensor.nbytes for tensor in stored.values()))
-    with _modules_counted(bounded), bounded, torch.device("meta"):
+    with _modules_counted(bounded), bounded, Meta():
         return build()

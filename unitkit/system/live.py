@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+DEVICE = torch.ops.prim.device.default
+IN_PLACE = {torch.ops.aten.leaky_relu_.default, torch.ops.aten.relu_.default}  # they make nothing
 LARGE = 32 * 2**20  # bytes from which glibc asks the system for a block of its own, and gives it back
 
 
@@ -40,6 +42,11 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Forget the peak until now."""
         self.peak, self.large_at_peak = self.bytes, self.large
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled within it, and torch's guard against that takes as long as a small operator."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
@@ -47,6 +54,13 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if args and hasattr(args[0], "fake_device"):
+            if func is DEVICE:  # two of three calls, as what torch itself does asks it
+                return args[0].fake_device
+            if func in IN_PLACE:
+                return args[0]
+        elif func in IN_PLACE and args[0].is_meta:  # which torch would compute in a dozen Python calls
+            return args[0]
         before = self.bytes
         result = func(*args, **(kwargs or {}))
         if self.workspace is not None:

@@ -32,6 +32,7 @@ __all__ = ["check", "check_gradients", "check_step", "gradient_errors"]
 
 SMALL: dict[str, Any] = {
     "width": 4,
+    "backbone": "test_resnet",  # timm's smallest
     "mlp": 4,
     "style": 3,
     "blocks": 1,

@@ -141,11 +141,12 @@ def check_step(recipe: Recipe, *, seed: int = 0) -> None:
             model: Any = recipe.model.build().double().to(memory_format=memory).train()
             off_its_start(model)
             images = {name: in_double(value, memory) for name, value in batch.items()}
+            read = model.reader(wanted)
             for player in checked.players:
                 terms = [term for term in player.terms if term.loss.differentiates]
 
-                def values(model: Any = model, images: Any = images, terms: Any = terms) -> dict[str, Tensor]:
-                    readings = model.read(images, wanted)
+                def values(read: Any = read, images: Any = images, terms: Any = terms) -> dict[str, Tensor]:
+                    readings = read(images)
                     return {term.name: term(readings, 0.5) for term in terms}
 
                 for part in player.trains:
