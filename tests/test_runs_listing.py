@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, one_line, unitkit
 
+from unitkit.commands.runs.places import point_at
 from unitkit.commands.runs.summary import summary
 from unitkit.runs.folder import RunFolder
 
@@ -89,6 +90,14 @@ def test_names_and_folders_that_cannot_be(here: Path) -> None:
     one_line(unitkit("train", "--resume", "--name", "a"), "name the recipe")
     one_line(unitkit("runs"), "there is no folder runs")
     assert not (here / "runs").exists()
+
+
+def test_latest_is_an_ablation_and_none_of_its_cells(here: Path) -> None:
+    (here / "runs/tiny/ablation/cell").mkdir(parents=True)
+    (here / "runs/tiny/ablation/ablation.json").touch()
+    for path in ("runs/tiny/ablation", "runs/tiny/ablation/cell"):
+        point_at(Path(path))
+        assert os.readlink("runs/latest") == "tiny/ablation"
 
 
 def test_what_is_called_latest_and_is_no_link_stays(here: Path) -> None:

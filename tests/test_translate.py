@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Moment, run, unitkit
+from commands import Moment, one_line, run, unitkit
 from PIL import Image
 from torch import Tensor, nn
 
@@ -482,3 +482,11 @@ def test_no_output_is_another_input_or_another_output(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             jobs(source, target)
     assert len(jobs(inner.parent, tmp_path / "p2")) == 1
+
+
+def test_a_folder_is_not_translated_into_the_name_of_an_image(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(noise(4, 4)).save(tmp_path / "in/a.png")
+    answer = unitkit("translate", trained, "ab", tmp_path / "in", tmp_path / "out.png")
+    one_line(answer, "the output must be one", "out.png has the name of one")
+    assert not (tmp_path / "out.png").exists()

@@ -189,6 +189,9 @@ def _introduce(console: Console, file: RecipeFile, trainer: Trainer, record: Map
     steps, place = trainer.recipe.steps, literal(str(trainer.run.path))
     name = f"[bold]{literal(file.name)}[/bold]"
     console.print(f"{name} on {trainer.device}: steps {trainer.done} to {steps}, run folder {place}")
+    data = trainer.recipe.data
+    domains = ", ".join(f"{letter} {label}" for letter, label in data.labels.items())
+    console.print(f"data {literal(data.name)}: {literal(domains)}")
     notes = [*(changes(record, trainer) if record else ()), *trainer.placement.notes]
     if trainer.unmatched:
         shown = ", ".join(trainer.unmatched[:5]) + (", ..." if len(trainer.unmatched) > 5 else "")
@@ -239,7 +242,7 @@ def _close(console: Console, trainer: Trainer, out: Path, seconds: float) -> Non
     best, watch = latest(trainer.run.best), trainer.recipe.watch
     lines = [
         *([f"  best       {printable(str(best))} (by {watch.metrics[0].name})"] if watch and best else []),
-        f"  images   {printable(str(grid))}",
+        f"  images     {printable(str(grid))}",
         f"  report     {printable(str(out / 'report.html'))}",
         *(["next:"] if commands else []),
     ]

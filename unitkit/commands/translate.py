@@ -243,8 +243,9 @@ def jobs(
         if not files:
             others = "".join(f"; {note}" for note in passed_over(files.passed, "it"))
             raise UserError(f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))}{others})")
-        if target.exists() and not target.is_dir():
-            raise UserError(f"the input is a folder, so the output must be one: {target} is a file")
+        if not target.is_dir() and (target.exists() or suffix_of(target) in SUFFIXES):
+            kind = "is a file" if target.exists() else "has the name of one"
+            raise UserError(f"the input is a folder, so the output must be one: {target} {kind}")
         found = [(p, _in_format(target / p.relative_to(source), format)) for p in files.paths]
     else:
         siblings = [p.name for p in source.parent.iterdir()] if source.parent.is_dir() else []

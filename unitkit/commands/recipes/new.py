@@ -18,7 +18,9 @@ def new_recipe(path: Path, origin: str) -> list[Path]:
     """
     source = find_recipe(origin)
     if path.suffix != ".py":
-        raise UserError(f"a recipe is a Python file: name it {path / 'mine.py' if path.is_dir() else f'{path}.py'}")
+        raise UserError(
+            f"a recipe is a Python file: name it {path / 'mine.py' if path.is_dir() else path.with_suffix('.py')}"
+        )
     texts = {path: source.read_text("utf-8")}
     imported = read_recipe_file(source).imported
     texts |= {path.parent / name: text for name, text in imported.items()}

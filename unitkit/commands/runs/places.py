@@ -30,7 +30,10 @@ def fresh_folder(path: Path) -> Path:
 
 
 def point_at(path: Path) -> None:
-    """Let runs/latest lead to this folder, if it lies in runs; where the disk has no links, nothing does."""
+    """Let runs/latest lead to this folder, if it lies in runs; where the disk has no links, nothing does. A cell is its
+    ablation's, and changes nothing."""
+    if any((folder / "ablation.json").exists() for folder in path.parents):
+        return
     if RUNS in path.parents and not (os.path.lexists(RUNS / LATEST) and not (RUNS / LATEST).is_symlink()):
         with suppress(OSError), temporary(RUNS) as place:
             place.unlink()
