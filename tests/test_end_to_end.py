@@ -16,9 +16,9 @@ def test_short_training_beats_the_copy_where_glasses_must_change(tmp_path: Path)
     trainer = Trainer(recipe, RunOptions(tmp_path / "run", seed=0))
     assert trainer.fit()
     results = trainer.evaluate()["metrics"]
-    # What the bounds leave out: a copy; a training without the GAN (-0.47 dB beside the copy in `ab`, 1.41 in `ba`); a
-    # Gaussian blur of the input, the best of which fills in glasses a little (14.4 dB in `ab`, 16.1 in `ba`). Seeds 0, 1 and 2
-    # reach 0.33, 0.40 and 0.12 dB beside the copy in `ab`, and 2.08, 2.47 and 2.27 in `ba`.
+    # What the bounds leave out: a copy; a training without the GAN (-0.47 dB beside the copy in `ab`, 1.41 in `ba`);
+    # the best Gaussian blur of the input, which fills in glasses a little (14.4 dB in `ab`, 16.1 in `ba`). Seeds 0, 1
+    # and 2 reach 0.33, 0.40 and 0.12 dB beside the copy in `ab`, and 2.08, 2.47 and 2.27 in `ba`.
     for path, margin in ("ab", 0.0), ("ba", 1.9):
         found = results[f"ground_truth({path})"]["figures"]
         assert found["changing.translation.psnr"] > found["changing.input.psnr"] + margin, (path, found)
