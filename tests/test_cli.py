@@ -399,6 +399,7 @@ def test_the_bar_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
     assert "…" not in text
     assert re.search(r"12/12 0:\d\d:\d\d left 0:\d\d:\d\d +[\d.]+ images/s", text), text
+    assert re.search(r"\(step 12, [\d.]+ [MG]iB at most\)", text.replace("\n", " ")), text
     assert re.search(r"^gan_d [\d.]+  kl [\d.]+", text, re.MULTILINE), text
     bar: list[int] = []
     moved = mock.patch.object(progress._Bar, "update", lambda self, task, **new: bar.append(new["completed"]))

@@ -326,7 +326,13 @@ PATHS = {
     r"C:\Users\anna\faces": "faces",
     "/a/b,/c/d": "b,d",
     "/srv/anna meier/run/recipe.py is gone": "recipe.py is gone",
+    "file:///home/anna/faces": "faces",
+    "file:///home/anna": "home",
+    "file://anna-laptop/srv/anna/faces": "faces",
+    r"\\nas\anna\faces": "faces",
+    "//nas/anna/faces": "faces",
     "https://x.org/a/b": "https://x.org/a/b",
+    "a // b, a//b": "a // b, a//b",
     "data/faces, 1/2 of n/a": "data/faces, 1/2 of n/a",
 }
 

@@ -234,6 +234,21 @@ def test_animations_keep_durations_and_loops(translator: Translator, tmp_path: P
     assert [float(each) for each in watched(source)[1]] == [0, 0.04, 0.11, 0.21, 0.46]
 
 
+@pytest.mark.parametrize(("suffix", "tick"), [(".gif", Fraction(1, 100)), (".webp", Fraction(1, 1000))])
+def test_frames_that_an_animation_cannot_tell_apart_are_left_out_and_counted(
+    translator: Translator, tmp_path: Path, suffix: str, tick: Fraction
+) -> None:
+    source = film(tmp_path / "fast.mkv", pictures(6), "ffv1", [0, 1, 2, 30, 31, 90])
+    with av.open(str(source)) as container:  # Matroska has milliseconds
+        times = [round(frame.pts * frame.time_base / tick) for frame in container.decode(video=0)]
+    done = translate_video(translator, "ab", source, tmp_path / f"out{suffix}")
+    _, shown, _ = watched(tmp_path / f"out{suffix}")
+    assert [time / tick for time in shown[:-1]] == sorted(set(times))
+    lost = 6 - len(set(times))
+    assert done.frames == 6 and bool(lost) == (suffix == ".gif")
+    assert [note.rpartition(": ")[2] for note in done.notes] == ([str(lost)] if lost else [])
+
+
 def test_grey_models_take_the_luma_and_write_grey(source: Path, tmp_path: Path) -> None:
     grey = untrained({"a": 1, "b": 1})
     for name in ("out.mp4", "out.mkv", "out.gif", "out.webp"):
@@ -275,6 +290,13 @@ def test_a_killed_translation_goes_on_to_the_same_frames(trained: Path, tmp_path
     assert out.read_bytes() == (tmp_path / "whole.mkv").read_bytes()
     assert last.out.splitlines()[-2] == untouched.out.splitlines()[-2]  # the flicker
     assert not list(tmp_path.glob("*.parts")) and not list(tmp_path.glob(".writing*"))
+
+
+def test_a_stop_before_the_first_segment_promises_nothing(trained: Path, source: Path, tmp_path: Path) -> None:
+    moment = Moment("unitkit.video.parts:Parts.add", 1, (signal.SIGINT,))
+    ended = run(tmp_path / "log", "translate", trained, "ab", source, tmp_path / "out.mkv", moments=[moment])
+    assert ended.status == 130 and "kept" not in ended.err, ended
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
 
 
 def test_other_options_begin_anew(
@@ -409,6 +431,18 @@ def test_stills_and_videos_are_told_apart(trained: Path, source: Path, tmp_path:
     assert answer.status == 0 and "passed over in" in answer.out and "1 .mp4" in answer.out, answer
     assert unitkit("translate", trained, "ab", source, tmp_path / "images").status == 0
     assert (tmp_path / "images" / "in.mp4").is_file()
+
+
+def test_animations_in_a_folder_are_told_of(trained: Path, tmp_path: Path) -> None:
+    first, *others = map(Image.fromarray, pictures(3))
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "moving.webp", save_all=True, append_images=others)
+    first.save(tmp_path / "in" / "still.webp")
+    first.save(tmp_path / "in" / "still.png")
+    done = unitkit("translate", trained, "ab", tmp_path / "in", tmp_path / "out")
+    said = " ".join(done.out.split())
+    assert done.status == 0 and "the first image alone is translated: 1, such as" in said, done
+    assert "moving.webp;" in said.replace(" ", ""), done
 
 
 def test_a_missing_package_is_one_line(

@@ -19,15 +19,17 @@ from ..data.files.check import Progress as Looked
 from ..hooks import due
 from ..recipe import Hook
 from ..system import dist
+from ..system.devices import peak_memory
 from ..system.output import literal, screen
+from ..system.sizes import show_size
 from ..trainer import Trainer
 
 OFTEN, RARER = 30.0, 0.05  # seconds between two lines of a log at least, and as a share of the time since the start
 
 
 class Progress(Hook):
-    """The bar with the losses below it; off a terminal a line every 30 seconds, at the next step that the log
-    takes, and rarer as hours go by."""
+    """The bar, with the losses and the memory below it; off a terminal a line every 30 seconds, at the next step that
+    the log takes, and rarer as hours go by."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -65,7 +67,7 @@ class Progress(Hook):
             return
         long_ago = now - self.said >= max(OFTEN, RARER * (now - self.began))
         if self.console.is_terminal:
-            self.bar.losses = f"{summary(losses)}  (step {step})"
+            self.bar.losses = f"{summary(losses)}  (step {step}, {show_size(peak_memory(trainer.device))} at most)"
         elif long_ago or step in (1, trainer.recipe.steps):
             self.said = now
             self.console.print(f"step {step} of {trainer.recipe.steps}, {rate:.0f} images/s  {summary(losses)}")

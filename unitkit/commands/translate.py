@@ -28,6 +28,7 @@ from ..system.errors import MachineError, UserError, nearest
 from ..system.files import refuse_unwritable
 from ..system.output import print_notes, say, screen
 from ..translate import Translator, load
+from ..video.clip import is_animation
 from .manifest import Manifest, Origin, settings_of
 from .progress import counting, looking
 
@@ -156,6 +157,11 @@ def _tasks(
             values = translator.meanings(path, header.dtype)[1]
             notes += refuse_unwritable_format(output.target, header.frames, channels[1], values, transparent)
             tasks.append(Task(output, header, values))
+    if moving := [source for source in headers if is_animation(source)]:
+        notes.append(
+            f"animations of which the first image alone is translated: {len(moving)}, such as {moving[0]}; give one by "
+            f"itself to translate it as a video"
+        )
     return sorted(tasks, key=lambda task: (task.header.height, task.header.width, task.header.dtype))
 
 

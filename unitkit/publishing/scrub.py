@@ -11,7 +11,9 @@ from typing import Any
 NAME = r"[^/\\\s'\"`,;:()\[\]]+"
 # From a root, from a home folder, and upwards from the working folder; none is in an address, or in a/b.
 PATH = re.compile(rf"(?<![\w/.~\\])(?:~[^/\s]*|(?:\.\./)*\.\.)?/(?:{NAME}/)*{NAME}")
-WINDOWS = re.compile(rf"(?<!\w)[A-Za-z]:[\\/](?:{NAME}[\\/])*{NAME}")
+# From a drive, or from another machine of the network: //server/share, with backslashes too.
+WINDOWS = re.compile(rf"(?:(?<!\w)[A-Za-z]:[\\/]|(?<![\w.:/\\])[\\/]{{2}})(?:{NAME}[\\/])*{NAME}")
+SCHEME = re.compile(r"(?<!\w)file:(?://[^/\s]*)?(?=/)", re.IGNORECASE)  # of an address that is a path of this machine
 
 
 HOME = re.compile(r"/(?:home|Users)/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+|~[^/]*")
@@ -29,6 +31,7 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """A text without paths: of each, the last name stays."""
+        text = SCHEME.sub("", text)
         if text.startswith(("/", "~/")) and os.path.lexists(os.path.expanduser(text)):
             return self._last(text)
         for folder in self.folders:

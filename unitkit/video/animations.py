@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import count
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .clip import EXPECTED, Clip, Frame, check_file, check_size
 
 MILLISECOND = Fraction(1, 1000)
 UNSTATED = 100  # milliseconds that browsers show a frame of an animation that states none
+TICKS = {".gif": Fraction(1, 100), ".webp": MILLISECOND}  # the finest time that a file tells, where it has one
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG", ".png": "PNG"}
 
 
@@ -61,8 +63,10 @@ def read_frames(clip: Clip, skip: int, notes: list[str]) -> Iterator[Frame]:
 
 def write_animation(
     place: Path, frames: Iterable[tuple[np.ndarray, int]], last: int, clip: Clip, lossless: bool
-) -> None:
+) -> int:
     """Write frames (H, W) or (H, W, 3) of bytes, each with its time in the clip's time base, as a file of its suffix.
+
+    A frame whose time the file cannot tell from that of the one before is left out. Returns how many these are.
 
     Args:
         last: how long the last frame is shown.
@@ -71,6 +75,9 @@ def write_animation(
 
     suffix, end = suffix_of(place), last * clip.time_base
     loop = clip.loop or 0
+    tick = TICKS.get(suffix, clip.time_base)
+    before: int | None = None
+    left_out = 0
     if suffix == ".gif":
         # Players show a GIF once and then so many times more; -1 says nothing of loops.
         again = -1 if loop == 1 else max(0, loop - 1)
@@ -84,14 +91,20 @@ def write_animation(
         quality = {"lossless": "1"} if lossless else {"quality": "90"}
         stream: Any = container.add_stream(codec, options=quality if suffix == ".webp" else {})
         stream.width, stream.height = clip.width, clip.height
-        stream.time_base = stream.codec_context.time_base = clip.time_base
+        stream.time_base = stream.codec_context.time_base = tick
         for pixels, time in frames:
+            ticks = floor(time * clip.time_base / tick + Fraction(1, 2))
+            if before is not None and ticks <= before:
+                left_out += 1
+                continue
+            before = ticks
             frame = _frame(pixels, suffix)
             if not stream.codec_context.is_open:
                 stream.pix_fmt = frame.format.name
-            frame.pts, frame.time_base, frame.duration = time, clip.time_base, last
+            frame.pts, frame.time_base, frame.duration = ticks, tick, max(1, round(end / tick))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return left_out
 
 
 def _frame(pixels: np.ndarray, suffix: str) -> Any:

@@ -22,6 +22,11 @@ from .encoding import Packet
 OURS = re.compile(rf"job|\d{{6}}\.(packets|npz)|{TEMPORARY.pattern}", re.ASCII)
 
 
+def kept_for(target: Path) -> Path:
+    """The folder `OUT.parts` of an output."""
+    return target.with_name(f"{target.name}.parts")
+
+
 class Parts:
     """The folder `OUT.parts`, which holds the segments of one job, and is one process's.
 
@@ -41,7 +46,7 @@ class Parts:
     """
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
-        self.folder = target.with_name(f"{target.name}.parts")
+        self.folder = kept_for(target)
         self.key = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()
         self.segments: list[int] = []  # frames of each
         self.state: dict[str, np.ndarray] = {}

@@ -129,7 +129,10 @@ def translate_video(
             packets += encoder.finish()
             assert len(packets) == done - parts.frames, "a packet for each frame"
             parts.add(packets, _state(flickers, steadied) | {"last": np.array(last)})
-        _write(target, parts, clip, codec, grey, sound, lossless, last)
+        if left_out := _write(target, parts, clip, codec, grey, sound, lossless, last):
+            notes.append(
+                f"frames whose times {target.name} cannot tell from those before them are left out: {left_out}"
+            )
         done = parts.frames
         parts.remove()
     values = flickers[0].value, flickers[1].value
@@ -198,8 +201,9 @@ def _restore(state: dict[str, np.ndarray], flickers: tuple[Flicker, Flicker], st
 
 def _write(
     target: Path, parts: Parts, clip: Clip, codec: Codec, grey: bool, sound: list[int], lossless: bool, last: int
-) -> None:
-    """The output, whole or not at all. `last` is how long the last frame is shown, 0 where the file does not say."""
+) -> int:
+    """The output, whole or not at all; returns how many frames it cannot hold. `last` is how long the last frame is
+    shown, 0 where the file does not say."""
     import av
 
     if not last:
@@ -208,9 +212,9 @@ def _write(
     try:
         with replacing(target) as place:
             if suffix_of(target) in ANIMATIONS:
-                write_animation(place, decoded(parts.packets(), codec, clip, grey), last, clip, lossless)
-            else:
-                write_video(place, parts.packets(), last, clip, codec, grey, sound)
+                return write_animation(place, decoded(parts.packets(), codec, clip, grey), last, clip, lossless)
+            write_video(place, parts.packets(), last, clip, codec, grey, sound)
+            return 0
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):
             raise refusal(f"cannot write {target}", error) from error

@@ -14,6 +14,7 @@ from ...translate import load
 from ...video.clip import is_video, require_av
 from ...video.encoding import WRITTEN, codec_for
 from ...video.flicker import Steady
+from ...video.parts import kept_for
 from ...video.translating import Translated, translate_video
 from ..progress import frames_done
 from ..translate import numbered
@@ -91,7 +92,8 @@ def translate_videos(
                         translator, path, source, out, style=each, steady=steady, lossless=lossless, progress=progress
                     )
             except KeyboardInterrupt:
-                say(screen(stderr=True), f"what is done is kept beside {out}: the same command goes on from there")
+                if kept_for(out).exists():
+                    say(screen(stderr=True), f"what is done is kept beside {out}: the same command goes on from there")
                 raise
             _say(done, out)
 
