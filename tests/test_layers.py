@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unitkit.kernels.operators import LAYOUTS
 from unitkit.networks import convolutions
+from unitkit.networks.bounded import Meta
 from unitkit.networks.convolutions import Conv2d, Doubling, PixelwiseTransposed
 
 
@@ -123,3 +124,15 @@ def test_few_pixels_with_any_settings_are_torchs(settings: dict[str, Any]) -> No
     for shape in (2, 4, 5, 6), (4, 5, 6):  # a batch, and an image without one
         x = torch.randn(shape, dtype=torch.float64)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_on_the_meta_device_draws_no_weights() -> None:
+    """And what has values, made before, is filled as ever."""
+    before = torch.full((3,), 7.0)
+    state = torch.random.get_rng_state()
+    with Meta():
+        layer = nn.Conv2d(3, 4, 3)
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(before)
+    assert layer.weight.is_meta and layer.weight.shape == (4, 3, 3, 3) and not layer.weight._version
+    assert torch.equal(before, torch.zeros(3)) and torch.equal(state, torch.random.get_rng_state())
