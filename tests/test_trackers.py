@@ -137,6 +137,17 @@ def test_a_killed_run_goes_on_without_double_or_missing_steps(tmp_path: Path) ->
     assert steps(found, "evaluation/psnr(aa, a)/psnr") == [20]
 
 
+def test_what_goes_on_within_a_second_is_read_after_what_was(run: Path, tmp_path: Path) -> None:
+    """TensorBoard reads files in the order of their names: the second, then the process, whose number may be less."""
+    out = RunFolder(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("tensorboard")))
+    for _ in range(2):
+        (tracker,) = make(("tensorboard",))
+        tracker.open(out, 0)
+        tracker.close()
+    names = [path.name for path in (out.path / "tensorboard").iterdir()]
+    assert len({name.split(".")[3] for name in names}) == len(names) == 2, names
+
+
 CELLS = ("shared=0/seed-0", "shared=1/seed-0")
 
 

@@ -3,6 +3,7 @@ runs below it side by side, and their knobs as hyperparameters."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ class TensorBoard(Tracker):
 
     def open(self, run: RunFolder, step: int) -> None:
         self.close()
-        self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
+        folder = run.path / "tensorboard"
+        while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+            time.sleep(0.05)  # files are read by their names, which tell the second: of one, the later might come first
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         said = settings(run)
         rows = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in said.items()]
         self.writer.add_text("settings", "\n".join(["| | |", "|---|---|", *rows]), step)
