@@ -52,6 +52,13 @@ def files(folder: Path) -> dict[str, bytes]:
 # A run
 
 
+def test_a_log_says_once_that_a_classifier_learns_first(folder: Path) -> None:
+    answer = unitkit("evaluate", folder, "--metrics", "attribute_success(ab, steps=2), attribute_success(ba, steps=2)")
+    assert answer.status == 0, answer
+    what = "training the classifier of plain and glasses on batches of 32, 2 steps"
+    assert answer.err == f"measuring step-00000012: {what}\n"
+
+
 def test_metrics_are_printed_kept_and_added_to_those_before(folder: Path, tmp_path: Path) -> None:
     answer = unitkit("evaluate", folder, "--metrics", "ssim(aa, a), l1(aba,a)", "--save", tmp_path / "out.json")
     assert answer.status == 0, answer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -242,6 +243,19 @@ def test_attribute_success_counts_what_the_classifier_finds_and_says_how_good_it
         assert found["figures"] == {"success": success, "untranslated": 0.0, "classifier": 1.0}
         assert found["warnings"] == [] and found["n"] == {"ab": 11, "a": 11}
         assert "60 steps" in found["protocol"]["classifier"] and found["protocol"]["classifier_n"] == 11
+
+
+def test_a_classifier_tells_of_its_steps_once_as_both_directions_share_it() -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def counting(what: str, steps: int) -> Iterator[Callable[[], None]]:
+        told.append(f"{what}: {steps}")
+        yield lambda: told.append("step")
+
+    both = [metrics.attribute_success(path, steps=3) for path in ("ab", "ba")]
+    metrics.evaluate(Model({}), night_and_day(5, 2), both, counting=counting)
+    assert told == ["training the classifier of night and day on batches of 32: 3", *["step"] * 3]
 
 
 def test_a_classifier_that_knows_little_is_not_to_be_trusted() -> None:

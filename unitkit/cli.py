@@ -190,7 +190,9 @@ def evaluate(
     ] = None,
     images: ImageSets = None,
     size: Annotated[int | None, whole(1, 65536, help="Side to bring --images to.")] = None,
-    max_images: Annotated[int, whole(0, help="Held-out images of each domain at most; 0: all.")] = 0,
+    max_images: Annotated[
+        int, whole(0, help="Held-out images of each domain at most; 0: all. A metric's own classifier learns as ever.")
+    ] = 0,
     seed: Annotated[int, whole(0, SEEDS, help="Of latent samples and classifiers.")] = 0,
     weights: Weights = "ema",
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.")] = None,

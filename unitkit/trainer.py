@@ -22,6 +22,7 @@ from .hooks import Checkpoints, Log, Report, Samples, Watcher, due, numbers
 from .kernels.placement import best_precision, choose_device, placement
 from .memory.fitting import fitted
 from .metrics import evaluate_with_protocol
+from .metrics.metric import Counting, uncounted
 from .models import ImagePaths
 from .networks.average import Average
 from .recipe import Hook, Recipe
@@ -145,8 +146,7 @@ class Trainer:
     def fit(self) -> bool:
         """Train to the recipe's last step.
 
-        Returns:
-            False if a signal ended it early, with a checkpoint written.
+        Returns: False if a signal ended it early, with a checkpoint written.
 
         Raises:
             TrainingError: memory that ran out, or a gradient that is not finite: the player whose gradient it is moved
@@ -253,14 +253,14 @@ class Trainer:
                     raise
                 return work(model, self.images.measured())
 
-    def evaluate(self, *, keep: bool = True) -> dict[str, Any]:
+    def evaluate(self, *, keep: bool = True, counting: Counting = uncounted) -> dict[str, Any]:
         """The recipe's metrics on the held-out split, with their protocol.
 
         Args:
             keep: them in the run's `metrics.json`.
+            counting: shows work of a metric that takes long.
 
-        Raises:
-            TrainingError: no memory. UserError: a disk that refuses.
+        Raises `TrainingError` for no memory, and `UserError` where the disk refuses.
         """
         measured = partial(
             evaluate_with_protocol,
@@ -269,6 +269,7 @@ class Trainer:
             step=self.done,
             weights="ema" if self.average else "last",
             device=self.device,
+            counting=counting,
         )
         with enough_memory(self.device, "measuring"):
             found = self.on_held_out(measured)

@@ -33,6 +33,7 @@ from ..system.environment import versions
 from ..system.errors import MachineError, UserError
 from ..system.files import refuse_unwritable, replacing
 from ..system.output import print_notes, say, screen
+from .progress import measuring
 
 WAY_OUT = "choose another --device, or fewer metrics at once"
 
@@ -158,7 +159,7 @@ def _measured(
 ) -> dict[str, Any]:
     """An evaluation of a checkpoint, which its protocol calls `name`, as `metrics.json` can hold it."""
     place = choose_device(device)
-    with console.status(f"measuring {name}"), enough_memory(place, "measuring", WAY_OUT, MachineError):
+    with measuring(f"measuring {name}") as counted, enough_memory(place, "measuring", WAY_OUT, MachineError):
         found = evaluate_with_protocol(
             model.to(place),
             data,
@@ -169,6 +170,7 @@ def _measured(
             device=place,
             seed=seed,
             max_images=max_images,
+            counting=counted,
         )
     found["metrics"] = storable(found["metrics"])
     return found

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..data.files.check import Progress as Looked
 from ..hooks import due
+from ..metrics.metric import Counting
 from ..recipe import Hook
 from ..system import dist
 from ..system.devices import peak_memory
-from ..system.output import literal, screen
+from ..system.output import literal, say, screen
 from ..system.sizes import show_size
 from ..trainer import Trainer
 
@@ -116,6 +117,38 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(literal(what), total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def measuring(what: str, *, quiet: bool = False) -> Iterator[Counting]:
+    """That something is measured, on stderr, and how far work is that takes long in it, told of by what this gives; off
+    a terminal a line when such work begins, and from time to time."""
+    console = screen(stderr=True, quiet=quiet)
+    with console.status(literal(what)) as status:
+
+        @contextmanager
+        def counted(work: str, steps: int) -> Iterator[Callable[[], None]]:
+            began = said = time.perf_counter()
+            done = 0
+            if not console.is_terminal:
+                say(console, f"{what}: {work}, {steps} steps")
+
+            def step() -> None:
+                nonlocal done, said
+                done += 1
+                now = time.perf_counter()
+                left = timedelta(seconds=round((now - began) / done * (steps - done)))
+                line = f"{what}: {work}, step {done} of {steps}, {left} left"
+                if console.is_terminal:
+                    status.update(literal(line))
+                elif now - said >= OFTEN:
+                    said = now
+                    say(console, line)
+
+            yield step
+            status.update(literal(what))
+
+        yield counted
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from ..system.errors import UserError
 from ..system.output import argument, literal, print_notes, printable, room, screen, typed
 from ..trainer import Trainer
 from ..training.profile import Profile
-from .progress import Progress, looking
+from .progress import Progress, looking, measuring
 from .resume import changes, resumed, to_resume
 from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
 
@@ -139,8 +139,8 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         if dist.rank() == 0:
             write_report(trainer.run, training=True)  # which people look at, until it has its metrics
     try:
-        with console.status("evaluating on the held-out split"):
-            return trainer.evaluate(keep=False)
+        with measuring("evaluating on the held-out split", quiet=console.quiet) as counted:
+            return trainer.evaluate(keep=False, counting=counted)
     except KeyboardInterrupt:
         line = "stopped while evaluating: the training is whole and kept. Evaluate it with"
         console.print(f"{line}\n{again}", markup=False)

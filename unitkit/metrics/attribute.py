@@ -17,7 +17,7 @@ from ..data.values import values_of
 from ..kernels.norms import BatchNorm
 from ..system.errors import UserError
 from ..system.seeds import derive
-from .metric import Context, Metric, Result, Row, Table, named, register
+from .metric import Context, Counting, Metric, Result, Row, Table, named, register, uncounted
 
 _trained: dict[tuple[object, ...], nn.Module] = {}
 SIDE = 128  # pixels of the longer side at most: what is an attribute of the image can be seen at that size
@@ -39,7 +39,8 @@ def attribute_success(path: str, *, steps: Positive = 600) -> Metric:
     def begin(context: Context) -> Classified:
         if context.data is None:
             raise UserError(f"attribute_success({path}) needs the data of a run, to train its classifier on")
-        return Classified(path, context.data, classifier(context.data, seed=context.seed, steps=steps), steps, context)
+        network = classifier(context.data, seed=context.seed, steps=steps, counting=context.counting)
+        return Classified(path, context.data, network, steps, context)
 
     name, title = named("attribute_success", path, steps=(steps, 600))
     units = dict.fromkeys(("success", "untranslated", "classifier"), "%")
@@ -92,16 +93,24 @@ class Classified:
         return int((scores.argmax(dim=1) == self.target).sum())
 
 
-def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Module:
+def classifier(data: Data, *, seed: int = 0, steps: int = 600, counting: Counting = uncounted) -> nn.Module:
     """`train_classifier`, once in a process for the same data, seed and steps."""
     key = (data.fingerprint(), *(len(domain.train) for domain in data.domains.values()), seed, steps)
     if key not in _trained:
         _trained.clear()  # one is enough: a run has one set of data
-        _trained[key] = train_classifier(data, seed=seed, steps=steps)
+        _trained[key] = train_classifier(data, seed=seed, steps=steps, counting=counting)
     return _trained[key]
 
 
-def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3) -> nn.Module:
+def train_classifier(
+    data: Data,
+    *,
+    seed: int = 0,
+    steps: int = 600,
+    batch: int = 32,
+    lr: float = 2e-3,
+    counting: Counting = uncounted,
+) -> nn.Module:
     """A small convolutional network that tells the domains of `data` apart, from the training split alone.
 
     Images are mirrored with probability 1/2. The network takes (N, C, H, W) in [-1, 1], C being 3 where images are grey
@@ -112,7 +121,8 @@ def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int 
     if len(channels) > 1 and not channels <= {1, 3}:
         counts = " and ".join(map(str, sorted(channels)))
         raise UserError(f"a classifier of the domains needs images of equal channels, and these have {counts}")
-    with torch.random.fork_rng(), torch.enable_grad():
+    what = f"training the classifier of {' and '.join(data.labels.values())} on batches of {batch}"
+    with torch.random.fork_rng(), torch.enable_grad(), counting(what, steps) as done:
         torch.manual_seed(derive(seed))
         draw = np.random.default_rng([seed, 1])
         network = _network(len(data.domains), 3 if channels <= {1, 3} else max(channels)).train()
@@ -129,6 +139,7 @@ def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int 
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
+            done()
     return network.eval().requires_grad_(False)
 
 

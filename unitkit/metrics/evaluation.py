@@ -23,7 +23,7 @@ from ..data.values import values_of
 from ..system.devices import of_machine
 from ..system.errors import MachineError, UserError
 from ..system.seeds import derive
-from .metric import Accumulator, Context, Metric, Result, path_of, source
+from .metric import Accumulator, Context, Counting, Metric, Result, path_of, source, uncounted
 
 SAMPLING = "sampling"  # of a model whose codes can be samples outside training too
 Results = dict[str, dict[str, Any]]
@@ -48,6 +48,7 @@ def evaluate(
     batch: int = 0,
     seed: int = 0,
     max_images: int = 0,
+    counting: Counting = uncounted,
 ) -> Results:
     """Every metric over the held-out split, the model in evaluation mode (z is the posterior's mean).
 
@@ -55,6 +56,7 @@ def evaluate(
         batch: images at once; 0 takes as many as their size allows, at most 128.
         seed: of latent samples and of a metric's own classifier.
         max_images: images of each domain at most, evenly spread over the split and always the same ones; 0 takes all.
+        counting: shows work of a metric that takes long.
 
     Returns: by the metric's name `title` (what people call it), `figures`, `n` (images by reading), `higher` (whether
         more is better, by figure), `units`, `protocol` and `warnings`, ready for JSON; where there are some, `details`
@@ -62,7 +64,7 @@ def evaluate(
         `machine` where it was the machine's fault.
     """
     batch = batch or at_once(data.size)
-    measured = [_Evaluated(metric, Context(device, seed, data)) for metric in metrics]
+    measured = [_Evaluated(metric, Context(device, seed, data, counting)) for metric in metrics]
     training = model.training
     model.train(False)
     try:

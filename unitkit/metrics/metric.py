@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +21,16 @@ registry = Registry("metric")
 register = registry.register
 
 
+# Of work that takes long: what it is and of how many steps; what it gives is called after each of them.
+Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def uncounted(what: str, steps: int) -> Iterator[Callable[[], None]]:
+    """Long work that nobody watches."""
+    yield lambda: None
+
+
 @dataclass(frozen=True)
 class Context:
     """Where and with what a metric measures.
@@ -28,11 +39,13 @@ class Context:
         device: for networks that a metric brings along.
         seed: of everything that the metric draws at random.
         data: the data of the run; None where plain sets of images are scored.
+        counting: shows work of the metric that takes long.
     """
 
     device: torch.device | str = "cpu"
     seed: int = 0
     data: Data | None = None
+    counting: Counting = uncounted
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from ..data import Data
 from ..system.environment import versions
 from .evaluation import Measured, evaluate
-from .metric import Metric
+from .metric import Counting, Metric, uncounted
 
 PACKAGES = ("unitkit", "torch", "torchvision", "torchmetrics", "torch-fidelity", "lpips", "timm", "numpy", "pillow")
 
@@ -27,6 +27,7 @@ def evaluate_with_protocol(
     device: torch.device | str = "cpu",
     seed: int = 0,
     max_images: int = 0,
+    counting: Counting = uncounted,
 ) -> dict[str, Any]:
     """`evaluate`, and beside the figures all that they hang on: of checkpoint, data, images, machine and versions.
 
@@ -34,8 +35,9 @@ def evaluate_with_protocol(
         checkpoint: the name of the model's.
         step: its steps.
         weights: which of the checkpoint's weights the model has: "ema", their moving average, or "last".
+        counting: as in `evaluate`.
     """
-    results = evaluate(model, data, metrics, device=device, seed=seed, max_images=max_images)
+    results = evaluate(model, data, metrics, device=device, seed=seed, max_images=max_images, counting=counting)
     return {
         "checkpoint": checkpoint,
         "step": step,
