@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from .annotations import number
-from .system.errors import UserError
+from .system.errors import UserError, suggested
 
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # once of click, now of a module of typer's
+NEAR_OPTION = 0.85  # as `suggested` has it
 SEEDS = 2**63 - 1  # the largest seed that torch takes of either sign
 
 
@@ -48,6 +51,49 @@ def folder(help: str) -> Any:
         return Path(text)
 
     return typer.Option(parser=parse, metavar="PATH", help=help)
+
+
+def in_a_line(error: Any, words: Sequence[str]) -> UserError:
+    """What typer has to say of a command line, as other mistakes are told.
+
+    Args:
+        error: its `UsageError`.
+        words: of the command line, behind the program's name.
+    """
+    context = error.ctx
+    command, place = "", context
+    while place and place.parent:
+        command, place = f" {place.info_name}{command}", place.parent
+    command = f"unitkit{command}"  # however it was begun
+    parameters = context.command.params if context else []
+    if hasattr(error, "possibilities"):
+        option = error.option_name
+        options = [each for parameter in parameters for each in parameter.opts if each.startswith("--")]
+        takes_knobs = any(parameter.name == "knobs" for parameter in parameters)
+        hint = f"; a knob is given as {_as_knob(option, words)}" if takes_knobs and option[:2] == "--" else ""
+        near = suggested(option.lstrip("-"), [each.lstrip("-") for each in options], NEAR_OPTION)
+        near = near.replace("'", "'--", 1)
+        return UserError(f"{command} has no option {option}{hint}{near and '.'}{near}")
+    text = error.format_message()
+    arguments = [each for each in parameters if each.param_type_name == "argument"]
+    if type(error).__name__ == "MissingParameter" and error.param in arguments:
+        usage = " ".join(_shown(each) for each in arguments)
+        return UserError(f"{_shown(error.param)} is missing: {command} {usage}")
+    return UserError(text[:1].lower() + text[1:].removesuffix("."))
+
+
+def _shown(argument: Any) -> str:
+    name = str(argument.metavar or argument.name.upper())
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
+def _as_knob(option: str, words: Sequence[str]) -> str:
+    """The knob that a word `--steps 60`, or `--steps=60`, stands for."""
+    place = next(number for number, word in enumerate(words) if word.partition("=")[0] == option)
+    _, equals, value = words[place].partition("=")
+    after = words[place + 1 : place + 2]
+    value = value if equals else after[0] if after and not after[0].startswith("-") else "VALUE"
+    return f"{option[2:].replace('-', '_')}={value}"
 
 
 def _names(text: str) -> tuple[str, ...]:

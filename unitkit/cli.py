@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from .arguments import (
     SEEDS,
+    USAGE_ERROR,
     BadImages,
     CheckpointEvery,
     Compile,
@@ -30,6 +31,7 @@ from .arguments import (
     Track,
     Weights,
     folder,
+    in_a_line,
     whole,
 )
 from .commands.data import app as data_app
@@ -83,14 +85,21 @@ def main() -> NoReturn:
         try:
             os.getcwd()  # libraries end the process where it is gone
             _show_knobs(sys.argv[1:])
-            app()
+            status = app(standalone_mode=False)
+        except USAGE_ERROR as error:
+            if type(error).__name__ != "NoArgsIsHelpError":
+                sys.exit(complain(in_a_line(error, sys.argv[1:])))
+            error.show()
+            sys.exit(2)
+        except typer.Abort:
+            sys.exit(complain(TrainingError("not begun")))
         except (UserError, TrainingError, OSError, MemoryError) as error:
             sys.exit(complain(error))
         except RuntimeError as error:
             if "operator torchvision::" not in str(error):
                 raise
             sys.exit(complain(UserError(UNMATCHED)))
-        sys.exit(0)
+        sys.exit(status or 0)
 
 
 def _show_knobs(words: list[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from .annotations import convert, describe
 from .knobs import Knob, arguments, find, knobs_of, own_fields
-from .system.errors import UserError, nearest
+from .system.errors import UserError, closest, nearest
+from .system.files import folders_with
 
 if TYPE_CHECKING:
     from .recipe import Recipe
 
 PLAIN = json.JSONEncoder(default=str)
+RECIPE = re.compile(r"^(?:def recipe\(|recipe\b.*=|from .*\bimport\b.*\brecipe\b)", re.MULTILINE)
 IMPORTED = "recipes"  # the folder of a run in which the files lie that its recipe imports
 SHIPPED = Path(__file__).with_name("recipes")  # in the wheel; in a clone they lie beside the package
 CLONED = Path(__file__).parents[1] / "recipes"
@@ -132,7 +135,15 @@ def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by their bare names."""
     folder = SHIPPED if SHIPPED.is_dir() else CLONED
     files = {path.stem: path for path in sorted(folder.glob("*.py"))}
-    return {name: path for name, path in files.items() if "\ndef recipe(" in path.read_text("utf-8")}
+    return {name: path for name, path in files.items() if _holds_recipe(path)}
+
+
+def _holds_recipe(path: Path) -> bool:
+    """Whether a file reads like a recipe; it is not run."""
+    try:
+        return RECIPE.search(path.read_text("utf-8")) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -148,9 +159,14 @@ def find_recipe(name: str | Path) -> Path:
         return path
     if str(name) in (known := shipped()):
         return known[str(name)]
-    siblings = {p.name for p in path.parent.glob("*.py")} if path.parent.is_dir() else set()
+    if (path / "recipe.py").is_file():
+        raise UserError(f"{path} is a run: give its recipe, {path / 'recipe.py'}")
+    siblings = {each.name for each in path.parent.glob("*.py") if _holds_recipe(each)}
     near = {*known, *(siblings if path.parent == Path() else ())} if path.suffix != ".py" else siblings
     hint = nearest(path.name, near) if near else f"There are no recipes in {path.parent}."
+    runs = folders_with("recipe.py", path.parent) if path.suffix != ".py" else {}
+    if closest(path.name, near) is None and (run := closest(path.name, runs)):
+        hint = f"Did you mean '{runs[run] / 'recipe.py'}'?"
     raise UserError(f"there is no recipe file {path}. {hint}")
 
 
@@ -255,14 +271,16 @@ def parse_knobs(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """The words behind a recipe on the command line: at most one `@preset`, and `knob=value` each once."""
     preset: str | None = None
     given: dict[str, str] = {}
-    for word in words:
+    for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if word.startswith("@"):
             if preset is not None:
                 raise UserError(f"one preset at a time: '@{preset}' and '{word}'")
             preset = word[1:]
         elif not equals or not all(part.isidentifier() for part in name.split(".")):
-            raise UserError(f"'{word}' is neither knob=value nor @preset")
+            after = words[number + 1] if number + 1 < len(words) else "="
+            hint = f": did you mean {word}={after}?" if word.isidentifier() and not set("=@") & set(after) else ""
+            raise UserError(f"'{word}' is neither knob=value nor @preset{hint}")
         elif name in given:
             raise UserError(f"the knob '{name}' is given twice: '{given[name]}' and '{value}'")
         else:

@@ -85,7 +85,7 @@ def translate_images(
     if seed is not None and samples is None:
         raise UserError("--seed is of styles that are drawn: give --samples N with it")
     if alpha not in ALPHAS:
-        raise UserError(f"--alpha is keep or white, not '{alpha}'. {nearest(alpha, ALPHAS)}")
+        raise UserError(f"--alpha is keep or white, not '{alpha}'")
     notes: list[str] = []
     console, transparent = screen(), alpha == "keep"
     work = jobs(source, target, notes, [f"-{number + 1}" for number in range(samples or 0)] or [""], format)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from ..annotations import AtLeast, Positive, describe, fits
 from ..hub.names import PREFIX
-from ..system.errors import UserError, nearest
+from ..system.errors import UserError, nearest, suggested
 from .bands import read_bands
 from .domains import MOST, Data, datasets, make_domains, with_values
 from .folders.held_out import Raw, Readers
@@ -115,8 +115,9 @@ def open_data(
     from_hub = data.startswith(PREFIX) and not several(data)
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
-        near = nearest(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
-        raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}). {near}")
+        near = suggested(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
+        near = "; put the path of your images in place of FOLDER" if data == "FOLDER" else near and f".{near}"
+        raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}){near}")
     readers, notes = read_hub(data) if from_hub else read_location(data, least)
     found = {label: read() for label, read in _choose(readers, labels, domains, data, least).items()}
     sets = [raw for splits in found.values() for raw in splits if isinstance(raw, FileSet)]

@@ -14,7 +14,7 @@ from ..losses.reading import PATH, Reading, last_step
 from ..networks.graph import Graph, Node, Program
 from ..networks.tower import Tower, Value
 from ..registry import Spec
-from ..system.errors import UserError, nearest
+from ..system.errors import UserError, nearest, suggested
 from .kinds import registry as kinds
 from .pool import ImagePool
 
@@ -180,7 +180,8 @@ class ImagePaths(nn.Module):
         walks = [word for word in words if self._walks(word) and word != "z"]
         return (
             f"'{path}' is not an image path here: a path is a word over the domains {', '.join(self.channels)}, "
-            f"and this model has {', '.join(walks[:8])}{', ...' if len(walks) > 8 else ''}. {nearest(path, walks)}"
+            f"and this model has {', '.join(walks[:8])}{', ...' if len(walks) > 8 else ''}"
+            f"{(near := suggested(path, walks)) and '.'}{near}"
         )
 
     def keep_only(self, path: str) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from ..data.files.bad import BadImage
-from ..system.errors import UserError, nearest, refusal
-from ..system.files import replacing
+from ..system.errors import UserError, closest, refusal
+from ..system.files import folders_with, replacing
 from ..system.output import printable
 from .schema import BAD, METRICS, RUN, STATS, WATCHED, Kind, Result
 from .steps import latest, step_name
@@ -64,8 +64,9 @@ class RunFolder:
         """What `run.json` holds. Raises `UserError` where there is no run."""
         path = self.path / "run.json"
         if not path.is_file():
-            near = sorted(p.parent.name for p in self.path.parent.glob("*/run.json"))
-            hint = nearest(self.path.name, near) if near else "A run folder is what `unitkit train` leaves."
+            runs = folders_with("run.json", self.path.parent)
+            run = closest(self.path.name, runs)
+            hint = f"Did you mean '{runs[run]}'?" if run else "A run folder is what `unitkit train` leaves."
             raise UserError(f"{self.path} is not a run folder: it holds no run.json. {hint}")
         return read_json(path, RUN)
 

@@ -25,6 +25,8 @@ OF_THE_MACHINE = {
 # Of these, what a file may meet that is read, whatever is in it.
 FAILING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
+NEAR = 0.55  # how alike two words are, as difflib has it, of which one is meant by the other
+SHORT = 3  # letters of a word that begins at least as the one that is meant: "gif" is no misspelt "tif"
 LONG = 80  # characters of a path, of which no more is shown
 
 
@@ -94,7 +96,21 @@ def of_system(error: OSError | MemoryError) -> UserError:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A closing sentence for an error about `name`: the nearest of `choices`, or all of them where none is near."""
     choices = sorted(choices)
-    folded = {choice.casefold(): choice for choice in reversed(choices)}
-    if near := difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5):
-        return f"Did you mean '{folded[near[0]]}'?"
+    if near := suggested(name, choices):
+        return near.strip()
     return f"Choose from: {', '.join(choices)}." if choices else "There is nothing to choose from."
+
+
+def suggested(name: str, choices: Iterable[str], near: float = NEAR) -> str:
+    """ " Did you mean 'x'?", to close an error that has listed the choices, or "" where none is near."""
+    found = closest(name, choices, near)
+    return f" Did you mean '{found}'?" if found is not None else ""
+
+
+def closest(name: str, choices: Iterable[str], near: float = NEAR) -> str | None:
+    """The one of the choices that a name is a misspelling of."""
+    name = str(name).casefold()
+    folded = {choice.casefold(): choice for choice in sorted(choices, reverse=True)}
+    possible = [each for each in folded if len(name) > SHORT or each[:1] == name[:1]]
+    found = difflib.get_close_matches(name, possible, n=1, cutoff=near)
+    return folded[found[0]] if found else None

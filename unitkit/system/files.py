@@ -136,3 +136,14 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def folders_with(name: str, place: Path) -> dict[str, Path]:
+    """The folders that hold a file of this name, by their own: those in `place`, in its folders and in runs/, the first
+    of equal ones."""
+    found: dict[str, Path] = {}
+    for here in dict.fromkeys((place, Path("runs"))):
+        for pattern in f"*/{name}", f"*/*/{name}":
+            for file in sorted(here.glob(pattern)):
+                found.setdefault(file.parent.name, file.parent)
+    return found

@@ -22,6 +22,7 @@ from ...arguments import (
     Weights,
     Workers,
 )
+from ...system.errors import UserError
 
 
 def translate(
@@ -51,9 +52,22 @@ def translate(
     from ..translate import translate_images
     from .video import is_of_video, translate_videos
 
+    _refuse_no_run(run, path)
     translated = partial(translate_images, run, path, source, target, parts=parts, weights=weights)
     if is_of_video(source, target, steady, lossless):
         video = partial(translate_videos, steady=steady, lossless=lossless)
         translated = partial(video, run, path, source, target, parts=parts, weights=weights)
     translated = partial(translated, device=device, precision=precision, threads=workers, again=again)
     translated(style=style, samples=samples, seed=seed, alpha=alpha, format=format)
+
+
+def _refuse_no_run(run: Path, path: str) -> None:
+    """Raise `UserError` for a run that is not there, before the input is looked at; one of the hub may be."""
+    from ...hub.names import is_on_hub
+    from ...runs.kept import find_run
+
+    if is_on_hub(run) or run.exists():
+        return
+    if Path(path).exists():
+        raise UserError(f"'{path}' is no image path: the run comes first: translate {path} {run}")
+    find_run(run)
