@@ -276,7 +276,7 @@ def test_what_differs_from_the_ablation_there_is_refused(tiny: Path, tmp_path: P
     words = ("ablate", tiny, "shared=1", "steps=2", *ON_CPU, "--out", out)
     assert unitkit(*words).status == 0
     one_line(unitkit(*words, "--precision", "bf16"), "precision", "another --out")
-    one_line(unitkit(*words[:-2], "--out", tmp_path / "new", "--precision", "fp61"), "fp61", "Did you mean")
+    one_line(unitkit(*words[:-2], "--out", tmp_path / "new", "--precision", "fp61"), "fp61", "Choose from: auto")
     one_line(unitkit("ablate", tiny, "shared=0,1", "--device", "cuda:99", "--out", tmp_path / "new"), "cuda:99")
 
 

@@ -40,6 +40,27 @@ def test_named_runs_are_listed_with_what_was_changed_and_the_newest_has_a_name(h
     assert shown.status == 0 and "width=3" in shown.out and first["text"] in shown.out
 
 
+def test_of_a_preset_only_what_was_changed_beyond_it_is_said(here: Path) -> None:
+    recipe = here / "mine.py"
+    recipe.write_text(TINY.read_text().replace('{"steps": 2}', '{"steps": 2, "lr": 0.5, "shared": 0}'))
+    assert unitkit("train", recipe, "@quick", "--name", "plain").status == 0
+    plain = Path("runs/mine/plain")
+    assert RunFolder(plain).record["preset"] == {"name": "quick", "knobs": {"steps": 2, "lr": 0.5, "shared": 0}}
+    assert summary(plain).knobs == "@quick"
+    other, old = (Path(shutil.copytree(plain, plain.with_name(name))) for name in ("other", "old"))
+    record = RunFolder(plain).record
+    knobs = {**record["knobs"], "lr": 0.001, "width": 3}  # the recipe's own again, which the preset has otherwise
+    RunFolder(other).write_json("run.json", {**record, "knobs": knobs})
+    RunFolder(old).write_json("run.json", {name: value for name, value in record.items() if name != "preset"})
+    assert summary(other).knobs == "@quick width=3 lr=0.001"
+    assert summary(old).knobs == "shared=0 lr=0.5"
+    assert "@quick width=3" in unitkit("runs").out
+    shown = [
+        line.split("│")[3].split() for line in unitkit("compare", plain, other).out.splitlines() if "│ mine" in line
+    ]
+    assert shown == [["@quick", "width=4"], ["width=3", "lr=0.001"]]
+
+
 def test_a_run_says_whether_it_is_training_stopped_or_done(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)

@@ -13,7 +13,7 @@ import typer
 from .annotations import number
 from .system.errors import UserError, suggested
 
-USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # once of click, now of a module of typer's
+USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # once of click, now of a module of typer's
 NEAR_OPTION = 0.85  # as `suggested` has it
 SEEDS = 2**63 - 1  # the largest seed that torch takes of either sign
 

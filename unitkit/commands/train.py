@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import trackers
+from ..knobs import find
 from ..metrics import parse_metrics
 from ..recipe import Recipe, Watch
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
@@ -54,6 +55,7 @@ def train_recipe(
     if recipe is not None and re.match(r"@|\w+=", recipe) and not Path(recipe).is_file():
         words, recipe = (recipe, *words), None  # the recipe is left out: `--resume --out DIR steps=2000`
     record: dict[str, Any] = {}
+    preset: str | None = None
     if name is not None:
         options = replace(options, out=_named(recipe, name, options))
     dist.start()
@@ -64,8 +66,9 @@ def train_recipe(
         raise UserError("name a recipe file, such as recipes/unit_faces.py, or continue a run with --resume --out DIR")
     else:
         file = read_recipe_file(recipe)
-        values = file.values(*parse_knobs(words))
-    run_training(file, values, options, record, profile=profile)
+        preset, given = parse_knobs(words)
+        values = file.values(preset, given)
+    run_training(file, values, options, record, preset=preset, profile=profile)
 
 
 def run_training(
@@ -74,14 +77,24 @@ def run_training(
     options: RunOptions,
     record: Mapping[str, Any],
     *,
+    preset: str | None = None,
     profile: bool = False,
 ) -> None:
-    """Train a recipe with these knobs, evaluate, and report. `record` is that of the run to continue, else empty."""
+    """Train a recipe with these knobs, evaluate, and report.
+
+    Args:
+        record: that of the run to continue, else empty.
+        preset: which has set some of the knobs of a new run.
+    """
     dist.start()
     started = time.perf_counter()
     console = screen(quiet=dist.rank() > 0)
-    notes = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
+    notes: dict[str, Any] = {"recipe": file.name, "recipe_file": str(file.origin), "knobs": file.kept(values)}
     notes["defaults"] = file.kept(file.values())
+    if preset is not None:
+        set_by_it = {find(file.knobs, name, file.name).name for name in file.presets[preset]}
+        kept = file.kept(file.values(preset))
+        notes["preset"] = {"name": preset, "knobs": {name: kept[name] for name in set_by_it & kept.keys()}}
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
     print_notes(console, recipe.data.notes)

@@ -83,6 +83,13 @@ class DataFacts(TypedDict, total=False):
     fingerprint: Required[str]
 
 
+class Preset(TypedDict):
+    """The preset that a run was begun with: its name, and the knobs that it set."""
+
+    name: str
+    knobs: Open
+
+
 class Run(TypedDict, total=False):
     """`run.json`."""
 
@@ -116,6 +123,7 @@ class Run(TypedDict, total=False):
     recipe_file: str
     knobs: Open
     defaults: Open
+    preset: Preset
     peak_memory: Count
     versions: dict[str, str]
     folder: str | None

@@ -26,7 +26,7 @@ OF_THE_MACHINE = {
 FAILING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 NEAR = 0.55  # how alike two words are, as difflib has it, of which one is meant by the other
-SHORT = 3  # letters of a word that begins at least as the one that is meant: "gif" is no misspelt "tif"
+SHORT = 3  # letters of a word by which no other of as many is meant that begins otherwise, by "gif" no "tif"
 LONG = 80  # characters of a path, of which no more is shown
 
 
@@ -111,6 +111,6 @@ def closest(name: str, choices: Iterable[str], near: float = NEAR) -> str | None
     """The one of the choices that a name is a misspelling of."""
     name = str(name).casefold()
     folded = {choice.casefold(): choice for choice in sorted(choices, reverse=True)}
-    possible = [each for each in folded if len(name) > SHORT or each[:1] == name[:1]]
+    possible = [each for each in folded if len(name) > SHORT or len(each) != len(name) or each[:1] == name[:1]]
     found = difflib.get_close_matches(name, possible, n=1, cutoff=near)
     return folded[found[0]] if found else None

@@ -15,7 +15,7 @@ from ...hub.names import is_on_hub
 from ...runs.folder import refuse_own
 from ...runs.kept import find_run
 from ...runs.page.curves import Curves, compared_charts
-from ...runs.page.facts import duration
+from ...runs.page.facts import duration, of_preset
 from ...runs.page.side_by_side import Strip, drawn, side_by_side
 from ...system.errors import UserError, nearest
 from ...system.files import refuse_unwritable
@@ -179,8 +179,19 @@ def _print(console: Console, runs: Sequence[Compared], rows: Sequence[Row]) -> N
     for name in ("run", "recipe", "what differs", "steps", "state", "time"):
         table.add_column(name, justify="right" if name in ("steps", "time") else "left", overflow="fold")
     for number, run in enumerate(runs):
-        knobs = " ".join(f"{name}={texts[number]}" for name, texts in differs.items() if texts[number] != "-")
-        cells = (run.name, run.summary.recipe, knobs, run.steps, run.summary.state, duration(run.summary.seconds))
+        same = of_preset(run.record)
+        words = [
+            f"{name}={texts[number]}" for name, texts in differs.items() if texts[number] != "-" and name not in same
+        ]
+        words = [f"@{run.summary.preset}"] * bool(same.keys() & differs.keys()) + words
+        cells = (
+            run.name,
+            run.summary.recipe,
+            " ".join(words),
+            run.steps,
+            run.summary.state,
+            duration(run.summary.seconds),
+        )
         table.add_row(*map(literal, cells))
     console.print(table)
     shown = [row for row in rows if row.first]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...ablation.folder import last_evaluation
 from ...runs.folder import RunFolder
-from ...runs.page.facts import knobs_of, seconds_of
+from ...runs.page.facts import knobs_of, of_preset, seconds_of
 from ...runs.report import shown
 from ...runs.steps import latest, step_of
 from ...system.errors import UserError, nearest
@@ -27,6 +27,8 @@ class Summary:
         path: the run folder.
         recipe: its name, "" of a run from Python.
         changed: the knobs that are not as the recipe has them.
+        preset: the name of the one that the run was begun with, "" of none.
+        beyond: of `changed`, those that are not as the preset has them, and those that the preset had otherwise.
         step: the last one with a checkpoint.
         steps: how many there are to be.
         state: "training", "done", or "stopped".
@@ -40,6 +42,8 @@ class Summary:
     path: Path
     recipe: str
     changed: dict[str, Any]
+    preset: str
+    beyond: dict[str, Any]
     step: int
     steps: int
     state: str
@@ -48,6 +52,12 @@ class Summary:
     text: str
     seconds: float
     started: str
+
+    @property
+    def knobs(self) -> str:
+        """What was changed, as it is said on the command line."""
+        words = [f"{name}={value}" for name, value in self.beyond.items() if name != "steps"]
+        return " ".join([f"@{self.preset}"] * bool(self.preset) + words)
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -63,10 +73,15 @@ def summary(path: Path) -> Summary:
     entry = last_evaluation(run)
     metric, value, text = main_figure(entry)
     measured = entry is not None and entry["step"] == step  # one that its watch ended early has fewer steps
+    changed = {knob.name: knob.value for knob in knobs_of(record) if knob.changed}
+    preset, same = record.get("preset", {}), of_preset(record)
+    otherwise = {name: record["knobs"][name] for name in preset.get("knobs", {}) if name in record.get("knobs", {})}
     return Summary(
         path=path,
         recipe=record.get("recipe", ""),
-        changed={knob.name: knob.value for knob in knobs_of(record) if knob.changed},
+        changed=changed,
+        preset=preset.get("name", ""),
+        beyond={name: value for name, value in {**changed, **otherwise}.items() if name not in same},
         step=step,
         steps=steps,
         state="training" if _held(run) else "done" if measured or step >= steps else "stopped",

@@ -43,13 +43,12 @@ def _print(console: Console, folder: Path, found: list[Summary]) -> None:
         left = name in ("run", "recipe", "changed", "state")
         table.add_column(literal(name), justify="left" if left else "right", overflow="fold")
     for run in found:
-        changed = " ".join(f"{name}={value}" for name, value in run.changed.items() if name != "steps")
         steps = str(run.step) if run.step == run.steps else f"{run.step}/{run.steps}"
         figure = run.text if figures else f"{run.metric.partition('.')[0]} {run.text}".strip()
         cells = (
             str(run.path.relative_to(folder)),
             run.recipe,
-            changed,
+            run.knobs,
             steps,
             run.state,
             figure,

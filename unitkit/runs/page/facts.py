@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .curves import steps_per_second
 
 # Of `run.json`, what the page says elsewhere.
-ELSEWHERE = ("format", "model", "knobs", "defaults", "watch", "peak_memory")
+ELSEWHERE = ("format", "model", "knobs", "defaults", "preset", "watch", "peak_memory")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,13 @@ def knobs_of(record: Mapping[str, Any]) -> list[Knob]:
         Knob(name, value, name not in defaults or defaults[name] != value, defaults.get(name))
         for name, value in knobs.items()
     ]
+
+
+def of_preset(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that are as the preset has them that the run was begun with; none of a run that names none."""
+    knobs = record.get("knobs", {})
+    preset = record.get("preset", {}).get("knobs", {})
+    return {name: value for name, value in preset.items() if name in knobs and knobs[name] == value}
 
 
 def rest_of(record: Mapping[str, Any]) -> dict[str, Any]:
