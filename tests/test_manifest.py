@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import threading
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,35 @@ def test_another_call_is_another_result(trained: Path, source: Path, tmp_path: P
     assert "before" not in answer.out and (out / "a.bmp").exists() and (out / "a.png").exists()
 
 
+def test_what_a_call_replaces_is_said_before(trained: Path, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    earlier = trained / "checkpoints/step-00000009"
+    for words in (("ab",), ("ba", "--again")):
+        assert "replaced" not in unitkit("translate", trained, words[0], source, tmp_path / words[0]).out
+    unitkit("translate", trained, "ba", source, out)
+    (out / "a.png").unlink()
+    answer = unitkit("translate", trained, "ab", source, out)
+    assert answer.out.startswith(f"note: replaced in {out}: 4 made with path ba; another folder keeps them\n"), answer
+    answer = unitkit("translate", earlier, "ab", source, out, "--precision", "bf16")
+    assert f"note: replaced in {out}: 5 made with precision fp32, another model; another folder" in answer.out
+
+
+def test_a_large_record_takes_little_memory(tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
+    save(picture, 0)
+    record = Manifest(tmp_path, {}, TOLD)
+    record.add(picture, Origin.of(picture, None), picture.stat())
+    call, line = record.path.read_text().splitlines(keepends=True)
+    with record.path.open("w") as file:
+        file.write(call)
+        file.writelines(line.replace('"x.png"', f'"{number}-x.png"') for number in range(10_000))
+    tracemalloc.start()
+    found = Manifest(tmp_path, {}, TOLD)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.outputs) == 10_000 and peak < 6e6, (kept, peak)  # the lines as dictionaries are 37 MB
+
+
 def test_a_folder_of_other_pictures_of_the_same_names(trained: Path, source: Path, tmp_path: Path) -> None:
     """Though size and times are the same, as where an archive was unpacked."""
     shutil.copytree(source, tmp_path / "other", copy_function=os.link)
@@ -156,7 +187,10 @@ def test_a_killed_call_is_gone_on_with(trained: Path, source: Path, tmp_path: Pa
     words = ("translate", trained, "ab", source, out, "--workers", workers)
     moments = [Moment("unitkit.commands.manifest:_append", 3)]
     assert run(tmp_path / "log", *words, moments=moments).status == -9
-    says(unitkit(*words), 2, 3, out)
+    answer = unitkit(*words)
+    others = f"note: replaced in {out}: 3 made with path aba; another folder keeps them\n"
+    assert others in answer.out
+    says(replace(answer, out=answer.out.replace(others, "")), 2, 3, out)
     assert pictures(out) == pictures(whole)
 
 

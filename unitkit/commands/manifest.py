@@ -8,16 +8,18 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from sys import intern
 from typing import Any, NamedTuple
 
 import torch
 
 from ..data.folders.listing import mark
 from ..runs.schema import STATE, TRANSLATIONS
-from ..runs.stored import damaged, digest, read_json, read_lines
+from ..runs.stored import damaged, digest, each_line, read_json
 from ..system.errors import refusal
 from ..system.files import replacing
 from ..translate import Translator
@@ -65,18 +67,44 @@ class Manifest:
         self.id = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._call = {"line": "call", "format": 1, "id": self.id, "settings": settings, **told}
         self._lock = threading.Lock()
-        rows = _read(self.path)
-        self.outputs = {row["output"]: row for row in rows if row["line"] == "output"}
-        self._told = any(row.get("id") == self.id for row in rows)
-        self._wasteful = len(rows) > 2 * len(self.outputs) + IDLE
+        self.outputs: dict[str, tuple[str, bytes]] = {}  # by name, how each is made, and what its line says in short
+        self.calls: dict[str, Mapping[str, Any]] = {}  # the settings by their ids
+        lines = 0
+        for row in _read(self.path):
+            lines += 1
+            if row["line"] == "call":
+                self.calls[row["id"]] = row["settings"]
+            else:
+                self.outputs[row["output"]] = intern(row["by"]), _short(row)
+        self._told = self.id in self.calls
+        self._wasteful = lines > 2 * len(self.outputs) + IDLE
 
     def has(self, output: Path, origin: Origin) -> bool:
         """Whether an output is there as a call of these settings has made it of this."""
-        row = self.outputs.get(self._name(output))
+        known = self.outputs.get(self._name(output))
         try:
-            return row is not None and self._line(output, origin, os.lstat(output)).items() <= row.items()
+            return known is not None and known[1] == _short(self._line(output, origin, os.lstat(output)))
         except OSError:
             return False
+
+    def replaced(self, outputs: Iterable[Path]) -> list[str]:
+        """A note for each of the other ways in which some of these outputs were made, that are still there."""
+        ways = Counter(self.outputs.get(self._name(each), (self.id,))[0] for each in outputs if os.path.lexists(each))
+        said: Counter[str] = Counter()
+        for way, count in ways.items():
+            if way != self.id:
+                said[self._otherwise(self.calls.get(way, {}))] += count
+        return [
+            f"replaced in {self.folder}: {count} made {how}; another folder keeps them" for how, count in said.items()
+        ]
+
+    def _otherwise(self, settings: Mapping[str, Any]) -> str:
+        """In what other settings differ from those of this call."""
+        ours: Mapping[str, Any] = self._call["settings"]
+        names = [name for name in {**ours, **settings} if ours.get(name) != settings.get(name)]
+        plain = [f"{name} {settings[name]}" for name in names if name not in ("model", "parts") and name in settings]
+        others = [f"another {name}" for name in names if name == "model"]
+        return f"with {', '.join(plain + others) or 'other options'}"
 
     def add(self, output: Path, origin: Origin, status: os.stat_result) -> None:
         """Keep that an output is made. Several threads may do so.
@@ -110,11 +138,11 @@ class Manifest:
 
     def _compact(self) -> None:
         """Write the file without the lines that hold no more."""
-        with _alone(self.path):
-            rows = _read(self.path)  # with what others have added
-            kept = {(row["line"], row.get("output", row.get("id"))): row for row in rows}
-            with replacing(self.path) as file:
-                file.write_bytes(b"".join(map(_encoded, kept.values())))
+        with _alone(self.path):  # with what others have added
+            last = {_subject(row): number for number, row in enumerate(_read(self.path))}
+            kept = (row for number, row in enumerate(_read(self.path)) if last[_subject(row)] == number)
+            with replacing(self.path) as place, open(place, "wb") as file:
+                file.writelines(map(_encoded, kept))
         self._wasteful = False
 
 
@@ -143,11 +171,26 @@ def _fingerprint(translator: Translator) -> str:
     return found.hexdigest()
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    rows = read_lines(path, TRANSLATIONS)
-    if not rows and path.exists() and not BEGINS.startswith((begun := path.read_bytes())[: len(BEGINS)]):
-        raise damaged(path, f"it begins with {begun[:20]!r}", TRANSLATIONS.way_out)
-    return rows
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    row = None
+    for row in each_line(path, TRANSLATIONS):
+        yield row
+    if row is None and path.exists():
+        with open(path, "rb") as file:
+            begun = file.read(len(BEGINS))
+        if not BEGINS.startswith(begun):
+            raise damaged(path, f"it begins with {begun!r}", TRANSLATIONS.way_out)
+
+
+def _subject(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a line is about: of several about one, the last holds."""
+    return row["line"], row.get("output", row.get("id"))
+
+
+def _short(row: Mapping[str, Any]) -> bytes:
+    """The SHA-256 of what a line of an output says of how it was made, of which and when: of very many, few bytes."""
+    said = [row[name] for name in ("written", "source", "mark", "by", "style")]
+    return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:

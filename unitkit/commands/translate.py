@@ -105,6 +105,7 @@ def translate_images(
                 say(console, f"{known} of {len(work)} were done before; --again does them anew")
             if left:
                 refuse_unwritable(manifest.path)
+                print_notes(console, manifest.replaced(each.target for each in left))
         tasks = _tasks(translator, left, path, notes, transparent=transparent)
         windowed = [_by_windows(translator, task, path) for task in tasks]
         add = manifest.add if manifest is not None else lambda *_: None

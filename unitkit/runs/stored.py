@@ -9,7 +9,7 @@ import re
 import shlex
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,30 +72,44 @@ def read_described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def read_lines(path: Path, kind: Kind) -> list[dict[str, Any]]:
+    """All that `each_line` gives."""
+    return list(each_line(path, kind))
+
+
+def each_line(path: Path, kind: Kind) -> Iterator[dict[str, Any]]:
     """The objects in a file of lines, one in each; none where there is no file. A last line that a kill has cut is left
     out. Raises `UserError` for another that is not as `kind` has it, with its number."""
     if not os.path.lexists(path):
-        return []
+        return
     try:
-        lines = _bytes(path, None).split(b"\n")
+        _refuse_no_file(path)
+        with open(path, "rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 2):
+                number, ended = number + 1, line.endswith(b"\n")
+                while not ended and (more := file.readline(LONGEST_LINE)):  # too long, as is said below
+                    ended = more.endswith(b"\n")
+                try:
+                    row = _row(line.removesuffix(b"\n"), kind)
+                except ValueError as error:
+                    if ended:
+                        raise damaged(path, f"line {number}: {error}", kind.way_out) from error
+                    return
+                yield row
     except (OSError, ValueError) as error:
         raise damaged(path, error, "move it away") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            if len(line) > LONGEST_LINE:
-                raise ValueError(f"it holds more than {LONGEST_LINE} bytes")
-            row = _parsed(line)
-            head = kind.head.__annotations__ if kind.head else {}
-            if head:
-                _fit(row, kind.head)
-            _fit({name: value for name, value in row.items() if name not in head} if head else row, kind.shape)
-        except ValueError as error:
-            if number < len(lines):
-                raise damaged(path, f"line {number}: {error}", kind.way_out) from error
-        else:
-            rows.append(row)
-    return rows
+
+
+def _row(line: bytes, kind: Kind) -> dict[str, Any]:
+    """The object in a line. Raises `ValueError` for what is not as `kind` has it."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it holds more than {LONGEST_LINE} bytes")
+    row: dict[str, Any] = _parsed(line)
+    head = kind.head.__annotations__ if kind.head else {}
+    if head:
+        _fit(row, kind.head)
+    _fit({name: value for name, value in row.items() if name not in head} if head else row, kind.shape)
+    return row
 
 
 def check_writable(value: Any) -> None:
@@ -103,12 +117,12 @@ def check_writable(value: Any) -> None:
     _parsed(json.dumps(value).encode())
 
 
-def _bytes(path: Path, most: int | None) -> bytes:
+def _bytes(path: Path, most: int) -> bytes:
     """What an ordinary file holds. Raises `OSError`, and `ValueError` for more than `most` bytes."""
     _refuse_no_file(path)
     with open(path, "rb") as file:
-        found = file.read() if most is None else file.read(most + 1)
-    if most is not None and len(found) > most:
+        found = file.read(most + 1)
+    if len(found) > most:
         raise ValueError(f"it holds more than {most} bytes")
     return found
 
