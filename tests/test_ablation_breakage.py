@@ -334,4 +334,5 @@ def test_a_figure_that_the_metric_has_not_is_said(tiny: Path, tmp_path: Path) ->
     words = ("ablate", tiny, "shared=1", "steps=2", *ON_CPU, "--out", tmp_path / "out")
     answer = unitkit(*words, "--metric", "psnr.snr")
     assert answer.status == 0 and "no figure 'snr'" in answer.out and "'psnr'" in answer.out, answer
+    assert answer.out.startswith("note: nothing is varied, so this is one training: a grid is such as shared=0,1,2 or ")
     assert record(tmp_path / "out")["metric"] == ["psnr(aa, a)", "psnr"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import commands
 import pytest
 import torch
-from commands import TINY, Moment, one_line, unitkit
+from commands import TINY, Answer, Moment, one_line, unitkit
 from ranks import on_two_ranks
 from safetensors.torch import load_file
 
@@ -90,10 +92,33 @@ def test_one_command_begins_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
     words = ("train", TINY, "@quick", "width=5", "--out", tmp_path / "run", "--resume")
     assert "steps 0 to 2" in unitkit(*words).out
     answer = unitkit(*words)
-    assert answer.status == 0 and "this run is complete" in answer.out, answer
+    assert answer.status == 0 and answer.out.count("\n") == 1 and "this run is complete" in answer.out, answer
     assert "steps 2 to 3" in unitkit(*words, "steps=3").out
     one_line(unitkit(*words[:3], "width=6", *words[4:]), "is a run with width=5, not 6", "another --out")
     one_line(unitkit("train", TINY, "lr=1", *words[4:]), "is a run with lr=0.001, not 1.0")
+
+
+def test_a_run_that_is_complete_is_left_as_it_is(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    again = ("train", "--resume", "--out", run)
+    said = "this run is complete, and was measured; give steps=N with N above 12 to go on\n"
+    assert unitkit(*again) == Answer(0, said, "")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    found = json.loads((run / "metrics.json").read_text())
+    found["evaluations"][0]["metrics"]["psnr(aa, a)"].update(failed="no weights", figures={})
+    (run / "metrics.json").write_text(json.dumps(found))
+    assert "done in" in unitkit(*again).out and unitkit(*again).out == said
+    (run / "metrics.json").unlink()  # as where it was killed as it measured
+    assert "done in" in unitkit(*again).out and (run / "metrics.json").exists()
+
+
+def test_metrics_that_are_never_watched_are_said(tmp_path: Path) -> None:
+    words = ("train", TINY, "@quick", "--watch", "psnr(aa, a)", "--out")
+    said = "its metrics are watched every 3 steps, and none of these is one; see --watch-every"
+    assert said in unitkit(*words, tmp_path / "a", "--watch-every", 3).out
+    assert "are watched every" not in unitkit(*words, tmp_path / "b", "--watch-every", 2).out
 
 
 def test_what_cannot_go_on_or_join_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

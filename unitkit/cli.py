@@ -229,7 +229,10 @@ def ablate(
         str | None, typer.Option(help="The setting to compare with, 'shared=0'.  [default: the first]")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What plots and comparisons show.  [default: the recipe's first]")
+        str | None,
+        typer.Option(
+            help="What plots and comparisons show; the tables keep every metric of the recipe.  [default: its first]"
+        ),
     ] = None,
     workers: Annotated[int | None, whole(1, 1024, help="Cells at once.  [default: one per GPU]")] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, HOST:PORT.")] = None,

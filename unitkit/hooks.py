@@ -192,3 +192,8 @@ class Watcher(Hook):
         """The place of the best row, the first of equals; -1 before any evaluation."""
         metric = self.watch.metrics[0]
         return best_row(self.rows, metric.name, metric.higher)
+
+
+def ends(run: RunFolder, recipe: Recipe, step: int) -> bool:
+    """Whether a run's training ends at `step`, with the recipe's last or by its watch."""
+    return step >= recipe.steps or bool(recipe.watch and Watcher(recipe.watch, run, recipe.steps).spent)

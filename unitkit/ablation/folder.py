@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ..hooks import Watcher
+from ..hooks import ends
 from ..recipe_file import RecipeFile
 from ..runs.checkpoint import load_step
 from ..runs.folder import RunFolder
@@ -234,7 +234,7 @@ def _finished(run: RunFolder, step: int) -> bool:
         return True
     file = kept_recipe(run)
     recipe = file.build(file.values(None, knobs))
-    return step >= recipe.steps or bool(recipe.watch and Watcher(recipe.watch, run, recipe.steps).spent)
+    return ends(run, recipe, step)
 
 
 def last_evaluation(run: RunFolder) -> dict[str, Any] | None:

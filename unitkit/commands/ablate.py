@@ -41,7 +41,7 @@ from ..runs.options import DEFAULTS, RunOptions
 from ..runs.schema import ABLATION
 from ..runs.stored import read_json
 from ..system.errors import UserError, nearest
-from ..system.output import literal, room, say, screen, typed
+from ..system.output import literal, print_notes, room, say, screen, typed
 from ..system.signals import asking
 from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
 from .train import run_training, train_recipe
@@ -90,6 +90,10 @@ def ablate(
     for setting in settings[1:] if len(settings) <= CHECKED else settings[-1:]:
         _check(file, grid, setting, options.bad_images)
     console = screen()
+    if count == 1:
+        print_notes(
+            console, ["nothing is varied, so this is one training: a grid is such as shared=0,1,2 or --seeds 3"]
+        )
     if out == NO_FOLDER:
         out = fresh_folder(RUNS / file.name / f"ablation-{time.strftime('%Y%m%d-%H%M%S')}")
     lock = RunFolder(out).lock()

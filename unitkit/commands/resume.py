@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..ablation.folder import last_evaluation
+from ..hooks import ends
 from ..knobs import find
+from ..recipe import Recipe
 from ..recipe_file import IMPORTED, RecipeFile, parse_knobs, shipped
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data
 from ..runs.options import RunOptions
-from ..runs.steps import broken
+from ..runs.steps import broken, latest
 from ..system import dist
 from ..system.errors import UserError
 from ..trainer import Trainer
@@ -62,6 +65,16 @@ def resumed(recipe: str | None, words: Sequence[str], out: Path) -> tuple[Recipe
             )
         _refuse_others(file, preset, given, record, out)
     return file, file.values(None, {**record["knobs"], **moved(anew)}), record
+
+
+def whole(run: RunFolder, recipe: Recipe) -> bool:
+    """Whether nothing is left to do of a run: it is trained to its end, and measured then on these data."""
+    newest, last = latest(run.checkpoints), last_evaluation(run)
+    if newest is None or last is None or last["checkpoint"] != newest.name:
+        return False
+    open_ones = [each for each in recipe.evaluate if "failed" in last["metrics"].get(each.name, {"failed": "never"})]
+    same = last["data"]["fingerprint"] == recipe.data.fingerprint()
+    return same and not open_ones and ends(run, recipe, last["step"])
 
 
 def _refuse_others(

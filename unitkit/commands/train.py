@@ -23,6 +23,7 @@ from ..metrics import parse_metrics
 from ..recipe import Recipe, Watch
 from ..recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from ..registry import from_outside
+from ..runs.folder import RunFolder
 from ..runs.options import RunOptions
 from ..runs.page import write_report
 from ..runs.page.extremes import save_best_and_worst
@@ -36,7 +37,7 @@ from ..system.output import argument, literal, print_notes, printable, room, scr
 from ..trainer import Trainer
 from ..training.profile import Profile
 from .progress import Progress, looking, measuring
-from .resume import changes, resumed, to_resume
+from .resume import changes, resumed, to_resume, whole
 from .runs.places import NO_FOLDER, RUNS, fresh_folder, point_at
 
 
@@ -97,6 +98,11 @@ def run_training(
         notes["preset"] = {"name": preset, "knobs": {name: kept[name] for name in set_by_it & kept.keys()}}
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
+    if record and dist.of_first("whole" if whole(RunFolder(options.out), recipe) else "open") == "whole":
+        steps = record["steps"]
+        console.print(f"this run is complete, and was measured; give steps=N with N above {steps} to go on")
+        dist.stop()
+        return
     print_notes(console, recipe.data.notes)
     with _made(options, file.name) as options, looking(console) as looked, closing(Progress(console)) as progress:
         trainer = Trainer(
@@ -211,8 +217,10 @@ def _introduce(console: Console, file: RecipeFile, trainer: Trainer, record: Map
         notes.append(f"{len(trainer.unmatched)} weights do not match those of {trainer.options.init_from}: {shown}")
     if trainer.options.precision == "bf16" and emulates_bf16(trainer.device):
         notes.append("this CPU has no bf16 instructions and emulates them; fp32 would be several times faster")
-    if record and trainer.done >= steps:
-        console.print(f"this run is complete; give steps=N with N above {trainer.done} to go on")
+    if (watch := trainer.recipe.watch) and trainer.done < steps:
+        every = watch.period(steps)
+        if trainer.done // every == steps // every:
+            notes.append(f"its metrics are watched every {every} steps, and none of these is one; see --watch-every")
     print_notes(console, notes)
 
 
