@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 NAME = r"[^/\\\s'\"`,;:()\[\]]+"
+WORDS = rf"{NAME}(?: {NAME}){{0,3}}"  # a name with spaces, which a separator behind it shows to be one
 # From a root, from a home folder, and upwards from the working folder; none is in an address, or in a/b.
-PATH = re.compile(rf"(?<![\w/.~\\])(?:~[^/\s]*|(?:\.\./)*\.\.)?/(?:{NAME}/)*{NAME}")
+PATH = re.compile(rf"(?<![\w/.~\\])(?:~[^/\s]*|(?:\.\./)*\.\.)?/(?:{WORDS}/)*{NAME}")
 # From a drive, or from another machine of the network: //server/share, with backslashes too.
-WINDOWS = re.compile(rf"(?:(?<!\w)[A-Za-z]:[\\/]|(?<![\w.:/\\])[\\/]{{2}})(?:{NAME}[\\/])*{NAME}")
-SCHEME = re.compile(r"(?<!\w)file:(?://[^/\s]*)?(?=/)", re.IGNORECASE)  # of an address that is a path of this machine
-
-
-HOME = re.compile(r"/(?:home|Users)/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+|~[^/]*")
+WINDOWS = re.compile(rf"(?:(?<!\w)[A-Za-z]:[\\/]|(?<![\w.:/\\])[\\/]{{2}})(?:{WORDS}[\\/])*{NAME}")
+# What stands before the path in an address that is one of this machine, and in a long path of Windows.
+SCHEME = re.compile(r"(?<!\w)file:(?:///(?=[a-z]:[\\/])|(?://[^/\s]*)?(?=/))|\\\\[?.]\\(?=[a-z]:)", re.IGNORECASE)
+# Within quotes all is the path.
+QUOTED = re.compile(
+    r"""(?<!\w)(['"`])((?:~[^/'"`\n]*)?/[^'"`\n]*|\.\./[^'"`\n]*|(?:[A-Za-z]:|[\\/])[\\/][^'"`\n]*)\1(?!\w)"""
+)
+HOME = re.compile(r"/(?:home|Users)/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+|~[^\W\d][^/\\\s]*|~")
 
 
 class Scrubber:
@@ -32,6 +36,9 @@ class Scrubber:
     def text(self, text: str) -> str:
         """A text without paths: of each, the last name stays."""
         text = SCHEME.sub("", text)
+        if HOME.fullmatch(text):
+            return self._last(text)
+        text = QUOTED.sub(lambda found: f"{found[1]}{self._last(found[2])}{found[1]}", text)
         if text.startswith(("/", "~/")) and os.path.lexists(os.path.expanduser(text)):
             return self._last(text)
         for folder in self.folders:
