@@ -368,7 +368,7 @@ def test_more_steps_do_not_wake_a_player_that_rests(tmp_path: Path) -> None:
     assert Trainer(dtn(steps=4), RunOptions(tmp_path)).fit()
     gc.collect()  # what trained held the folder
     with pytest.raises(
-        UserError, match=r"'features' rests after 50% of the steps, .* since step 2; of 10 it would move"
+        UserError, match=r"'features' rests after 50 % of the steps, .* since step 2; of 10 it would move"
     ):
         Trainer(dtn(steps=10), RunOptions(tmp_path, resume=True))
     gc.collect()
@@ -379,7 +379,7 @@ def test_a_player_rests_from_the_very_step_at_which_its_phase_ends(tmp_path: Pat
     _stopped_after(4, tmp_path)  # of 8, where "features" moves until half
     gc.collect()
     with pytest.raises(
-        UserError, match=r"'features' rests after 50% of the steps, .* since step 4; of 10 it would move"
+        UserError, match=r"'features' rests after 50 % of the steps, .* since step 4; of 10 it would move"
     ):
         Trainer(dtn(steps=10), RunOptions(tmp_path, resume=True))
 

@@ -120,6 +120,30 @@ def test_figures_of_other_protocols_never_stand_side_by_side(here: Path) -> None
     assert "features ours" in out
 
 
+def test_runs_of_other_data_have_tables_of_their_own(here: Path) -> None:
+    for name in "one", "two":
+        change(Path(name, "metrics.json"), lambda found: again(found, "ssim(aa, a)"))
+    change(Path("two/metrics.json"), lambda found: found["evaluations"][0]["data"].update(name="terrain"))
+    out, page = compare("one", "two")
+    tables = out[out.index("figures, data portraits") :]
+    first, second = tables[: tables.index("figures, data terrain")], tables[tables.index("figures, data terrain") :]
+    for table, name in (first, "one"), (second, "two"):
+        head, *rows = [line.split("│") for line in table.replace("┃", "│").splitlines() if line[:1] in "│┃"]
+        assert [each.strip() for each in head[1:-1]] == ["figure", name]
+        assert [row[1].strip() for row in rows] == [
+            "psnr of reconstruction aa, higher is better",
+            "ssim of reconstruction aa, psnr, higher is better",
+        ]
+    rows = [row[2] for row in cells(page, "td") if row and "of reconstruction aa" in row[0]]
+    assert rows == ["data portraits"] * 2 + ["data terrain"] * 2
+
+
+def again(found: Any, name: str) -> None:
+    """The figures once more, as those of another metric."""
+    title = f"{name.partition('(')[0]} of reconstruction aa"
+    found["evaluations"][0]["metrics"][name] = {**result(found), "title": title}
+
+
 def test_the_same_protocol_with_other_versions_or_devices_is_the_same(here: Path) -> None:
     change(Path("two/metrics.json"), lambda found: found["evaluations"][0].update(device="cuda:0", versions={}))
     change(Path("two/run.json"), lambda record: record["versions"].update(torch="1.0"))

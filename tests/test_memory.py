@@ -316,6 +316,8 @@ def test_a_part_that_is_not_predicted_when_recomputed_is_not_chosen(monkeypatch:
 
 def test_show_names_the_largest_batch_that_fits() -> None:
     said = " ".join(unitkit("show", TINY, "--memory", "64M").out.split())
-    assert "predicted" in said and "the largest into 64M: batch=" in said
+    assert "predicted" in said and "the largest that fits into 64 MiB: batch=" in said
+    assert (show_size(1_111_000_000), show_size(1_111_000_000, up=True)) == ("1.0 GiB", "1.1 GiB")
+    assert "48x64 *" in unitkit("show", TINY, "size=48x64", "--memory", "64M").out
     refused = unitkit("train", TINY, "--memory", "lots")
     assert refused.status == 2 and "'lots' is no amount of memory" in refused.err

@@ -110,7 +110,7 @@ def test_the_page_is_there_with_every_grid_and_says_how_far_the_training_is(tmp_
     trainer.hooks.append(Look())
     assert trainer.fit()
     assert seen[0] == "" and seen[2] == seen[1] and seen[3] != seen[1]
-    assert "Training: step 1 of 6 (17%)" in seen[1], "the log has the first step and the last"
+    assert "Training: step 1 of 6 (17 %)" in seen[1], "the log has the first step and the last"
     assert all('http-equiv="refresh"' in text and 'id="follow"' in text for text in seen[1:])
     assert re.findall(r'"step": (\d+)', seen[5]) == ["2", "4", "6"]
     text = (tmp_path / "run" / "report.html").read_text()
@@ -129,8 +129,8 @@ def test_a_page_that_cannot_be_written_ends_no_training(tmp_path: Path, tiny: Pa
 def test_a_training_that_was_stopped_says_so(folder: Path) -> None:
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "steps": 48}))
-    assert "It ended, or was stopped, at step 12 of 48 (25%)." in page(folder)
-    assert re.search(r"Training: step 12 of 48 \(25%\), about \d+ s of steps left\.", page(folder, training=True))
+    assert "It ended, or was stopped, at step 12 of 48 (25 %)." in page(folder)
+    assert re.search(r"Training: step 12 of 48 \(25 %\), about \d+ s of steps left\.", page(folder, training=True))
 
 
 # One offline file

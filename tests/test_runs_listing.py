@@ -99,7 +99,8 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(trained: Path, here: P
 def test_cells_of_ablations_are_listed_where_asked(trained: Path, here: Path) -> None:
     shutil.copytree(trained, here / "runs/tiny/ablation/shared=0/seed-0")
     (here / "runs/tiny/ablation/ablation.json").write_text("{}")
-    assert "no runs in runs" in unitkit("runs").out
+    one_line(unitkit("runs"), "no runs in runs: expected a folder in which", "--cells lists those of ablations")
+    assert unitkit("runs", "--json").out == "[]\n"
     assert "seed-0" in json.loads(unitkit("runs", "--cells", "--json").out)[0]["path"]
 
 

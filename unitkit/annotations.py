@@ -172,6 +172,11 @@ def _convert(value: Any, kind: Any) -> Any:
     raise ValueError
 
 
+def spelt(value: Any) -> str:
+    """A value as the command line takes it: a size of (48, 64) is "48x64"."""
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 def number(value: Any, kind: type[Number], limit: float = 0) -> Number:
     """Text, or another number, as an `int` or `float`, whose absolute value is at most `limit`, else `LIMITS`.
 

@@ -160,8 +160,8 @@ def check_phases(recipe: Recipe, step: int, before: int) -> None:
     for player in recipe.players:
         if player.until < 1 and step / before >= player.until and step / recipe.steps < player.until:
             raise UserError(
-                f"player '{player.name}' rests after {player.until:.0%} of the steps, as it does in this run since "
-                f"step {round(player.until * before)}; of {recipe.steps} it would move again: train anew"
+                f"player '{player.name}' rests after {100 * player.until:.0f} % of the steps, as it does in this run "
+                f"since step {round(player.until * before)}; of {recipe.steps} it would move again: train anew"
             )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..annotations import spelt
 from ..knobs import find
 from ..recipe_file import RecipeFile, parse_knobs
 from ..system.errors import UserError, nearest
@@ -147,12 +148,7 @@ def one_setting(file: RecipeFile, grid: Grid, text: str) -> dict[str, Any]:
 
 def label(setting: Mapping[str, Any]) -> str:
     """A setting as people read it: "shared=0, layers=3"."""
-    return ", ".join(f"{name}={_text(value)}" for name, value in setting.items()) or "default"
-
-
-def _text(value: Any) -> str:
-    """A value as the command line takes it: a size of (48, 64) is "48x64"."""
-    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return ", ".join(f"{name}={spelt(value)}" for name, value in setting.items()) or "default"
 
 
 def folder_name(setting: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ class Classified:
             for start in range(0, len(domain.test), size)
         )
         own = right / len(domain.test)
-        weak = f"the classifier finds only {own:.0%} of real held-out images of '{domain.label}': trust it little"
+        weak = f"the classifier finds only {100 * own:.1f} % of held-out images of '{domain.label}': trust it little"
         protocol = {
             "classifier": f"4 convolutions on at most {SIDE}x{SIDE} pixels, {self.steps} steps of 32 on the training "
             f"split, seed {self.context.seed}",

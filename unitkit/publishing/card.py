@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..annotations import spelt
 from ..data.values import BYTES, Values
 from ..hub.names import PREFIX, Place
 from ..models import ImagePaths
@@ -106,7 +107,7 @@ def _takes(facts: Facts) -> str:
 def _settings(facts: Facts) -> list[list[str]]:
     """The knobs that are not as the recipe has them."""
     return [
-        [knob.name, str(knob.value), "the recipe's own" if knob.default is None else str(knob.default)]
+        [knob.name, spelt(knob.value), "the recipe's own" if knob.default is None else spelt(knob.default)]
         for knob in knobs_of(facts.record)
         if knob.changed
     ]

@@ -94,4 +94,4 @@ def other_labels(labels: Mapping[str, str], data: Data) -> str:
     if labels == data.labels:
         return ""
     was, now = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (labels, data.labels))
-    return f"the domains differ from those that this run began with: they were {was}, and are {now}"
+    return f"the domains differ from those of the training: they were {was}, and are {now}"

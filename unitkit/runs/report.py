@@ -66,7 +66,9 @@ def tables(results: Results) -> Iterator[tuple[str, list[str], list[list[str]]]]
         yield title, head, rows
     rest = [result for result in results.values() if not result.get("table")]
     if rest:
-        yield "metrics", ["metric", "figures", "better", "n", "features"], [_row(result) for result in rest]
+        shown = [_row(result) for result in rest]
+        head = ["metric", "figures", "better", "n", *(["features"] if any(row[-1] for row in shown) else [])]
+        yield "metrics", head, [row[: len(head)] for row in shown]
 
 
 def picks(run: RunFolder) -> tuple[str, list[str], list[list[str]]] | None:

@@ -26,9 +26,10 @@ def parse_size(text: str) -> int:
     return size
 
 
-def show_size(size: int) -> str:
-    """Bytes as "7.9 GiB", or "512 MiB" below one."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"
+def show_size(size: int, *, up: bool = False) -> str:
+    """Bytes as "7.9 GiB", or "512 MiB" below one; `up` rounds what is needed, so that it fits into what is shown."""
+    tenths = math.ceil(size * 10 / 2**30) / 10 if up else size / 2**30
+    return f"{tenths:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"
 
 
 def available_memory() -> int:

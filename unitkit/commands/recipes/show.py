@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
+from ...annotations import spelt
 from ...check import Checked, check, meta_batch
 from ...kernels.placement import Placement, choose_device, usual_layout
 from ...memory.fitting import MOST, Fitting, available
@@ -57,7 +59,7 @@ def _read(recipe: str, words: Sequence[str]) -> tuple[RecipeFile, dict[str, Any]
 
 def describe(checked: Checked, memory: str | None = None) -> RenderableType:
     """Tables of the towers (stages, output shapes, parameters, what is shared), the players' terms, and memory."""
-    return Group(_towers(checked), _players(checked), _memory(checked, memory))
+    return Group(_towers(checked), _players(checked), *_memory(checked, memory))
 
 
 def knob_table(file: RecipeFile, values: Mapping[str, Any], built: Recipe | None = None) -> Table:
@@ -70,9 +72,9 @@ def knob_table(file: RecipeFile, values: Mapping[str, Any], built: Recipe | None
         own = not knob.parameter
         value = values.get(name, getattr(built, name, "the recipe's") if own else None)
         star = " *" if (name in values if own else value != knob.default) else ""
-        table.add_row(name, literal(f"{value}{star}"), literal(knob.help))
+        table.add_row(name, literal(f"{spelt(value)}{star}"), literal(knob.help))
     for name, preset in file.presets.items():
-        table.add_row(f"@{name}", "", literal(" ".join(f"{k}={v}" for k, v in preset.items())))
+        table.add_row(f"@{name}", "", literal(" ".join(f"{k}={spelt(v)}" for k, v in preset.items())))
     return table
 
 
@@ -171,7 +173,7 @@ def _optimizer(checked: Checked, player: Player) -> str:
     return f"{type(player.optimizer).__name__}, lr {player.optimizer.lr:g}"
 
 
-def _memory(checked: Checked, memory: str | None) -> Table:
+def _memory(checked: Checked, memory: str | None) -> list[RenderableType]:
     """The predicted memory by what it is for, with what fits into `memory`, or else into what is free here."""
     recipe, device = checked.recipe, choose_device("auto")
     fitting = Fitting(checked, Placement(usual_layout(device, "fp32")), "fp32", device)
@@ -182,7 +184,7 @@ def _memory(checked: Checked, memory: str | None) -> Table:
         found = fitting.predict(recipe)
     except Unpredictable as error:
         table.add_row(literal(f"not predicted: {error}"), "")
-        return table
+        return [table]
     rows = [
         ("weights", found.weights),
         ("gradients", found.gradients),
@@ -197,10 +199,10 @@ def _memory(checked: Checked, memory: str | None) -> Table:
         if size:
             table.add_row(what, f"{size / 2**20:,.1f}")
     limit = parse_size(memory) if memory is not None else available(device)
-    where = memory if memory is not None else f"the {show_size(limit or 0)} that {device} has free"
+    where = show_size(limit or 0) if memory is not None else f"the {show_size(limit or 0)} that {device} has free"
     if limit is not None:
         largest = fitting.largest_batch(recipe, limit)
-        fits = f"batch={largest}{' or more' if largest == MOST else ''}" if largest else "no batch of this recipe"
-        table.caption = f"fits into {show_size(found.total)}; the largest into {where}: {fits}"
-        table.caption_justify = "left"
-    return table
+        fits = f"batch={largest}{' or more' if largest == MOST else ''}" if largest else "none of this recipe"
+        need = f"a batch of {recipe.batch * recipe.accumulate} takes {show_size(found.total, up=True)}"
+        return [table, Text(f"{need}; the largest that fits into {where}: {fits}")]
+    return [table]

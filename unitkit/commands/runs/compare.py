@@ -101,6 +101,7 @@ def _write(
 def _figures(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str, list[str], list[list[str]]]:
     """The table of a page; a column tells of protocols where these differ."""
     protocols = any(row.protocol for row in rows)
+    order = list(dict.fromkeys(row.protocol for row in rows))
     lines = [
         [
             row.figure,
@@ -108,7 +109,7 @@ def _figures(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str
             *([row.protocol or "the same"] if protocols else []),
             *(t or "-" for t in row.texts),
         ]
-        for row in rows
+        for row in sorted(rows, key=lambda row: order.index(row.protocol))
     ]
     return title, ["figure", "better", *(["protocol"] if protocols else []), *names], lines
 
@@ -196,15 +197,19 @@ def _print(console: Console, runs: Sequence[Compared], rows: Sequence[Row]) -> N
     console.print(table)
     shown = [row for row in rows if row.first]
     at_once = max(1, (console.width - LEFT) // COLUMN)
-    for start in range(0, len(runs) if shown else 0, at_once):
-        table = Table(title="figures", title_justify="left")
-        table.add_column("figure", overflow="fold")
-        for run in runs[start : start + at_once]:
-            table.add_column(literal(run.name), justify="right", overflow="fold")
-        for row in shown:
-            said = "\n  ".join(map(literal, filter(None, (_said(row), row.protocol))))
-            table.add_row(said, *(literal(text or "-") for text in row.texts[start : start + at_once]))
-        console.print(table)
+    for protocol in dict.fromkeys(row.protocol for row in shown):
+        rows = [row for row in shown if row.protocol == protocol]
+        measured = [number for number in range(len(runs)) if not protocol or any(row.texts[number] for row in rows)]
+        for start in range(0, len(measured), at_once):
+            title = f"figures, {protocol}" if protocol else "figures"
+            table = Table(title=literal(title), title_justify="left")
+            table.add_column("figure", overflow="fold")
+            columns = measured[start : start + at_once]
+            for number in columns:
+                table.add_column(literal(runs[number].name), justify="right", overflow="fold")
+            for row in rows:
+                table.add_row(literal(_said(row)), *(literal(row.texts[number] or "-") for number in columns))
+            console.print(table)
 
 
 def _said(row: Row) -> str:

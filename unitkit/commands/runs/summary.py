@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...ablation.folder import last_evaluation
+from ...annotations import spelt
 from ...runs.folder import RunFolder
 from ...runs.page.facts import knobs_of, of_preset, seconds_of
 from ...runs.report import shown
@@ -56,7 +57,7 @@ class Summary:
     @property
     def knobs(self) -> str:
         """What was changed, as it is said on the command line."""
-        words = [f"{name}={value}" for name, value in self.beyond.items() if name != "steps"]
+        words = [f"{name}={spelt(value)}" for name, value in self.beyond.items() if name != "steps"]
         return " ".join([f"@{self.preset}"] * bool(self.preset) + words)
 
     def to_json(self) -> dict[str, Any]:

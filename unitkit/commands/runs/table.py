@@ -16,7 +16,8 @@ from .summary import Summary, run_folders, summary
 
 
 def show_runs(folder: Path, *, cells: bool, as_json: bool) -> None:
-    """Print the runs below a folder, oldest first, as a table or as JSON. Raises `UserError` for no folder."""
+    """Print the runs below a folder, oldest first, as a table or as JSON. Raises `UserError` for no folder, and one
+    without runs."""
     found: list[Summary] = []
     broken: list[str] = []
     for path in run_folders(folder, cells):
@@ -31,8 +32,16 @@ def show_runs(folder: Path, *, cells: bool, as_json: bool) -> None:
     elif found:
         _print(screen(), folder, found)
     elif not broken:
-        screen().print(f"no runs in {literal(str(folder))}; unitkit train RECIPE makes one")
+        raise UserError(
+            f"no runs in {folder}: expected a folder in which unitkit train has made some{_hint(folder, cells)}"
+        )
     print_notes(screen(stderr=True), broken)
+
+
+def _hint(folder: Path, cells: bool) -> str:
+    """What there is instead."""
+    there = not cells and next(run_folders(folder, cells=True), None)
+    return "; --cells lists those of ablations" if there else ""
 
 
 def _print(console: Console, folder: Path, found: list[Summary]) -> None:

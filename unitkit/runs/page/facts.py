@@ -28,7 +28,7 @@ class Progress:
         """It in a line."""
         if self.done >= self.steps:
             return f"All {self.steps:,} steps are done{', and are being measured' if self.training else ''}."
-        share = f"step {self.done:,} of {self.steps:,} ({self.done / self.steps:.0%})"
+        share = f"step {self.done:,} of {self.steps:,} ({100 * self.done / self.steps:.0f} %)"
         if not self.training:
             return f"It ended, or was stopped, at {share}."
         left = f", about {duration(self.left)} of steps left" if self.left is not None else ""
