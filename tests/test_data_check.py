@@ -287,11 +287,24 @@ def test_the_page_needs_nothing_else_and_escapes_names(whole: Path, tmp_path: Pa
     (root / INK / "03.png").rename(root / INK / "<b>&'.png")
     shutil.copy(root / INK / "<b>&'.png", root / TEST / "<i>\udcff.png")
     assert unitkit("data", "check", root).status == 2
-    text = (tmp_path / "data-check.html").read_bytes().decode("utf-8")
+    (file,) = tmp_path.glob("data-check-*script.html")
+    text = file.read_bytes().decode("utf-8")
     assert "<script" not in text and "<b>" not in text and "<i>" not in text and "&lt;script&gt;" in text
     assert not re.search(r"https?:|url\(|@import|<link|src=\"(?!data:image/jpeg;base64,)", text)
     assert text.count('<img class="sheet"') == text.count("<svg") == 4 and text.count('class="pair"') == 1
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+
+
+def test_the_page_replaces_that_of_an_earlier_check_alone(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("set").symlink_to(whole)
+    for _ in range(2):
+        assert "the report is data-check-set.html" in unitkit("data", "check", "set").out
+    Path("mine.html").write_text("<title>mine</title>")
+    one_line(unitkit("data", "check", "set", "--out", "mine.html"), "mine.html is there, and no page of data check")
+    assert Path("mine.html").read_text() == "<title>mine</title>"
 
 
 def test_an_interrupt_ends_it_and_writes_nothing(whole: Path, tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ def data() -> None:
 @app.command()
 def check(
     source: Annotated[str, typer.Argument(help="What data= takes: a folder, PLACE,PLACE, an .npz, a list, hf:NAME.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The report, one page.")] = Path("data-check.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The report, one page.  [default: data-check-SOURCE.html]", show_default=False
+        ),
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The same for programs.", show_default=False)
     ] = None,

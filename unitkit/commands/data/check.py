@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,24 +16,31 @@ from ...data.checking.findings import SEVERITIES, Finding, findings
 from ...data.checking.page import page
 from ...data.checking.summary import Row, rows, to_json
 from ...data.checking.survey import survey
+from ...system.errors import UserError
 from ...system.files import refuse_unwritable, replacing
 from ...system.output import screen
 from ..progress import looking
 
 SHOWN = 3  # images that a line on the terminal names
 SIZE = 64  # of what is drawn
+LONGEST = 80  # characters of the data that the page's name takes
+TITLE = b": data check</title>"  # of every page
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
 def check_data(
-    source: str, out: Path, for_programs: Path | None, labels: str | None, near: float, nan: float | None = None
+    source: str, out: Path | None, for_programs: Path | None, labels: str | None, near: float, nan: float | None = None
 ) -> bool:
     """Look at all images, print the table and the findings, write the page; whether no finding is an error.
 
-    Raises `UserError` for data that cannot be opened, and for files that cannot be written.
+    Raises `UserError` for data that cannot be opened, for files that cannot be written, and for a page in place of
+    another file.
     """
     console = screen(soft_wrap=False)
     data = open_data(source, size=SIZE, labels=labels, nan=nan, least=1)
+    name = re.sub(r"[^\w.-]+", "-", source)[-LONGEST:].strip("-.")
+    out = out or Path(f"data-check-{name or 'data'}.html")
+    _refuse_other_file(out)
     for file in filter(None, (out, for_programs)):
         refuse_unwritable(file)
     with looking(screen(stderr=True)) as looked:
@@ -50,6 +58,14 @@ def check_data(
     said = ", ".join(f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count)
     console.print(f"{said or 'nothing is wrong'}; the report is {out}", markup=False, soft_wrap=True)
     return not counts["error"]
+
+
+def _refuse_other_file(out: Path) -> None:
+    """Raise `UserError` for a file that is there, and no page of an earlier check."""
+    if out.is_file():
+        with open(out, "rb") as file:
+            if TITLE not in file.read(4096):
+                raise UserError(f"{out} is there, and no page of data check: name another file with --out")
 
 
 def _table(found: Sequence[Row]) -> Table:
