@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -363,6 +363,31 @@ def test_samples_on_the_command_line(run: Path, translator: Translator, tmp_path
     assert "before" not in other.out
     one = unitkit("translate", run, "ab", tmp_path / "in/0.png", tmp_path / "one.png", "--samples", 1)
     assert one.status == 0 and (tmp_path / "one-1.png").is_file() and not (tmp_path / "one.png").exists()
+
+
+def test_samples_of_a_video_that_was_stopped(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are whole are not translated again."""
+    pytest.importorskip("av")
+    first, *rest = (Image.fromarray(noise(16, 20, number)) for number in range(3))
+    first.save(tmp_path / "in.gif", save_all=True, append_images=rest)
+    seen: list[int] = []
+    stream = Translator.stream
+
+    def counted(self: Translator, images: Iterator[Any], *rest: Any) -> Any:
+        seen.append(len(found := list(images)))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return stream(self, iter(found), *rest)
+
+    monkeypatch.setattr(Translator, "stream", counted)
+    words = ("translate", run, "ab", tmp_path / "in.gif", tmp_path / "out.gif", "--samples", 2)
+    stopped = unitkit(*words)
+    assert stopped.status == 130 and "the same command goes on from there" in stopped.err
+    whole = (tmp_path / "out-1.gif").read_bytes()
+    done = unitkit(*words)
+    assert done.status == 0 and done.out.startswith("3 of the frames were there from an earlier call"), done
+    assert seen == [3, 3, 3] and (tmp_path / "out-1.gif").read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.gif", "out-1.gif", "out-2.gif"]
 
 
 def test_a_style_on_the_command_line(run: Path, translator: Translator, tmp_path: Path) -> None:

@@ -27,6 +27,20 @@ def kept_for(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
 
 
+def forget(target: Path) -> None:
+    """Delete the segments of an output that is whole."""
+    with suppress(OSError):  # what is left harms nothing
+        _clear(kept_for(target))
+        kept_for(target).rmdir()
+
+
+def _clear(folder: Path, keep: Collection[str] = ()) -> None:
+    """Delete files of ours."""
+    for name in os.listdir(folder):
+        if OURS.fullmatch(name) and name not in keep:
+            (folder / name).unlink(missing_ok=True)
+
+
 class Parts:
     """The folder `OUT.parts`, which holds the segments of one job, and is one process's.
 
@@ -46,7 +60,7 @@ class Parts:
     """
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
-        self.folder = kept_for(target)
+        self.target, self.folder = target, kept_for(target)
         self.key = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()
         self.segments: list[int] = []  # frames of each
         self.state: dict[str, np.ndarray] = {}
@@ -75,9 +89,7 @@ class Parts:
     ) -> None:
         """Let go of the folder, which stays unless `remove` was called."""
         if not self.segments:
-            with suppress(OSError):  # what is left harms nothing
-                self._clear()
-                self.folder.rmdir()
+            forget(self.target)
         os.close(self.lock)
 
     @property
@@ -128,15 +140,9 @@ class Parts:
         while ours and self._found(len(self.segments)):
             pass
         self.anew = not ours and any(name.endswith(".npz") for name in left)
-        self._clear(keep={file.name for number in range(len(self.segments)) for file in self._files(number)})
+        _clear(self.folder, {file.name for number in range(len(self.segments)) for file in self._files(number)})
         with replacing(self.folder / "job") as place:
             place.write_text(self.key, "utf-8")
-
-    def _clear(self, keep: Collection[str] = ()) -> None:
-        """Delete files of ours."""
-        for name in os.listdir(self.folder):
-            if OURS.fullmatch(name) and name not in keep:
-                (self.folder / name).unlink(missing_ok=True)
 
     def _found(self, number: int) -> bool:
         """Whether a segment is there, and whole."""

@@ -58,6 +58,7 @@ def translate_video(
     steady: float = 0.0,
     lossless: bool = False,
     segment: int = SEGMENT,
+    keep: bool = False,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Translated:
     """Translate a video, or an animated GIF, WebP or PNG, along an image path: with its frames' times and its sound.
@@ -73,6 +74,7 @@ def translate_video(
         steady: 0..1, how much of the frame before stays where the input has not changed: see `Steady`.
         lossless: frames as they are translated, in a `.mkv` (FFV1), `.mov` (PNG), `.apng` or `.webp`.
         segment: frames of one.
+        keep: the segments of a whole output too, with which the same call is quickly done; `forget` deletes them.
         progress: told of the frames that are done and, where that is known, of how many there are.
 
     Raises:
@@ -134,7 +136,8 @@ def translate_video(
                 f"frames whose times {target.name} cannot tell from those before them are left out: {left_out}"
             )
         done = parts.frames
-        parts.remove()
+        if not keep:
+            parts.remove()
     values = flickers[0].value, flickers[1].value
     return Translated(done, values, resumed, (*notes, *translator.inference.notes))
 

@@ -14,7 +14,7 @@ from ...translate import load
 from ...video.clip import is_video, require_av
 from ...video.encoding import WRITTEN, codec_for
 from ...video.flicker import Steady
-from ...video.parts import kept_for
+from ...video.parts import forget, kept_for
 from ...video.translating import Translated, translate_video
 from ..progress import frames_done
 from ..translate import numbered
@@ -84,18 +84,28 @@ def translate_videos(
         styles = [None if style is None else translator.style(style, path[-1])]
         if samples is not None:
             styles = [translator.drawn_style(path[-1], (seed or 0) + number) for number in range(samples)]
-        for number, each in enumerate(styles, 1):
-            out = into if samples is None else numbered(into, f"-{number}")
+        outs = [into if samples is None else numbered(into, f"-{number}") for number in range(1, len(styles) + 1)]
+        for out, each in zip(outs, styles, strict=True):
             try:
                 with frames_done() as progress:
                     done = translate_video(
-                        translator, path, source, out, style=each, steady=steady, lossless=lossless, progress=progress
+                        translator,
+                        path,
+                        source,
+                        out,
+                        style=each,
+                        steady=steady,
+                        lossless=lossless,
+                        keep=len(outs) > 1,  # until all are done: a call that goes on need not make the first again
+                        progress=progress,
                     )
             except KeyboardInterrupt:
-                if kept_for(out).exists():
+                if any(kept_for(each).exists() for each in outs):
                     say(screen(stderr=True), f"what is done is kept beside {out}: the same command goes on from there")
                 raise
             _say(done, out)
+        for out in outs:
+            forget(out)
 
 
 def _say(done: Translated, out: Path) -> None:
