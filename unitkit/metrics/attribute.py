@@ -119,7 +119,9 @@ def classifier_features(context: Context, who: str) -> Features:
     return Features(of, {"features": f"a classifier of the domains, 4 convolutions, pooled, {how}", "published": None})
 
 
-def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3) -> nn.Sequential:
+def train_classifier(
+    data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3
+) -> nn.Sequential:
     """A small convolutional network that tells the domains of `data` apart, from the training split alone.
 
     Images are mirrored with probability 1/2. The network takes (N, C, H, W) in [-1, 1], C being 3 where images are grey
