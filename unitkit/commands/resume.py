@@ -15,6 +15,7 @@ from ..recipe_file import IMPORTED, RecipeFile, parse_knobs, shipped
 from ..runs.folder import RunFolder
 from ..runs.kept import kept_recipe, moved, other_data
 from ..runs.options import RunOptions
+from ..runs.record import check_same_recipe
 from ..runs.steps import broken, latest
 from ..system import dist
 from ..system.errors import UserError
@@ -67,8 +68,12 @@ def resumed(recipe: str | None, words: Sequence[str], out: Path) -> tuple[Recipe
     return file, file.values(None, {**record["knobs"], **moved(anew)}), record
 
 
-def whole(run: RunFolder, recipe: Recipe) -> bool:
-    """Whether nothing is left to do of a run: it is trained to its end, and measured then on these data."""
+def whole(run: RunFolder, recipe: Recipe, options: RunOptions) -> bool:
+    """Whether nothing is left to do of a run: it is trained to its end, and measured then on these data.
+
+    Raises `UserError` for a recipe, and options, with which it could not go on.
+    """
+    options.resolved(check_same_recipe(run, recipe), best="fp32")
     newest, last = latest(run.checkpoints), last_evaluation(run)
     if newest is None or last is None or last["checkpoint"] != newest.name:
         return False

@@ -98,7 +98,7 @@ def run_training(
         notes["preset"] = {"name": preset, "knobs": {name: kept[name] for name in set_by_it & kept.keys()}}
     tracked = trackers.make(record.get("track", ()) if options.track is None else options.track)
     recipe = watching(file.build(values), options, record)
-    if record and dist.of_first("whole" if whole(RunFolder(options.out), recipe) else "open") == "whole":
+    if record and dist.of_first("whole" if whole(RunFolder(options.out), recipe, options) else "open") == "whole":
         steps = record["steps"]
         console.print(f"this run is complete, and was measured; give steps=N with N above {steps} to go on")
         dist.stop()
