@@ -38,7 +38,7 @@ def test_words_that_the_command_line_does_not_take(words: tuple[object, ...], sa
 
 
 def test_what_is_nearest_and_what_would_mislead() -> None:
-    assert suggested("smlie", ["smile", "hat"]) == " Did you mean 'smile'?"
+    assert suggested("smlie", ["smile", "hat"]) == ". Did you mean 'smile'?"
     for name, other in ("tpu", "cpu"), ("gif", "tif"), ("/opt", "portraits"), ("residual", "schedule"):
         assert suggested(name, [other]) == "" and nearest(name, [other]) == f"Choose from: {other}."
 

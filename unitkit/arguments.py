@@ -73,7 +73,7 @@ def in_a_line(error: Any, words: Sequence[str]) -> UserError:
         hint = f"; a knob is given as {_as_knob(option, words)}" if takes_knobs and option[:2] == "--" else ""
         near = suggested(option.lstrip("-"), [each.lstrip("-") for each in options], NEAR_OPTION)
         near = near.replace("'", "'--", 1)
-        return UserError(f"{command} has no option {option}{hint}{near and '.'}{near}")
+        return UserError(f"{command} has no option {option}{hint}{near}")
     text = error.format_message()
     arguments = [each for each in parameters if each.param_type_name == "argument"]
     if type(error).__name__ == "MissingParameter" and error.param in arguments:

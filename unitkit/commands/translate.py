@@ -24,7 +24,7 @@ from ..kernels.placement import choose_device
 from ..recipe_file import import_parts
 from ..runs.stored import digest
 from ..system.devices import enough_memory
-from ..system.errors import MachineError, UserError, nearest
+from ..system.errors import MachineError, UserError, nearest, suggested
 from ..system.files import refuse_unwritable
 from ..system.output import print_notes, say, screen
 from ..translate import Translator, load
@@ -85,7 +85,7 @@ def translate_images(
     if seed is not None and samples is None:
         raise UserError("--seed is of styles that are drawn: give --samples N with it")
     if alpha not in ALPHAS:
-        raise UserError(f"--alpha is keep or white, not '{alpha}'")
+        raise UserError(f"--alpha is keep or white, not '{alpha}'{suggested(alpha, ALPHAS)}")
     notes: list[str] = []
     console, transparent = screen(), alpha == "keep"
     work = jobs(source, target, notes, [f"-{number + 1}" for number in range(samples or 0)] or [""], format)

@@ -126,7 +126,7 @@ def open_data(
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
         near = suggested(data, [*datasets, *difflib.get_close_matches(data, folders, n=1)])
-        near = "; put the path of your images in place of FOLDER" if data == "FOLDER" else near and f".{near}"
+        near = "; put the path of your images in place of FOLDER" if data == "FOLDER" else near
         raise UserError(f"data '{data}' is no path that exists and no data source ({', '.join(datasets)}){near}")
     readers, notes = read_hub(data) if from_hub else read_location(data, least)
     found = {label: read() for label, read in _choose(readers, labels, domains, data, least).items()}

@@ -181,7 +181,7 @@ class ImagePaths(nn.Module):
         return (
             f"'{path}' is not an image path here: a path is a word over the domains {', '.join(self.channels)}, "
             f"and this model has {', '.join(walks[:8])}{', ...' if len(walks) > 8 else ''}"
-            f"{(near := suggested(path, walks)) and '.'}{near}"
+            f"{suggested(path, walks)}"
         )
 
     def keep_only(self, path: str) -> None:

@@ -27,7 +27,7 @@ from ..models import ImagePaths
 from ..networks.bounded import rehearsed
 from ..networks.state import fill, passing_buffers, unique_state, weights_of
 from ..registry import Spec, Unregistered
-from ..system.errors import TrainingError, UserError, refusal
+from ..system.errors import TrainingError, UserError, refusal, suggested
 from ..system.files import flush, temporary
 from .kept import find_run
 from .moments import fill_moments, moments_of, refuse_other_moments
@@ -209,7 +209,7 @@ def check_size(checkpoint: Path, size: tuple[int, int]) -> None:
 
 def _known(weights: str) -> str:
     if weights not in WEIGHTS:
-        raise UserError(f"weights are ema or last, not '{weights}'")
+        raise UserError(f"weights are ema or last, not '{weights}'{suggested(weights, WEIGHTS)}")
     return weights
 
 

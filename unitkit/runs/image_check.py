@@ -14,7 +14,7 @@ from ..data.files.check import Progress, bad_images, sampled
 from ..data.files.short_jpeg import short_note
 from ..data.sources import ImageFiles
 from ..system import dist
-from ..system.errors import UserError
+from ..system.errors import UserError, suggested
 from .folder import RunFolder
 
 Policy = Literal["stop", "skip"]
@@ -26,7 +26,7 @@ SUDDEN, SUDDEN_SHARE = 10, {None: 0.05, "skip": 0.5}
 def check_policy(policy: str | None) -> None:
     """Raise `UserError` for what is neither None nor one of `POLICIES`."""
     if policy is not None and policy not in POLICIES:
-        raise UserError(f"bad images can be met with stop or skip, not '{policy}'")
+        raise UserError(f"bad images can be met with stop or skip, not '{policy}'{suggested(policy, POLICIES)}")
 
 
 class ImageCheck:

@@ -97,14 +97,14 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """A closing sentence for an error about `name`: the nearest of `choices`, or all of them where none is near."""
     choices = sorted(choices)
     if near := suggested(name, choices):
-        return near.strip()
+        return near.removeprefix(". ")
     return f"Choose from: {', '.join(choices)}." if choices else "There is nothing to choose from."
 
 
 def suggested(name: str, choices: Iterable[str], near: float = NEAR) -> str:
-    """ " Did you mean 'x'?", to close an error that has listed the choices, or "" where none is near."""
+    """How an error ends that has listed the choices: ". Did you mean 'x'?", or "" where none is near."""
     found = closest(name, choices, near)
-    return f" Did you mean '{found}'?" if found is not None else ""
+    return f". Did you mean '{found}'?" if found is not None else ""
 
 
 def closest(name: str, choices: Iterable[str], near: float = NEAR) -> str | None:
