@@ -13,7 +13,7 @@ import torch
 from ...data import Data
 from ...metrics import Accumulator, Context, Metric, Result, evaluate
 from ...models import ImagePaths
-from ..report import shown
+from ..report import figures_key, shown
 from ..samples import save_sheet, sheet_of
 
 EACH = 4  # images on either side
@@ -49,14 +49,24 @@ class Extremes:
 
 
 def save_best_and_worst(
-    model: ImagePaths, data: Data, metrics: Sequence[Metric], path: Path, *, step: int, device: torch.device
+    model: ImagePaths,
+    data: Data,
+    metrics: Sequence[Metric],
+    path: Path,
+    *,
+    entry: Mapping[str, Any],
+    device: torch.device,
 ) -> None:
     """Write a sheet of the translations that the first fitting metric finds best and worst; none where none fits.
 
-    Raises `UserError` where the disk refuses.
+    Args:
+        metrics: those of the evaluation `entry`, beside whose figures the sheet is shown.
+
+    Raises:
+        UserError: a disk that refuses.
     """
-    path.unlink(missing_ok=True)  # that of an earlier step
-    if (metric := chosen(metrics)) is None:
+    path.unlink(missing_ok=True)  # that of other figures
+    if (metric := chosen(metrics, entry)) is None:
         return
     way = measured_path(metric)
     rows = list(dict.fromkeys([way[0], way[:2], *metric.reads]))
@@ -80,14 +90,18 @@ def save_best_and_worst(
         data.size,
         2 * count,
         captions=[f"{kind}: {shown(figure, unit)}" for kind, (figure, _) in zip(kinds, columns, strict=True)],
-        title=f"By {found.name} of {metric.title or metric.name}: {found.looked_at} held-out images after step {step}.",
+        title=f"By {found.name} of {metric.title or metric.name}: {found.looked_at} held-out images after step "
+        f"{entry['step']}.",
+        of=figures_key(entry, metric.name),
     )
     save_sheet(sheet, path)
 
 
-def chosen(metrics: Sequence[Metric]) -> Metric | None:
-    """The first metric of one image alone that is of a translation, else the first that is of a path at all."""
+def chosen(metrics: Sequence[Metric], entry: Mapping[str, Any]) -> Metric | None:
+    """The first metric of one image alone that is of a translation, else the first that is of a path at all; of those
+    that have figures in an evaluation."""
     fitting = [metric for metric in metrics if metric.single and measured_path(metric)]
+    fitting = [metric for metric in fitting if entry["metrics"][metric.name]["figures"]]
     crossing = [metric for metric in fitting if measured_path(metric)[0] != measured_path(metric)[-1]]
     return next(iter(crossing or fitting), None)
 
