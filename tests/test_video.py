@@ -22,6 +22,7 @@ from test_translate import untrained
 import unitkit as kit
 from unitkit import UserError
 from unitkit.commands import progress
+from unitkit.data.files.pipeline import made_ahead
 from unitkit.data.values import Values
 from unitkit.translate import Translator
 from unitkit.video import clip as clips
@@ -30,7 +31,7 @@ from unitkit.video.encoding import Packet
 from unitkit.video.flicker import CHANGE, Flicker, Steady
 from unitkit.video.parts import Parts
 from unitkit.video.reading import open_clip, read_frames
-from unitkit.video.translating import Translated, ahead, translate_video
+from unitkit.video.translating import Translated, translate_video
 
 av = pytest.importorskip("av")
 
@@ -344,8 +345,8 @@ def test_frames_are_made_ahead_in_their_order() -> None:
 
     found: list[int] = []
     with pytest.raises(UserError, match="the eighth"):
-        found.extend(ahead(iter(numbers()), 3))
-    assert found == [*range(7)] and list(ahead(iter([]), 3)) == []
+        found.extend(made_ahead(iter(numbers()), 2**21))
+    assert found == [*range(7)] and list(made_ahead(iter([]), 1)) == []
 
 
 # Files that are damaged, or lie
