@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ...data import Data
 from ...metrics import Accumulator, Context, Metric, Result, evaluate
@@ -65,9 +66,17 @@ def save_best_and_worst(
     Raises:
         UserError: a disk that refuses.
     """
-    path.unlink(missing_ok=True)  # that of other figures
-    if (metric := chosen(metrics, entry)) is None:
-        return
+    metric = chosen(metrics, entry)
+    sheet = None if metric is None else _sheet(model, data, metric, entry, device)
+    if sheet is None:
+        path.unlink(missing_ok=True)  # that of other figures
+    else:
+        save_sheet(sheet, path)
+
+
+def _sheet(
+    model: ImagePaths, data: Data, metric: Metric, entry: Mapping[str, Any], device: torch.device
+) -> Image.Image | None:
     way = measured_path(metric)
     rows = list(dict.fromkeys([way[0], way[:2], *metric.reads]))
     rows = [row for row in rows if ":" in row or model.has(row)]
@@ -77,15 +86,16 @@ def save_best_and_worst(
         begun.append(Extremes(metric, context))
         return begun[0]
 
-    evaluate(model, data, [replace(metric, reads=tuple(rows), begin=begin)], device=device, max_images=LOOKED_AT)
+    measured = replace(metric, reads=tuple(rows), begin=begin)
+    evaluate(model, data, [measured], device=device, seed=entry["seed"], max_images=LOOKED_AT)
     found = begun[0]
     count = min(EACH, found.looked_at // 2)
     columns = [*found.best[:count], *found.worst[:count][::-1]]
     if not count or len(columns) < 2 * count or any(len(each) not in (1, 3) for each in columns[0][1].values()):
-        return
+        return None
     kinds = [f"best {place + 1}" for place in range(count)] + [f"worst {count - place}" for place in range(count)]
     unit = metric.units.get(found.name, "")
-    sheet = sheet_of(
+    return sheet_of(
         {row: [as_bytes(images[row]) for _, images in columns] for row in rows},
         data.size,
         2 * count,
@@ -94,7 +104,6 @@ def save_best_and_worst(
         f"{entry['step']}.",
         of=figures_key(entry, metric.name),
     )
-    save_sheet(sheet, path)
 
 
 def chosen(metrics: Sequence[Metric], entry: Mapping[str, Any]) -> Metric | None:
