@@ -29,8 +29,10 @@ class Networks:
     Args:
         width: channels after the first convolution of an encoder.
         blocks: residual blocks of an encoder, and of a generator.
-        downs: convolutions of stride 2 in an encoder, and transposed ones in a generator.
-        kernel: of the generators' transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
+        downs: convolutions of stride 2 in an encoder, and doublings in a generator.
+        up: how a generator doubles: transposed convolutions (the paper's), nearest pixels or a pixel shuffle.
+        kernel: of transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
+        padding: of convolutions, but transposed ones: zero (the paper's) or reflect.
         norm: instance norm after the strided convolutions too, as the paper's code has for cats and dogs.
         dropout: in the residual blocks; the paper's code has 0.5 for streets.
         shared: residual blocks that the domains share, on each side of the latent space.
@@ -45,7 +47,9 @@ class Networks:
     width: int = 16
     blocks: int = 2
     downs: int = 1
+    up: Literal["transposed", "nearest", "shuffle"] = "transposed"
     kernel: Literal[3, 4] = 4
+    padding: Literal["zero", "reflect"] = "zero"
     norm: bool = False
     dropout: float = 0.0
     shared: int = 1
@@ -70,15 +74,18 @@ class Networks:
                 downs=self.downs,
                 norm=self.norm,
                 dropout=self.dropout,
+                padding=self.padding,
                 init=self.init,
             ),
             generator=generators.residual(
                 width=self.width,
                 blocks=self.blocks,
                 ups=self.downs,
+                up=self.up,
                 kernel=self.kernel,
                 norm=self.norm,
                 dropout=self.dropout,
+                padding=self.padding,
                 init=self.init,
             ),
             discriminator=self._discriminator(),

@@ -18,9 +18,10 @@ from huggingface_hub import constants
 
 from unitkit import UserError
 from unitkit.commands.machine.weights import published_for
-from unitkit.metrics import distances, published
-from unitkit.metrics.features import find_timm
-from unitkit.metrics.published import INCEPTION, Published, hub_cache, timm_weights, torch_home
+from unitkit.metrics import distances
+from unitkit.metrics.networks import published
+from unitkit.metrics.networks.features import find_timm
+from unitkit.metrics.networks.published import INCEPTION, Published, hub_cache, timm_weights, torch_home
 
 CONTENT = b"weights, in a manner of speaking" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
@@ -169,7 +170,7 @@ def test_the_list_is_whole(home: Path) -> None:
 
 def test_weights_are_looked_for_where_they_are_fetched_to() -> None:
     """By the variables that Hugging Face's own library reads, when it is imported."""
-    code = "from huggingface_hub import constants; from unitkit.metrics.published import hub_cache"
+    code = "from huggingface_hub import constants; from unitkit.metrics.networks.published import hub_cache"
     code += "; print(hub_cache(), constants.HF_HUB_CACHE)"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE")) and k != "XDG_CACHE_HOME"}
     started = [
