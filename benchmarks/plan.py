@@ -52,7 +52,7 @@ class Study:
 
     Attributes:
         name: its folder, and what the command line calls it.
-        words: of all its cells, `{data}` standing for the folder of data.
+        words: of all its cells, but knobs that a cell gives itself; `{data}` stands for the folder of data.
         metrics: measured beside those of the recipes.
     """
 
@@ -130,7 +130,9 @@ def jobs(study: Study, out: Path, data: str, seeds: int = 0) -> list[Job]:
     for seed in range(max(seeds or cell.seeds for cell in study.cells)):
         for cell in study.cells:
             if seed < (seeds or cell.seeds):
-                words = tuple(word.replace("{data}", data) for word in (*study.words, *cell.words))
+                own = {word.partition("=")[0] for word in cell.words}
+                common = (word for word in study.words if word.partition("=")[0] not in own)
+                words = tuple(word.replace("{data}", data) for word in (*common, *cell.words))
                 found.append(Job(study, cell, seed, out / study.name / cell.name / f"seed-{seed}", words))
     return found
 

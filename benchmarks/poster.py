@@ -58,6 +58,7 @@ MAPS = "pixel_accuracy(ab, b), class_accuracy(ab, b, palette=maps), psnr(ab, b)"
 maps = Study(
     "maps",
     [
+        Cell("windows", "unit_maps"),
         Cell("4 layers", "unit_maps", ("layers=4",)),
         Cell("likeness 2", "unit_maps", ("lambda_rec=2",)),
         Cell("one encoder", "unit_maps", ("one_encoder=yes",)),

@@ -80,6 +80,12 @@ def test_a_plan_goes_on_with_what_was_stopped(tmp_path: Path, images: str, calle
     assert called == ["train --resume 0", "evaluate reflect 0"] and job.measured
 
 
+def test_a_cell_has_the_last_word(tmp_path: Path) -> None:
+    study = Study("one", [Cell("deep", "unit_maps", ("layers=5", "blocks=2"))], (), (*TINY, "data={data}/x"))
+    (job,) = jobs(study, tmp_path, "folder")
+    assert "layers=2" not in job.words and "layers=5" in job.words and "data=folder/x" in job.words
+
+
 def test_a_recipe_that_cannot_be_ends_a_plan_before_it_trains(tmp_path: Path, images: str, called: list[str]) -> None:
     wrong = Study("wrong", [Cell("wrong", "unit_maps", ("layers=none",))], STUDY.columns, TINY)
     with pytest.raises(SystemExit, match=r"error: .*layers"):
