@@ -33,7 +33,7 @@ photo = Study(
         Cell("likeness 1", "unit_faces", ("lambda_rec=1",)),
         Cell("likeness 4", "unit_faces", ("lambda_rec=4",)),
         Cell("no ema", "unit_faces", ("ema=0",)),
-        Cell("cosine", "unit_faces", ("schedule=cosine",)),
+        Cell("decay from the start", "unit_faces", ("decay=1",)),
         Cell("two encoders", "unit_faces", ("one_encoder=no", "shared=1")),
     ],
     [
