@@ -39,6 +39,7 @@ class Networks:
         one_encoder: one encoder for all domains; without it they have one each, which share `shared` blocks.
         discriminator: the discriminators' layout.
         layers: strided convolutions of a discriminator (of each scale; of front and back together).
+        augment: the probability of each change (mirrored, shifted, recoloured, cut) of what a discriminator sees.
         width_d: channels after a discriminator's first layer.
         shared_d: stages shared at the discriminators' end.
         init: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
@@ -57,6 +58,7 @@ class Networks:
     discriminator: Literal["strided", "coupled", "multiscale"] = "strided"
     layers: int = 4
     width_d: int = 24
+    augment: float = 0.0
     shared_d: int = 0
     init: Literal["gaussian", "kaiming"] = "kaiming"
 
@@ -98,10 +100,14 @@ class Networks:
 
     def _discriminator(self) -> Spec:
         if self.discriminator == "coupled":
-            return discriminators.coupled(width=self.width_d, front=2, back=self.layers - 2, init=self.init)
+            return discriminators.coupled(
+                width=self.width_d, front=2, back=self.layers - 2, augment=self.augment, init=self.init
+            )
         if self.discriminator == "multiscale":
-            return discriminators.multiscale(width=self.width_d, layers=self.layers, init=self.init)
-        return discriminators.strided(width=self.width_d, layers=self.layers, init=self.init)
+            return discriminators.multiscale(
+                width=self.width_d, layers=self.layers, augment=self.augment, init=self.init
+            )
+        return discriminators.strided(width=self.width_d, layers=self.layers, augment=self.augment, init=self.init)
 
 
 def translation_metrics(data: Data, paths: Sequence[str]) -> list[Metric]:

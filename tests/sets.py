@@ -28,7 +28,7 @@ def save(folder: Path, array: np.ndarray) -> Path:
     """The pictures as files 000.png, 001.png, ... of a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, picture in enumerate(array):
-        Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{i:03d}.png")
+        Image.fromarray(picture.transpose(1, 2, 0).squeeze()).save(folder / f"{i:03d}.png")
     return folder
 
 

@@ -8,8 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter, laplace
+from scipy.ndimage import gaussian_filter, laplace, sobel
 from sets import figures, near, pictures
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from unitkit import UserError, metrics, open_data
 from unitkit.metrics import Context, attribute, evaluate
@@ -79,6 +81,21 @@ def test_blur_is_neither_texture_nor_sharp() -> None:
     assert found == pytest.approx(energy(blurred) / energy(one), rel=1e-9) and found < 0.6
     for metric in (metrics.sharpness("ab", "a"), metrics.texture("ab", "a")):
         assert next(iter(figures(metric, ab=one, a=one).values())) == 1
+
+
+def test_structure_is_the_ssim_of_sobels_edges() -> None:
+    one, two = smooth(0)[:2], near(smooth(0)[:2], 1)
+
+    def slopes(images: np.ndarray) -> Tensor:
+        grey = images.astype(float).mean(axis=1)
+        found = [np.hypot(*(sobel(each, axis) / 4 for axis in (0, 1)))[1:-1, 1:-1] for each in grey]
+        return torch.from_numpy(np.stack(found))[:, None]
+
+    wanted = structural_similarity_index_measure(slopes(one), slopes(two), data_range=255.0)
+    assert figures(metrics.structure("ab", "a"), ab=one, a=two)["structure"] == pytest.approx(float(wanted), rel=1e-9)
+    darker = (one * 0.5 + 20).astype(np.uint8)
+    assert figures(metrics.structure("ab", "a"), ab=one, a=one)["structure"] == 1
+    assert figures(metrics.structure("ab", "a"), ab=darker, a=one)["structure"] > float(wanted)
 
 
 def test_hues_are_those_of_colorsys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from sets import pictures, save
 from typer.testing import CliRunner
 
 from unitkit import Data, Recipe, Trainer
@@ -58,6 +60,22 @@ def test_it_is_checked_with_its_defaults_and_presets(path: Path) -> None:
     assert {"data", "size", "width", "batch", "steps"} <= set(file.knobs)
     for preset in (None, *file.presets):
         check(file.build(file.values(preset)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_is_checked_with_a_folder_of_images(path: Path, channels: int, tmp_path: Path) -> None:
+    """Which know no ground truth: what is measured then is another list."""
+    file = read_recipe_file(path)
+    ours = file.build(file.values(None))
+    if ours.data.name.startswith("digits"):
+        pytest.skip("takes digits alone, which have classes")
+    shown = pictures(2, 0, 64, channels)
+    for split, label in itertools.product(("train", "test"), ours.data.labels.values()):
+        save(tmp_path / split / label, shown)
+    knobs = {"data": str(tmp_path)}
+    for preset in (None, *(name for name, knobs_of in file.presets.items() if "size" not in knobs_of)):
+        recipe = check(file.build(file.values(preset, knobs))).recipe
+        assert recipe.data.channels == dict.fromkeys(recipe.data.channels, channels)
 
 
 def test_it_shows_and_documents_every_knob(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Measurements that carry their protocol: each names the image paths that it reads, and streams over them."""
 
-from .artifacts import border, colour, sharpness, texture
+from .artifacts import border, colour, sharpness, structure, texture
 from .attribute import attribute_success
 from .classes import accuracy
 from .distances import fid, frechet, kernel, kid
@@ -40,5 +40,6 @@ __all__ = [
     "registry",
     "sharpness",
     "ssim",
+    "structure",
     "texture",
 ]

@@ -1,4 +1,4 @@
-"""What is wrong with a translation beside its content: at the borders, in its texture, its colours, its sharpness."""
+"""What becomes of an image beside its content: at its borders, in its texture, its colours, its edges."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .metric import Context, Metric, Result, named, reference_for, register
-from .paired import Sums, Totals, compared
+from .paired import Sums, Totals, compared, similarities
 
 RING = 16  # the frame is as wide as this part of the shorter side
 PATCH = 16
@@ -93,6 +93,23 @@ def sharpness(path: str, to: str) -> Metric:
 
 
 @register
+def structure(path: str, to: str) -> Metric:
+    """SSIM of the edges of an image and of a reference: what a change of light or season should leave as it is.
+
+    Returns the figure `structure`, at most 1, the mean over images of the SSIM (as of `ssim`) of Sobel magnitudes in
+        grey, of 255.
+    """
+
+    def sums(image: np.ndarray, reference: np.ndarray) -> Sums:
+        return {"images": float(len(image)), "ssim": similarities(edges(image), edges(reference))}
+
+    def figures(total: Mapping[str, float]) -> dict[str, float]:
+        return {"structure": total["ssim"] / total["images"]}
+
+    return replace(compared("structure", path, to, True, sums, figures), smallest=13)
+
+
+@register
 def colour(path: str, to: str) -> Metric:
     """How far the hues of one set are from those of another, `("ab", "b")`: a drift to one tone, or a swap.
 
@@ -168,6 +185,15 @@ def laplacian(images: np.ndarray) -> float:
     inner = x[:, :, 1:-1, 1:-1]
     found = x[:, :, :-2, 1:-1] + x[:, :, 2:, 1:-1] + x[:, :, 1:-1, :-2] + x[:, :, 1:-1, 2:] - 4 * inner
     return float((found**2).sum())
+
+
+def edges(images: np.ndarray) -> np.ndarray:
+    """The lengths of Sobel's gradients of images (N, C, H, W) in grey, (N, 1, H - 2, W - 2): a step of 255 is 255."""
+    x = images.astype(np.float64).mean(axis=1, keepdims=True)
+    down = (x[:, :, :, :-2] + 2 * x[:, :, :, 1:-1] + x[:, :, :, 2:]) / 4
+    right = (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
+    found: np.ndarray = np.hypot(down[:, :, 2:] - down[:, :, :-2], right[:, :, :, 2:] - right[:, :, :, :-2])
+    return found
 
 
 def hues(images: np.ndarray) -> np.ndarray:
