@@ -80,5 +80,103 @@ maps = Study(
     MAPS,
 )
 
+
+def digits(source: str, target: str) -> Study:
+    """Adaptation between digits as they are: neither margins nor warps, each term of UNIT in turn, the networks."""
+    return Study(
+        f"{source}-{target}",
+        [
+            Cell("source only", "digits_classifier", ("affine=0",), seeds=3),
+            Cell("UNIT", "digits_unit", ("affine=0",), seeds=3),
+            Cell(
+                "the paper's terms",
+                "digits_unit",
+                (
+                    "@plain",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "no infomax",
+                "digits_unit",
+                (
+                    "lambda_infomax=0",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "no classes of translations",
+                "digits_unit",
+                (
+                    "lambda_class_ab=0",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "no features",
+                "digits_unit",
+                (
+                    "lambda_fm=0",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "features x10",
+                "digits_unit",
+                (
+                    "lambda_fm=1e-2",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "cycles",
+                "digits_unit",
+                (
+                    "lambda_cyc=10",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "no dropout",
+                "digits_unit",
+                (
+                    "dropout=0",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "one discriminator",
+                "digits_unit",
+                (
+                    "shared_d=4",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "4000 steps",
+                "digits_unit",
+                (
+                    "steps=4000",
+                    "affine=0",
+                ),
+            ),
+            Cell(
+                "width 16",
+                "digits_unit",
+                (
+                    "width=16",
+                    "affine=0",
+                ),
+            ),
+            Cell("networks of 2017", "digits_unit_2017", ("width=24", "width_d=16", "steps=4000", "lr=1e-3")),
+        ],
+        [
+            Column("target, %", "accuracy(b)", "accuracy", 100, 2),
+            Column("source, %", "accuracy(a)", "accuracy", 100, 2),
+        ],
+        ("data={data}", f"source={source}", f"target={target}", "padding=no"),
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(main(__doc__, [photo, maps]))
+    sys.exit(main(__doc__, [photo, maps, digits("mnist", "usps"), digits("usps", "mnist")]))
