@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -33,16 +34,19 @@ from typing import Any
 from unittest import mock
 
 import torch
+import typer.main
 
 from unitkit import load_recipe
 from unitkit.check import check
-from unitkit.cli import main
+from unitkit.cli import app, main
 
 TINY = Path(__file__).with_name("tiny.py")
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 PATIENCE = 180  # seconds, of which a machine that is busy takes many
 
 torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
+typer.main.get_command = cache(typer.main.get_command)  # made anew for each command, it takes a tenth of a training
+typer.main.get_command(app)
 check(load_recipe(TINY))  # what torch imports at its first meta tensor takes seconds
 gc.freeze()  # what the imports made stays, and collecting after each command is quick
 atexit.register(gc.unfreeze)
