@@ -176,7 +176,8 @@ def _run(
     no_room: bool,
     terminal: int,
 ) -> None:
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # its workers: from our server
+    for each in forkserver, forkserver._forkserver:  # its workers are forked from our server; its own takes seconds
+        each.ensure_running = lambda: None  # type: ignore[method-assign, attr-defined]
     for suffix, number in (".out", 1), (".err", 2):
         os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if no_reader:
