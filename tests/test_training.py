@@ -35,8 +35,8 @@ from unitkit.runs import checkpoint, samples
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.steps import all_steps
-from unitkit.system.devices import enough_memory
 from unitkit.system import environment as environment_module
+from unitkit.system.devices import enough_memory
 from unitkit.system.environment import environment
 from unitkit.trainer import Trainer
 
