@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import fcntl
 import gc
+import importlib
 import io
 import multiprocessing
 import os
@@ -35,19 +36,26 @@ from unittest import mock
 
 import torch
 import typer.main
+from PIL import Image
 
-from unitkit import load_recipe
+from unitkit import load_recipe, templates
 from unitkit.check import check
 from unitkit.cli import app, main
 
 TINY = Path(__file__).with_name("tiny.py")
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
+PRELOADED = ["commands", "pydantic", "numpy.ctypeslib", "rich.progress"]  # this, and what is imported on the way
 PATIENCE = 180  # seconds, of which a machine that is busy takes many
 
 torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
 typer.main.get_command = cache(typer.main.get_command)  # made anew for each command, it takes a tenth of a training
 typer.main.get_command(app)
 check(load_recipe(TINY))  # what torch imports at its first meta tensor takes seconds
+# What commands import and prepare when they are first used, each process that is forked would anew.
+for command in "ablate", "evaluate", "train", "translate":
+    importlib.import_module(f"unitkit.commands.{command}")
+templates._templates(markdown=False).get_template("run.html.jinja")
+Image.init()
 gc.freeze()  # what the imports made stays, and collecting after each command is quick
 atexit.register(gc.unfreeze)
 
@@ -139,7 +147,7 @@ def start(
         terminal: what it prints goes to a terminal of so many columns.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commands"])
+    context.set_forkserver_preload(PRELOADED)
     output = (no_reader, no_room, terminal)
     arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, *output)
     places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
