@@ -4,17 +4,21 @@ python benchmarks/commands_fuzz.py --count 1000 --seed 0
 python benchmarks/commands_fuzz.py --knobs
 
 A line is a command with plausible words, of which some are replaced by hostile ones. It runs in a process that is
-forked from this one, which has imported everything, in an empty folder of its own, some in an odd environment.
+forked from this one, which has imported everything, in an empty folder of its own, some in an odd environment. Nothing
+leaves the machine: every address but a number is unknown, every connection is refused, and a demo ends where it would
+serve.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import random
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -67,6 +71,8 @@ ENVIRONMENTS: list[dict[str, str | None]] = [
     {"TERM": "dumb", "NO_COLOR": "1"},
     {"TMPDIR": "/nowhere"},
     {"UNITKIT_DATA": "~nobody-here"},
+    {"HF_HUB_OFFLINE": "1"},
+    {"HF_TOKEN": "none", "HF_ENDPOINT": "http://127.0.0.1:9"},
 ]
 
 
@@ -131,8 +137,9 @@ def lines(seed: int, count: int) -> Iterator[Line]:
     for _ in range(count):
         recipe = draw.choice(recipes) if draw.random() < 0.9 else text()
         quick = ["steps=1"]  # a long training is no fault, nor that of a shipped recipe
-        match kind := draw.choice(["train"] * 4 + ["show"] * 3 + ["ablate", "translate", "evaluate"] * 2
-                                  + ["list", "new", "weights", "doctor", "nothing"]):  # fmt: skip
+        match kind := draw.choice(["train"] * 4 + ["show"] * 3
+                                  + ["ablate", "translate", "evaluate", "push", "demo", "compare"] * 2
+                                  + ["export", "list", "runs", "new", "weights", "doctor", "nothing"]):  # fmt: skip
             case "train":
                 more = {"--seed": ["0"], "--keep": ["2"], "--memory": ["8G", "1M"], "--watch": ["psnr(aa, a)", "l1"]}
                 more |= {"--resume": [], "--track": ["tensorboard"], "--init-from": ["run"], "--sample-every": ["1"]}
@@ -167,6 +174,27 @@ def lines(seed: int, count: int) -> Iterator[Line]:
                 images = ["--images", draw.choice(["ab=photos/train/x", text()]), "--images", "b=photos/train/y"]
                 words = [draw.choice(["run", text()])] if draw.random() < 0.7 else images
                 words += options({**devices, **more, "--weights": ["last"]}, 3)
+            case "export":
+                words = [draw.choice(["run", text()]), draw.choice(["new.safetensors", "new.pt2", text()])]
+                more = {"--path": ["ab"], "--format": ["safetensors", "pt2"], "--seed": ["1"], "--parts": ["tiny.py"]}
+                words += options({**more, "--style": ["one.png"], "--precision": ["fp16"]}, 2)
+            case "push":
+                words = [draw.choice(["run", "run/checkpoints", text()]), draw.choice(["anna/x", "hf:anna/x", text()])]
+                more = {"--private": [], "--public": [], "--weights": ["last"], "--revision": ["main", "v1"]}
+                more |= {"--message": ["the first"], "--license": ["mit"], "--parts": ["tiny.py"]}
+                words += ["--dry-run", draw.choice(["new", "photos", text()])] * (draw.random() < 0.6)
+                words += options(more, 3)
+            case "demo":
+                words = [draw.choice(["run", "run/checkpoints", text()]) for _ in range(draw.randint(1, 3))]
+                more = {"--host": ["127.0.0.1", "::1", "0.0.0.0", "1.2.3.4"], "--port": ["0"], "--held": ["1"]}
+                more |= {"--open": [], "--no-open": [], "--parts": ["tiny.py"], "--weights": ["last"], **devices}
+                words += options(more, 3)
+            case "compare":
+                words = [draw.choice(["run", "copy", "run/checkpoints", text()]) for _ in range(draw.randint(1, 4))]
+                more = {"--out": ["new.html", "run/new.html"], "--paths": ["ab,ba", "aba"], "--max-images": ["2"]}
+                words += options(more, 2)
+            case "runs":
+                words = [draw.choice(["run", "copy", "photos", "nowhere"]), *options({"--cells": [], "--json": []}, 2)]
             case "list":
                 words = [draw.choice(["recipe", "encoder", "loss", "metric", text()]), *some([text(), "l1"], 1)]
             case "new":
@@ -199,6 +227,7 @@ def make_home(home: Path) -> None:
     shutil.copy(home / "photos/train/x/0.png", home / "one.png")
     run(Line(("train", "tiny.py", "steps=2", "--out", "run")), home)
     assert (home / "run" / "report.html").is_file(), "the run that the lines name was not trained"
+    shutil.copytree(home / "run", home / "copy")
 
 
 def run(line: Line, home: Path) -> Outcome:
@@ -228,6 +257,7 @@ def run(line: Line, home: Path) -> Outcome:
 
 
 def _prepare(line: Line, home: Path) -> None:
+    _stay_here(line)
     for name, value in line.environment.items():
         os.environ.pop(name, None)
         if value is not None:
@@ -236,6 +266,24 @@ def _prepare(line: Line, home: Path) -> None:
         gone = Path(tempfile.mkdtemp(dir=home))
         os.chdir(gone)
         gone.rmdir()
+
+
+def _stay_here(line: Line) -> None:
+    """Let nothing reach beyond this process: no name is looked up, nobody connected to, no page served or opened."""
+    numbers = partial(socket.getaddrinfo, flags=socket.AI_NUMERICHOST)
+    socket.getaddrinfo = lambda host, port, family=0, type=0, proto=0, flags=0: numbers(host, port, family, type, proto)
+    socket.socket.connect = _refused  # type: ignore[method-assign]
+    if line.words[0] == "demo":
+        import webbrowser
+
+        import uvicorn
+
+        uvicorn.Server.run = lambda self, sockets=None: None  # type: ignore[method-assign]
+        webbrowser.open = lambda *_, **__: False
+
+
+def _refused(*_: object) -> None:
+    raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
 def knob_lines() -> Iterator[Line]:

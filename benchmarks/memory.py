@@ -84,7 +84,7 @@ def images(recipe: Recipe, placement: Placement, device: torch.device) -> dict[s
     """A batch; classes, of domains that have some, are all 0."""
     count, batch = recipe.batch * recipe.accumulate, {}
     for letter, domain in recipe.data.domains.items():
-        made = torch.rand(count, domain.train.channels, *recipe.data.size, device=device) * 2 - 1
+        made = torch.rand(count, domain.train.channels, *recipe.data.window, device=device) * 2 - 1
         batch[letter] = made.contiguous(memory_format=placement.memory_format)
         if domain.train_classes is not None:
             batch[f"label:{letter}"] = torch.zeros(count, dtype=torch.long, device=device)

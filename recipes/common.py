@@ -29,14 +29,17 @@ class Networks:
     Args:
         width: channels after the first convolution of an encoder.
         blocks: residual blocks of an encoder, and of a generator.
-        downs: convolutions of stride 2 in an encoder, and transposed ones in a generator.
-        kernel: of the generators' transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
+        downs: convolutions of stride 2 in an encoder, and doublings in a generator.
+        up: how a generator doubles: transposed convolutions (the paper's), nearest pixels or a pixel shuffle.
+        kernel: of transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
+        padding: of convolutions, but transposed ones: zero (the paper's) or reflect.
         norm: instance norm after the strided convolutions too, as the paper's code has for cats and dogs.
         dropout: in the residual blocks; the paper's code has 0.5 for streets.
         shared: residual blocks that the domains share, on each side of the latent space.
         one_encoder: one encoder for all domains; without it they have one each, which share `shared` blocks.
         discriminator: the discriminators' layout.
         layers: strided convolutions of a discriminator (of each scale; of front and back together).
+        augment: the probability of each change (mirrored, shifted, recoloured, cut) of what a discriminator sees.
         width_d: channels after a discriminator's first layer.
         shared_d: stages shared at the discriminators' end.
         init: how weights are drawn: gaussian, N(0, 0.02) as in the paper's code, or kaiming.
@@ -45,7 +48,9 @@ class Networks:
     width: int = 16
     blocks: int = 2
     downs: int = 1
+    up: Literal["transposed", "nearest", "shuffle"] = "transposed"
     kernel: Literal[3, 4] = 4
+    padding: Literal["zero", "reflect"] = "zero"
     norm: bool = False
     dropout: float = 0.0
     shared: int = 1
@@ -53,6 +58,7 @@ class Networks:
     discriminator: Literal["strided", "coupled", "multiscale"] = "strided"
     layers: int = 4
     width_d: int = 24
+    augment: float = 0.0
     shared_d: int = 0
     init: Literal["gaussian", "kaiming"] = "kaiming"
 
@@ -70,15 +76,18 @@ class Networks:
                 downs=self.downs,
                 norm=self.norm,
                 dropout=self.dropout,
+                padding=self.padding,
                 init=self.init,
             ),
             generator=generators.residual(
                 width=self.width,
                 blocks=self.blocks,
                 ups=self.downs,
+                up=self.up,
                 kernel=self.kernel,
                 norm=self.norm,
                 dropout=self.dropout,
+                padding=self.padding,
                 init=self.init,
             ),
             discriminator=self._discriminator(),
@@ -91,10 +100,14 @@ class Networks:
 
     def _discriminator(self) -> Spec:
         if self.discriminator == "coupled":
-            return discriminators.coupled(width=self.width_d, front=2, back=self.layers - 2, init=self.init)
+            return discriminators.coupled(
+                width=self.width_d, front=2, back=self.layers - 2, augment=self.augment, init=self.init
+            )
         if self.discriminator == "multiscale":
-            return discriminators.multiscale(width=self.width_d, layers=self.layers, init=self.init)
-        return discriminators.strided(width=self.width_d, layers=self.layers, init=self.init)
+            return discriminators.multiscale(
+                width=self.width_d, layers=self.layers, augment=self.augment, init=self.init
+            )
+        return discriminators.strided(width=self.width_d, layers=self.layers, augment=self.augment, init=self.init)
 
 
 def translation_metrics(data: Data, paths: Sequence[str]) -> list[Metric]:

@@ -76,7 +76,7 @@ def recipe(
             sharing=sharing.none(),
             noise=0,
             pool=pool,
-            size=images.size,
+            size=images.window,
         ),
         players=[
             Player("generator", ["encoders", "generators"], l_gan.g + l_cyc + l_idt, optimizer),

@@ -2,6 +2,7 @@
 
 unitkit train unit_maps
 unitkit train unit_maps data=FOLDER         # FOLDER/{train,val}/{satellite,map}/, equal names are pairs
+unitkit train unit_maps data=FOLDER load=256 size=96 palette=maps       # windows of 96 pixels; measured whole
 unitkit ablate unit_maps constraint=sharing,cycle,both --seeds 5
 
 The task of the paper's ablation: shared layers in the generator, the discriminator's depth, the weights, and what
@@ -14,7 +15,7 @@ from typing import Literal
 
 from common import Networks
 
-from unitkit import Adam, Player, Recipe, cycle, data, gan, pixel_accuracy, psnr, vae
+from unitkit import Adam, Player, Recipe, class_accuracy, cycle, data, gan, pixel_accuracy, psnr, vae
 from unitkit.losses import Mode
 
 
@@ -30,6 +31,7 @@ def recipe(
     lambda_kl: float = 0.01,  # weight of the posteriors against N(0, I), the paper's lambda 1, and 3 in the cycle
     lambda_rec: float = 10.0,  # weight of the reconstructions, the paper's lambda 2, and 4 in the cycle
     mode: Mode = "least-squares",  # of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge
+    palette: str = "",  # of the maps, by whose classes they are judged: maps (pix2pix's), NAME=RRGGBB ..., or found
 ) -> Recipe:
     """UNIT between aerial images and street maps."""
     places = source.open(aligned=True)
@@ -51,6 +53,7 @@ def recipe(
         batch=2,
         evaluate=[
             pixel_accuracy("ab", "b"),
+            class_accuracy("ab", "b", palette=palette),
             psnr("ab", "b"),
             *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
         ],

@@ -37,7 +37,7 @@ from unitkit.ablation.folder import Figure, begin
 from unitkit.ablation.grid import Grid
 from unitkit.ablation.report import cells_table, comparison_table, protocol_of, settings_table, write_ablation_report
 from unitkit.ablation.statistics import read_findings
-from unitkit.commands.evaluate import evaluate_run
+from unitkit.commands.evaluate import Asked, evaluate_run
 from unitkit.commands.resume import changes
 from unitkit.commands.train import train_recipe
 from unitkit.recipe_file import read_recipe_file
@@ -126,7 +126,7 @@ def translated(run: Path) -> None:
 
 
 def evaluated(run: Path) -> None:
-    evaluate_run(run, None, None, "cpu", 0, 1, "ema", None)
+    evaluate_run(Asked(run, device="cpu", max_images=1))
 
 
 def resumed(run: Path) -> None:

@@ -6,15 +6,14 @@ import csv
 import itertools
 import json
 import math
-import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ablations import ACCURACY, ablation
 from commands import unitkit
 from PIL import Image
 from scipy import stats
@@ -27,10 +26,7 @@ from unitkit.ablation.statistics import averaged, compare, mean_sd, quantile, re
 from unitkit.system.errors import UserError
 from unitkit.templates.markdown import markdown_table
 
-ACCURACY = "pixel_accuracy(ab, b)"
 MAIN = f"{ACCURACY}.largest_channel"
-
-Figure = Callable[[Mapping[str, Any], int], float | None]
 
 
 @pytest.fixture(scope="module")
@@ -42,51 +38,6 @@ def cell(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = unitkit("train", recipe, "steps=2", "--out", folder)
     assert answer.status == 0, answer.err
     return folder
-
-
-def ablation(
-    out: Path, cell: Path, swept: Mapping[str, Sequence[Any]], seeds: int, figure: Figure, higher: bool = True
-) -> Path:
-    """An ablation's folder; `figure` gives a cell's main figure, None for one that failed."""
-    cells = []
-    for seed, values in itertools.product(range(seeds), itertools.product(*swept.values())):
-        setting = dict(zip(swept, values, strict=True))
-        name = re.sub(r"[^\w=.-]", "_", "-".join(f"{k}={v}" for k, v in setting.items())) + f"/seed-{seed}"
-        value = figure(setting, seed)
-        cells.append(
-            {"folder": name, "setting": setting, "seed": seed, "failed": "it <b>broke</b>" if value is None else None}
-        )
-        if value is not None:
-            shutil.copytree(cell, out / name)
-            run = json.loads((out / name / "run.json").read_text())
-            own = {**run, "knobs": {**run["knobs"], **setting}, "seed": seed}
-            (out / name / "run.json").write_text(json.dumps(own))
-            measured = json.loads((out / name / "metrics.json").read_text())
-            measured["evaluations"][0]["metrics"][ACCURACY] = {
-                "title": ACCURACY,
-                "figures": {"largest_channel": value, "euclidean": value / 2},
-                "n": {"ab": 4, "truth:ab": 4},
-                "higher": {"largest_channel": higher, "euclidean": higher},
-                "units": {"largest_channel": "%", "euclidean": "%"},
-                "protocol": {},
-                "warnings": [],
-            }
-            (out / name / "metrics.json").write_text(json.dumps(measured))
-    record = {
-        "format": 1,
-        "recipe": "tiny",
-        "sha256": "0123456789abcdef",
-        "fixed": {"steps": 2},
-        "swept": dict(swept),
-        "seeds": seeds,
-        "baseline": {name: values[0] for name, values in swept.items()},
-        "metric": [ACCURACY, "largest_channel"],
-        "command": "unitkit ablate tests/tiny.py",
-        "cells": cells,
-    }
-    out.mkdir(exist_ok=True)
-    (out / "ablation.json").write_text(json.dumps(record))
-    return out
 
 
 def rows(out: Path) -> list[dict[str, str]]:

@@ -17,8 +17,8 @@ from torch import nn
 from unitkit import UserError, metrics
 from unitkit.metrics import parse_metrics
 from unitkit.metrics.distances import Gaussians, Kernels, frechet_distance, kernel_distance
-from unitkit.metrics.features import Features
-from unitkit.metrics.published import BACKBONES, INCEPTION, torch_home
+from unitkit.metrics.networks.features import Features
+from unitkit.metrics.networks.published import BACKBONES, INCEPTION, torch_home
 
 SETS = {"ab": pictures(8, 0), "b": pictures(7, 1)}
 FEW = {"ab": pictures(4, 0), "b": pictures(3, 1)}  # of which Inception takes long

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unitkit.kernels.operators import LAYOUTS
 from unitkit.networks import convolutions
 from unitkit.networks.bounded import Meta
 from unitkit.networks.convolutions import Conv2d, Doubling, PixelwiseTransposed
+from unitkit.networks.layers import Padding, Up, double, initialise
 
 
 class Case(NamedTuple):
@@ -136,3 +139,32 @@ def test_a_layer_on_the_meta_device_draws_no_weights() -> None:
         nn.init.zeros_(before)
     assert layer.weight.is_meta and layer.weight.shape == (4, 3, 3, 3) and not layer.weight._version
     assert torch.equal(before, torch.zeros(3)) and torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("padding", ["zero", "reflect"])
+def test_doublings(padding: Padding) -> None:
+    """Each way by torch's functions alone, from the same weights."""
+    x = torch.randn(2, 6, 5, 7)
+    ways: dict[Up, Callable[[Tensor, Tensor], Tensor]] = {
+        "transposed": lambda w, b: functional.conv_transpose2d(x, w, b, 2, padding=1, output_padding=1),
+        "nearest": lambda w, b: functional.conv2d(framed(functional.interpolate(x, scale_factor=2)), w, b),
+        "shuffle": lambda w, b: functional.pixel_shuffle(functional.conv2d(framed(x), w, b), 2),
+    }
+
+    def framed(image: Tensor) -> Tensor:
+        return functional.pad(image, (1, 1, 1, 1), "reflect" if padding == "reflect" else "constant")
+
+    for how, plain in ways.items():
+        layers = nn.Sequential(*double(6, 4, how, padding=padding))
+        weight, bias = layers.parameters()
+        y = layers(x)
+        assert y.shape == (2, 4, 10, 14)
+        torch.testing.assert_close(y, plain(weight, bias))
+
+
+def test_a_shuffle_starts_without_a_checkerboard() -> None:
+    """Away from borders the four pixels that come of one are alike, until something is learnt."""
+    layers = initialise(nn.Sequential(*double(6, 4, "shuffle")), "kaiming")
+    y = layers(torch.randn(1, 6, 4, 4))
+    assert torch.equal(y[..., ::2, ::2], y[..., 1::2, 1::2]) and torch.equal(y[..., ::2, ::2], y[..., ::2, 1::2])
+    assert y.std() > 0.1 and len(layers[0].weight.unique()) > 100

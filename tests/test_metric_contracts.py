@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 import unitkit.metrics  # noqa: F401 (importing the kind is what registers its parts)
 from unitkit import testing
-from unitkit.metrics.features import Features
+from unitkit.metrics.networks.features import Features
 from unitkit.metrics.perceptual import Distance
 from unitkit.registry import REGISTRIES
 from unitkit.system.errors import UserError
@@ -61,7 +61,9 @@ NETWORKS: dict[str, tuple[str, Callable[[float], object]]] = {
 def with_small_network(monkeypatch: pytest.MonkeyPatch, name: str, scale: float = 1.0) -> None:
     place, network = NETWORKS[name]
     monkeypatch.setattr(f"unitkit.metrics.{place}", lambda *_: network(scale))
-    monkeypatch.setattr("unitkit.metrics.published.Published.find", lambda self, given: Path(__file__))  # is not read
+    monkeypatch.setattr(
+        "unitkit.metrics.networks.published.Published.find", lambda self, given: Path(__file__)
+    )  # is not read
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -49,7 +49,7 @@ def recipe(*, pool: int = 3, steps: int = 6, pooled: bool = True, accumulate: in
         sharing=sharing.none(),
         noise=0.0,
         pool=pool,
-        size=images.size if pool else None,
+        size=images.window if pool else None,
     )
     players = [
         Player("generator", ["encoders", "generators"], [*l_gan.g, 10 * l1("aba", "a"), 10 * l1("bab", "b")], Adam()),

@@ -18,9 +18,10 @@ from huggingface_hub import constants
 
 from unitkit import UserError
 from unitkit.commands.machine.weights import published_for
-from unitkit.metrics import distances, published
-from unitkit.metrics.features import find_timm
-from unitkit.metrics.published import INCEPTION, Published, hub_cache, timm_weights, torch_home
+from unitkit.metrics import distances
+from unitkit.metrics.networks import published
+from unitkit.metrics.networks.features import find_timm
+from unitkit.metrics.networks.published import INCEPTION, Published, hub_cache, timm_weights, torch_home
 
 CONTENT = b"weights, in a manner of speaking" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]

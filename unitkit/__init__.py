@@ -47,6 +47,7 @@ __all__ = [
     "Watch",
     "accuracy",
     "attribute_success",
+    "class_accuracy",
     "classify",
     "code_l1",
     "constancy",
@@ -127,6 +128,7 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
     from .metrics import (
         accuracy,
         attribute_success,
+        class_accuracy,
         diversity,
         fid,
         frechet,
@@ -189,6 +191,7 @@ _HOMES = {
     "unitkit.metrics": (
         "accuracy",
         "attribute_success",
+        "class_accuracy",
         "ground_truth",
         "diversity",
         "fid",

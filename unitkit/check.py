@@ -74,7 +74,8 @@ class Checked:
                     f"player '{player.name}' moves from {player.since} to {player.until} of the training, and none of "
                     f"{recipe.steps} steps lies there: give more steps"
                 )
-        self.model.check_size(recipe.data.size)
+        for size in {recipe.data.size, recipe.data.window}:
+            self.model.check_size(size)
         _check_names("of the recipe", recipe.evaluate)
         _check_names("of the watch", recipe.watch.metrics if recipe.watch else ())
         check_counts(recipe, recipe.data)
@@ -133,7 +134,7 @@ class Checked:
         try:
             yield
         except (RuntimeError, ValueError, TypeError) as error:
-            height, width = self.recipe.data.size
+            height, width = self.recipe.data.window
             if "more than 1 value per channel" in str(error):
                 raise UserError(
                     f"a batch norm would see a single value a channel at batch={self.recipe.batch} and images of "
@@ -168,7 +169,7 @@ def check_phases(recipe: Recipe, step: int, before: int) -> None:
 
 def meta_batch(recipe: Recipe) -> dict[str, torch.Tensor]:
     """What a training step sees, on the meta device: images by letter, and the classes that a training may see."""
-    height, width = recipe.data.size
+    height, width = recipe.data.window
     batch = {}
     for letter, domain in recipe.data.domains.items():
         batch[letter] = torch.empty(recipe.batch, domain.train.channels, height, width, device="meta")

@@ -198,12 +198,12 @@ def evaluate(
 ) -> None:
     """Measure a finished run, or sets of images, with the protocol beside every figure."""
     threads.decide()
-    from .commands.evaluate import evaluate_run, evaluate_sets
+    from .commands.evaluate import Asked, evaluate_run, evaluate_sets
 
     if (run is None) == (images is None):
         raise UserError("name what to measure: a run folder, or --images PATH=FOLDER for each set")
     if run is not None:
-        evaluate_run(run, data, metrics, device, seed, max_images, weights, save)
+        evaluate_run(Asked(run, data, metrics, device, seed, max_images, weights, save))
     else:
         evaluate_sets(images or [], metrics, size, device, save)
 

@@ -147,10 +147,10 @@ def one_setting(file: RecipeFile, grid: Grid, text: str) -> dict[str, Any]:
 
 def label(setting: Mapping[str, Any]) -> str:
     """A setting as people read it: "shared=0, layers=3"."""
-    return ", ".join(f"{name}={_text(value)}" for name, value in setting.items()) or "default"
+    return ", ".join(f"{name}={in_words(value)}" for name, value in setting.items()) or "default"
 
 
-def _text(value: Any) -> str:
+def in_words(value: Any) -> str:
     """A value as the command line takes it: a size of (48, 64) is "48x64"."""
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 

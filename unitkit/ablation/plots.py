@@ -77,10 +77,16 @@ def caption(findings: Findings, along: str, by: str | None, lines: dict[Any, lis
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     text = f"Mean over seeds ({n}); "
     text += "error bars: standard deviation over seeds." if counts[-1] > 1 else "one seed, so no error bars."
-    if others := [knob for knob in findings.swept if knob not in (along, by)]:
-        text += f" Averaged over {', '.join(others)}, for the seeds that finished all of it."
+    text += averaged_over(findings, along, by)
     missing = sum(len(findings.swept[along]) - len(points) for points in lines.values())
-    return text + (f" {missing} points have no such seed yet." if missing else "")
+    has = "1 point has" if missing == 1 else f"{missing} points have"
+    return text + (f" {has} no such seed yet." if missing else "")
+
+
+def averaged_over(findings: Findings, *shown: str | None) -> str:
+    """A sentence, after a space, on the swept knobs that are not among the ones shown; nothing where there are none."""
+    others = [knob for knob in findings.swept if knob not in shown]
+    return f" Averaged over {', '.join(others)}, for the seeds that finished all of it." if others else ""
 
 
 def write_plots(findings: Findings) -> list[Path]:

@@ -15,6 +15,7 @@ from ..templates import write_page
 from ..templates.markdown import in_markdown, markdown_table
 from .folder import Figure
 from .grid import label
+from .heatmaps import heat_maps
 from .images import strips_of
 from .plots import write_plots
 from .statistics import Findings, against_baseline, mean_sd, read_findings
@@ -58,6 +59,7 @@ def write_ablation_report(out: Path) -> None:
         "ablation.html.jinja",
         title=title,
         plots=[{"name": path.stem, "svg": base64.b64encode(path.read_bytes()).decode()} for path in plots],
+        heat_maps=heat_maps(findings),
         tables=[(each, note) for each, note in zip(tables, notes, strict=True) if each[2]],
         strips=drawn(strips),
         notes=left_out,

@@ -107,7 +107,7 @@ def run_training(
             trainer.run.add_evaluation(found)
         finally:  # shown in any case, and kept whatever showing it does
             print_metrics(console, found)
-        _keep_best_and_worst(trainer)
+        _keep_best_and_worst(trainer, found)
         write_report(trainer.run)
         if seen := picks(trainer.run):
             print_table(console, *seen)
@@ -147,13 +147,13 @@ def _fit_and_evaluate(console: Console, trainer: Trainer, progress: Progress) ->
         sys.exit(128 + signal.SIGINT)
 
 
-def _keep_best_and_worst(trainer: Trainer) -> None:
+def _keep_best_and_worst(trainer: Trainer, found: Mapping[str, Any]) -> None:
     """The images of the report that metrics find best and worst."""
     save = partial(
         save_best_and_worst,
         metrics=trainer.recipe.evaluate,
         path=trainer.run.samples / BEST_AND_WORST,
-        step=trainer.done,
+        entry=found,
         device=trainer.device,
     )
     with enough_memory(trainer.device, "measuring"):

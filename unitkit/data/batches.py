@@ -24,8 +24,8 @@ class Batches:
     """Batches of every domain as a pure function of the step.
 
     `batch` is the number of images per domain on this rank. `flip` mirrors each image with probability 1/2. With `crop`
-    images are decoded `crop` pixels higher and wider than `data.size`, and a random window of the size is cut from
-    each; `affine` comes last. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free).
+    images are decoded `crop` pixels higher and wider than `data.size`; a window of `data.window` is cut from each at
+    random; `affine` comes last. `limit_bytes` bounds the decoded images in memory (default: a quarter of what is free).
     `rank` of `world` says which slice of the global batch is this one's. `bad` are images known as bad, whose places
     others take; `skip` is told of each that is found when a step needs it, which then ends nothing. Raises `UserError`
     for a `batch` below 1 or a `crop` below 0.
@@ -55,8 +55,8 @@ class Batches:
         self.bad, self.skip = BadImages(data) if bad is None else bad, skip
         self.share = (memory_limit() if limit_bytes is None else limit_bytes) // len(data.domains)
         height, width = data.size
-        window = (height + crop, width + crop)
-        self.train = {k: Decoded(domain.train.at(window), self.share) for k, domain in data.domains.items()}
+        whole = (height + crop, width + crop)
+        self.train = {k: Decoded(domain.train.at(whole), self.share) for k, domain in data.domains.items()}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """The step's images by letter: float32 (B, C, H, W) in [-1, 1], on the device, augmented.
@@ -118,13 +118,14 @@ class Batches:
         return signed(tensor.to(self.device, non_blocking=True))
 
     def _augmented(self, images: Tensor, values: Values, generator: torch.Generator) -> Tensor:
-        """Shift and mirror each image by reading its window through one gather of its pixels."""
-        count, (height, width) = len(images), self.data.size
-        top, left = torch.randint(self.crop + 1, (2, count, 1), generator=generator)
+        """Cut a window of each image, mirrored or not, through one gather of its pixels."""
+        count, (height, width) = len(images), self.data.window
+        free = (images.shape[2] - height, images.shape[3] - width)
+        top, left = (torch.randint(each + 1, (count, 1), generator=generator) for each in free)
         rows, columns = top + torch.arange(height), left + torch.arange(width)
         mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.flip else 0.0)
         columns = torch.where(mirrored, columns.flip(1), columns)
-        if self.flip or self.crop:
+        if self.flip or any(free):
             pixels = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1)
             pixels = pixels.to(self.device, non_blocking=True).expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view(count, -1, height, width)

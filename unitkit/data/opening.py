@@ -32,7 +32,9 @@ class Open:
         data: a data source such as portraits, a folder with a folder of images for each domain, a list (.txt), an .npz,
             one location for each domain with commas between, or hf:NAME of a dataset of the Hugging Face library.
         domains: how many there must be.
-        size: side of the images, or height and width as 48x64.
+        size: side of the images that a training sees, or height and width as 48x64.
+        load: side of the whole images, of which a training sees windows of `size` cut at random, and everything else
+            (samples, metrics) the whole; without it `size`.
         labels: the domains in order, such as neutral,smiling; needed where the data hold more.
         channels: 1 makes all images grey, 3 all of them RGB; without it a domain of grey images has 1.
         range: the values that mean black and white to the networks: LOW,HIGH, or for each channel LOW,HIGH with ;
@@ -45,6 +47,7 @@ class Open:
     data: str
     domains: Annotated[int, AtLeast(2, most=26)] = 2
     size: int | tuple[int, int] = 64
+    load: int | tuple[int, int] | None = None
     labels: str | None = None
     channels: Literal[1, 3] | None = None
     range: str = "auto"
@@ -56,6 +59,7 @@ class Open:
         return open_data(
             self.data,
             size=self.size,
+            load=self.load,
             domains=self.domains,
             labels=self.labels,
             channels=self.channels,
@@ -70,6 +74,7 @@ def open_data(
     data: str,
     *,
     size: int | tuple[int, int],
+    load: int | tuple[int, int] | None = None,
     domains: int | None = None,
     labels: str | None = None,
     channels: int | None = None,
@@ -84,18 +89,23 @@ def open_data(
 
     `data` is a registered data source ("portraits"), or a folder root/train/LABEL and root/test/LABEL or root/LABEL, a
     list of images (.txt), an .npz, or one location per domain with commas between. Images that cannot be read are kept
-    in their places: a training or an evaluation decides about them. `size` is the side or (H, W) that
-    images are brought to; `labels` ("neutral,smiling") chooses domains and their order, or names the locations where
-    they are several; `domains` is the number that is needed; `channels` (1 or 3) overrides what the files are; `range`,
-    `nan` and `bands` are those of `Open`; `seed` is that of data made at random. With `aligned`, held-out images of
-    equal paths below their domain's folder are one scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics
-    that compare with the truth; training stays unpaired. `least` is how many domains there must be where `domains`
-    does not say it.
+    in their places: a training or an evaluation decides about them. `size` is the side or (H, W) that images are
+    brought to, or where `load` is given the windows of a training, and `load` that of the images; `labels`
+    ("neutral,smiling") chooses domains and their order, or names the locations where they are several; `domains` is the
+    number that is needed; `channels` (1 or 3) overrides what the files are; `range`, `nan` and `bands` are those of
+    `Open`; `seed` is that of data made at random. With `aligned`, held-out images of equal paths below their domain's
+    folder are one scene (val/satellite/x/0001.jpg, val/map/x/0001.png), for metrics that compare with the truth;
+    training stays unpaired. `least` is how many domains there must be where `domains` does not say it.
     Raises `UserError` for what is missing, damaged, or does not fit.
     """
-    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    if not all(fits(edge, Positive) for edge in shape):
-        raise UserError(f"size={size} is not possible: expected pixels, {describe(Positive)}, or a height and a width")
+    window = _shape("size", size)
+    shape = window if load is None else _shape("load", load)
+    if shape[0] < window[0] or shape[1] < window[1]:
+        (h, w), (height, width) = window, shape
+        raise UserError(
+            f"a training on windows of {h}x{w} needs images that are as large, and load={load} brings them to "
+            f"{height}x{width}: give a larger load or a smaller size"
+        )
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels} is not possible: expected 1 (grey) or 3 (RGB)")
     if domains is not None and domains < 2:
@@ -111,7 +121,7 @@ def open_data(
         opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
         if aligned and opened.truth is None:
             raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
-        return opened
+        return opened if shape == window else replace(opened, window=window)
     from_hub = data.startswith(PREFIX) and not several(data)
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
@@ -135,7 +145,8 @@ def open_data(
     notes += [note for kind in kinds.values() for note in kind.notes]
     notes += passed_over(total(sets), data)
     most = max(domain.train.channels for domain in made.values())
-    opened = with_values(Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most)), meant)
+    opened = Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most), window=window)
+    opened = with_values(opened, meant)
     return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
 
 
@@ -166,3 +177,13 @@ def _choose(readers: Readers, labels: str | None, domains: int | None, data: str
     if unknown:
         raise UserError(f"data '{data}' has no domain '{unknown[0]}'. {nearest(unknown[0], readers)}")
     return {label: readers[label] for label in wanted}
+
+
+def _shape(knob: str, size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a knob that may be a side."""
+    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if not all(fits(edge, Positive) for edge in shape):
+        raise UserError(
+            f"{knob}={size} is not possible: expected pixels, {describe(Positive)}, or a height and a width"
+        )
+    return shape

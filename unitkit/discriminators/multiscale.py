@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from ..annotations import Layers, Positive
+from ..annotations import Layers, Positive, Share
 from ..networks.layers import Padding, initialise
 from ..networks.tower import Tower
+from .augment import Augment
 from .discriminator import register
 from .strided import strided_stages
 
@@ -51,6 +52,7 @@ def multiscale(
     layers: Layers = 4,
     scales: Layers = 3,
     padding: Padding = "zero",
+    augment: Share = 0.0,
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """A plain discriminator on each scale of an image pyramid; the losses of the scales add up.
@@ -63,8 +65,10 @@ def multiscale(
         layers: strided convolutions on each scale.
         scales: the image, its half, its quarter, ...
         padding: of convolutions, zero (the 2017 code) or reflect (the later one).
+        augment: as of `strided`, of an image before its pyramid.
         init: how weights are drawn, see `initialise`.
     """
     per_scale = [strided_stages(in_channels, width, layers, padding=padding) for _ in range(scales)]
-    stages: list[nn.Module] = [Pyramid(scales), *(PerScale(modules) for modules in zip(*per_scale, strict=True))]
+    first = nn.Sequential(Augment(augment), Pyramid(scales)) if augment else Pyramid(scales)
+    stages: list[nn.Module] = [first, *(PerScale(modules) for modules in zip(*per_scale, strict=True))]
     return initialise(Tower(stages, channels=1), init)

@@ -9,7 +9,7 @@ from torch import nn
 from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
 from ..networks.convolutions import PixelwiseTransposed
-from ..networks.layers import Padding, Residual, initialise
+from ..networks.layers import Padding, Residual, Up, double, initialise
 from ..networks.tower import Tower
 from .generator import register
 
@@ -22,6 +22,7 @@ def residual(
     width: Positive = 64,
     blocks: Blocks = 4,
     ups: Halvings = 2,
+    up: Up = "transposed",
     kernel: Literal[3, 4] = 3,
     norm: bool = False,
     dropout: Share = 0.0,
@@ -34,10 +35,11 @@ def residual(
 
     Args:
         width: channels before the last convolution.
-        ups: transposed convs of stride 2.
-        kernel: of those convs. 3 is the paper's; 4 covers every pixel equally often, which spares short trainings
+        ups: doublings of height and width.
+        up: how: by transposed convs of stride 2 (the paper's), by the nearest pixel or a pixel shuffle and convs 3x3.
+        kernel: of transposed convs. 3 is the paper's; 4 covers every pixel equally often, which spares short trainings
             the checkerboard.
-        norm: instance norm and ReLU after every transposed conv (the cats and dogs variant of the 2017 code),
+        norm: instance norm and ReLU after every doubling (the cats and dogs variant of the 2017 code),
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
         padding: of convolutions, but transposed ones: zero (the 2017 code) or reflect (the later one).
@@ -45,12 +47,11 @@ def residual(
     """
     stages: list[nn.Module] = [Residual(in_channels, dropout=dropout, padding=padding) for _ in range(blocks)]
     channels = in_channels
-    for up in reversed(range(ups)):
-        out = width * 2**up
+    for doubling in reversed(range(ups)):
+        out = width * 2**doubling
         after = [InstanceNorm(), nn.ReLU(inplace=True)] if norm else [nn.LeakyReLU(0.01, inplace=True)]
-        stages.append(
-            nn.Sequential(nn.ConvTranspose2d(channels, out, kernel, 2, padding=1, output_padding=4 - kernel), *after)
-        )
+        larger = double(channels, out, up, kernel=kernel if up == "transposed" else 3, padding=padding)
+        stages.append(nn.Sequential(*larger, *after))
         channels = out
     stages.append(nn.Sequential(PixelwiseTransposed(channels, out_channels), nn.Tanh()))
     return initialise(Tower(stages, channels=out_channels, stride=2**ups), init)

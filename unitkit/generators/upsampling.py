@@ -9,7 +9,7 @@ from torch import nn
 from ..annotations import Blocks, Halvings
 from ..kernels.norms import LayerNorm
 from ..networks.convolutions import Doubling
-from ..networks.layers import Padding, Residual, conv, initialise
+from ..networks.layers import Padding, Residual, conv, double, initialise
 from ..networks.tower import Tower
 from .generator import register
 
@@ -48,9 +48,9 @@ def doublings(in_channels: int, out_channels: int, ups: int, *, padding: Padding
     for _ in range(ups):
         out = max(1, channels // 2)
         if padding == "reflect":
-            double = [nn.Upsample(scale_factor=2), *conv(channels, out, 5, padding=padding)]
+            larger = double(channels, out, "nearest", kernel=5, padding=padding)
         else:
-            double = [Doubling(channels, out)]
-        stages.append(nn.Sequential(*double, LayerNorm(out), nn.ReLU(inplace=True)))
+            larger = [Doubling(channels, out)]
+        stages.append(nn.Sequential(*larger, LayerNorm(out), nn.ReLU(inplace=True)))
         channels = out
     return [*stages, nn.Sequential(*conv(channels, out_channels, 7, padding=padding), nn.Tanh())]

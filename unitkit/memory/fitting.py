@@ -81,7 +81,7 @@ class Fitting:
         if recipe.accumulate > FEW:
             one, other = (self.predict(replace(recipe, accumulate=count)) for count in (FEW - 1, FEW))
             return other.beyond(one, recipe.accumulate - FEW)
-        key = (recipe.batch, recipe.accumulate, frozenset(recipe.recompute), recipe.data.size)
+        key = (recipe.batch, recipe.accumulate, frozenset(recipe.recompute), recipe.data.window)
         if key not in self._known:
             self._known[key] = predict(self.checked, recipe, self.placement, self.precision, self.device)
         return self._known[key]
@@ -217,7 +217,7 @@ class Fitting:
         return round(6 * weights + SPLIT * 3 * self.checked.written * recipe.accumulate) + FRAMEWORK + _decoded(recipe)
 
     def _largest_size(self, recipe: Recipe, limit: int) -> tuple[int, int] | None:
-        (height, width), stride = recipe.data.size, self.checked.model.stride
+        (height, width), stride = recipe.data.window, self.checked.model.stride
         if self.checked.model.size:
             return None
         low, high = 0, min(height, width) // stride
@@ -225,7 +225,7 @@ class Fitting:
             middle = (low + high) // 2
             size = _scaled(recipe.data, middle * stride, stride)
             low, high = (middle, high) if self.total(replace(recipe, data=size)) <= limit else (low, middle)
-        return _scaled(recipe.data, low * stride, stride).size if low else None
+        return _scaled(recipe.data, low * stride, stride).window if low else None
 
 
 def available(device: torch.device) -> int | None:
@@ -243,10 +243,12 @@ def _decoded(recipe: Recipe) -> int:
 
 
 def _scaled(data: Data, shorter: int, stride: int) -> Data:
-    """Data whose shorter side is that, and whose longer side is in proportion, a multiple of the stride."""
-    share = shorter / min(data.size)
-    height, width = (max(stride, round(edge * share / stride) * stride) for edge in data.size)
-    return replace(data, size=(height, width))
+    """Data whose training sees images with that shorter side, and a longer one in proportion, a multiple of the
+    stride."""
+    share = shorter / min(data.window)
+    height, width = (max(stride, round(edge * share / stride) * stride) for edge in data.window)
+    whole = (height, width) if data.window == data.size else data.size
+    return replace(data, size=whole, window=(height, width))
 
 
 def _changes(recipe: Recipe, chosen: Recipe) -> str:

@@ -1,11 +1,13 @@
 """Measurements that carry their protocol: each names the image paths that it reads, and streams over them."""
 
+from .artifacts import border, colour, sharpness, structure, texture
 from .attribute import attribute_success
 from .classes import accuracy
 from .distances import fid, frechet, kernel, kid
 from .evaluation import evaluate, evaluate_images
 from .metric import Accumulator, Context, Metric, Result, register, registry
 from .paired import ground_truth, l1, pixel_accuracy, psnr, ssim
+from .palette import class_accuracy
 from .perceptual import diversity, lpips
 from .protocol import evaluate_with_protocol
 from .spell import parse_metrics
@@ -17,6 +19,9 @@ __all__ = [
     "Result",
     "accuracy",
     "attribute_success",
+    "border",
+    "class_accuracy",
+    "colour",
     "diversity",
     "evaluate",
     "evaluate_images",
@@ -33,5 +38,8 @@ __all__ = [
     "psnr",
     "register",
     "registry",
+    "sharpness",
     "ssim",
+    "structure",
+    "texture",
 ]

@@ -18,8 +18,9 @@ from ..kernels.norms import BatchNorm
 from ..system.errors import UserError
 from ..system.seeds import derive
 from .metric import Context, Metric, Result, Row, Table, named, register
+from .networks.features import Features
 
-_trained: dict[tuple[object, ...], nn.Module] = {}
+_trained: dict[tuple[object, ...], nn.Sequential] = {}
 SIDE = 128  # pixels of the longer side at most: what is an attribute of the image can be seen at that size
 WEAK = 0.9  # a classifier below it says little about translations
 
@@ -92,7 +93,7 @@ class Classified:
         return int((scores.argmax(dim=1) == self.target).sum())
 
 
-def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Module:
+def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Sequential:
     """`train_classifier`, once in a process for the same data, seed and steps."""
     key = (data.fingerprint(), *(len(domain.train) for domain in data.domains.values()), seed, steps)
     if key not in _trained:
@@ -101,7 +102,26 @@ def classifier(data: Data, *, seed: int = 0, steps: int = 600) -> nn.Module:
     return _trained[key]
 
 
-def train_classifier(data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3) -> nn.Module:
+def classifier_features(context: Context, who: str) -> Features:
+    """What the classifier of a run's data sees in images before it decides, 96 numbers: for distances between sets.
+
+    Raises `UserError` where there are no data of a run.
+    """
+    if context.data is None:
+        raise UserError(f"{who} in the features of a classifier needs the data of a run, to train it on")
+    network = classifier(context.data, seed=context.seed)[:-2].to(context.device)
+
+    def of(pixels: Tensor) -> Tensor:
+        vectors: Tensor = network(_seen(pixels.float() / 127.5 - 1))
+        return vectors
+
+    how = f"on at most {SIDE}x{SIDE} pixels, 600 steps of 32 on the training split, seed {context.seed}"
+    return Features(of, {"features": f"a classifier of the domains, 4 convolutions, pooled, {how}", "published": None})
+
+
+def train_classifier(
+    data: Data, *, seed: int = 0, steps: int = 600, batch: int = 32, lr: float = 2e-3
+) -> nn.Sequential:
     """A small convolutional network that tells the domains of `data` apart, from the training split alone.
 
     Images are mirrored with probability 1/2. The network takes (N, C, H, W) in [-1, 1], C being 3 where images are grey
@@ -142,7 +162,7 @@ def _rgb_batch(domains: list[Decoded], labels: np.ndarray, draw: np.random.Gener
     return torch.cat(images)
 
 
-def _network(classes: int, channels: int) -> nn.Module:
+def _network(classes: int, channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in (channels, 24), (24, 48), (48, 64), (64, 96):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), BatchNorm(after), nn.ReLU()]

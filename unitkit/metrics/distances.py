@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .features import Features, find_timm, inception, timm_features
-from .metric import Context, Metric, Result, named, register
-from .published import INCEPTION, Published, timm_weights
-from .weights import warnings_of
+from ..system.errors import UserError
+from .attribute import classifier_features
+from .metric import Context, Metric, Result, always, named, register
+from .networks.features import Features, find_timm, inception, timm_features
+from .networks.published import INCEPTION, Published, timm_weights
+from .networks.weights import warnings_of
 
 ENOUGH_FOR_FID = 2048
 SUBSETS, SUBSET, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's defaults
@@ -66,6 +68,10 @@ def kid(path: str, to: str, *, antialias: bool = False, weights: str | None = No
 def frechet(path: str, to: str, *, model: str = "resnet50", weights: str | None = None) -> Metric:
     """The Frechet distance of two sets in the features of a timm model: no FID, and to be compared with none.
 
+    Args:
+        model: of timm; or `classifier`, that of `attribute_success`, which has learnt the domains of the training
+            split and needs no published weights.
+
     Returns figure `frechet`, as `fid` computes it.
     """
     name, _ = named("frechet", path, to, model=(model, None), weights=(weights, None))
@@ -75,6 +81,9 @@ def frechet(path: str, to: str, *, model: str = "resnet50", weights: str | None 
 @register
 def kernel(path: str, to: str, *, model: str = "resnet50", weights: str | None = None) -> Metric:
     """The kernel distance of two sets in the features of a timm model: no KID, and to be compared with none.
+
+    Args:
+        model: as of `frechet`.
 
     Returns figures `kernel` and `sd`, as `kid` computes them.
     """
@@ -204,6 +213,11 @@ def _timm(
     Callable[[], object],
     Callable[[], Published | None],
 ]:
+    if model == "classifier":
+        if weights is not None:
+            raise UserError("the model 'classifier' learns its weights from the training images: leave weights out")
+        return lambda context: classifier_features(context, figure), accumulator, figure, always, always
+
     def features(context: Context) -> Features:
         return timm_features(model, weights, context.device)
 

@@ -14,7 +14,7 @@ from ..data import Data
 from ..models import ImagePaths
 from ..registry import Registry
 from ..system.errors import UserError
-from .published import Published
+from .networks.published import Published
 
 registry = Registry("metric")
 register = registry.register
@@ -95,6 +95,10 @@ def always() -> None:
     """Nothing is needed, always ready."""
 
 
+def anything(data: Data) -> None:
+    """All data fit."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A measurement that a recipe, a command or a program asks for.
@@ -115,6 +119,7 @@ class Metric:
         units: of figures by name, such as "dB"; "%" is of shares in [0, 1], which people read as percentages.
         single: whether one image alone has figures, at once and with nothing to load.
         opposed: the figures of which less is better where `higher`, and more where not.
+        fits: raises `UserError` for data of a run that it cannot measure, before any long work.
     """
 
     name: str
@@ -130,6 +135,7 @@ class Metric:
     units: Mapping[str, str] = field(default_factory=dict)
     single: bool = False
     opposed: tuple[str, ...] = ()
+    fits: Callable[[Data], object] = anything
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise `UserError` for images too small for this metric."""
@@ -228,6 +234,7 @@ def check_metrics(metrics: Sequence[Metric], model: ImagePaths, data: Data) -> N
                 )
         metric.check_size(data.size)
         metric.ready()
+        metric.fits(data)
 
 
 def _check_classes(data: Data, metric: str, letter: str) -> None:

@@ -94,12 +94,7 @@ def ssim(path: str, to: str) -> Metric:
     """
 
     def sums(image: np.ndarray, reference: np.ndarray) -> Sums:
-        from torchmetrics.functional.image import structural_similarity_index_measure as similarity
-
-        one, two = (torch.from_numpy(each).double() for each in (image, reference))
-        values = similarity(one, two, data_range=255.0, reduction="none")
-        assert isinstance(values, torch.Tensor)
-        return {"images": float(len(image)), "ssim": float(values.sum())}
+        return {"images": float(len(image)), "ssim": similarities(image, reference)}
 
     metric = compared("ssim", path, to, True, sums, lambda total: {"ssim": total["ssim"] / total["images"]})
     return replace(metric, smallest=11)
@@ -204,6 +199,16 @@ def ground_truth(path: str, *, tolerance: Annotated[int, AtLeast(0)] = 16) -> Me
         single=True,
         opposed=tuple(f"{each}.l1" for each in measured),
     )
+
+
+def similarities(images: np.ndarray, references: np.ndarray) -> float:
+    """The sum over images (N, C, H, W) of their SSIM, at a range of 255."""
+    from torchmetrics.functional.image import structural_similarity_index_measure as similarity
+
+    one, two = (torch.from_numpy(each).double() for each in (images, references))
+    values = similarity(one, two, data_range=255.0, reduction="none")
+    assert isinstance(values, torch.Tensor)
+    return float(values.sum())
 
 
 def decibels(mean_square: float) -> float:

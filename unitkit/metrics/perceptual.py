@@ -15,8 +15,8 @@ from torch import Tensor
 from ..annotations import AtLeast
 from ..data.tensors import to_tensor
 from .metric import Context, Metric, Result, named, reference_for, register
-from .published import BACKBONES
-from .weights import facts, fill, read, warnings_of
+from .networks.published import BACKBONES
+from .networks.weights import facts, fill, read, warnings_of
 
 Net = Literal["alex", "vgg", "squeeze"]
 

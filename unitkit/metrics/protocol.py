@@ -46,6 +46,7 @@ def evaluate_with_protocol(
         "images": max_images or "all",
         **({"left_out": data.left_out} if data.left_out else {}),
         "size": list(data.size),
+        **({"trained_on": f"windows of {data.window[0]}x{data.window[1]}"} if data.window != data.size else {}),
         "resampling": "files: scaled to cover the size, Lanczos with antialiasing, cut to the centre; arrays likewise",
         "rounding": "images rounded to 8 bits before they are compared",
         "latent": "mean of the posterior",

@@ -105,7 +105,9 @@ def score_pooled(model: Model, graph: Graph, path: str) -> Node:
     """The `score` of images out of the pool, which the newest of the path go into: for discriminators alone."""
     _, tower = model.discriminate(graph, path)
     if path[-1] not in model.pools:
-        raise UserError(f"'score.pooled:{path}' needs a pool of images: give the model one, pool=50 and size=data.size")
+        raise UserError(
+            f"'score.pooled:{path}' needs a pool of images: give the model one, pool=50 and size=data.window"
+        )
     pool = model.pools[path[-1]]
     assert isinstance(pool, ImagePool)
     seen = graph.make(("pool", pool), pool.exchange, model.image(graph, path), translates=False)

@@ -38,7 +38,7 @@ def unit(
             The paper has 1; 0 makes the code deterministic (CycleGAN). In evaluation z is always the mean.
         pool: the number of earlier translations into each domain from which `gan(..., pool=True)` shows its
             discriminator half of what it sees; CycleGAN has 50.
-        size: (height, width) of the training's images, `data.size`, which a pool has to know.
+        size: (height, width) of the training's images, `data.window`, which a pool has to know.
 
     Raises:
         UserError: fewer than two domains, a domain that is no lower-case letter, towers that do not fit, a pool
@@ -47,7 +47,7 @@ def unit(
     check_domains(channels, least=2)
     check_kinds(encoder=encoder, generator=generator, discriminator=discriminator, sharing=sharing)
     if pool and size is None:
-        raise UserError(f"a pool of {pool} images has to know their size: give size=data.size")
+        raise UserError(f"a pool of {pool} images has to know their size: give size=data.window")
     encoders: dict[str, Tower] = {d: encoder.build(c) for d, c in channels.items()}
     code = next(iter(encoders.values())).channels
     return ImagePaths(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from .tower import Value
 M = TypeVar("M", bound=nn.Module)
 
 Padding: TypeAlias = Literal["zero", "reflect"]
+Up: TypeAlias = Literal["transposed", "nearest", "shuffle"]
 
 
 class Reflect(nn.Module):
@@ -36,6 +38,27 @@ def conv(
     if padding == "reflect":
         return [Reflect(kernel // 2), Conv2d(in_channels, out_channels, kernel, stride)]
     return [Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)]
+
+
+def double(
+    in_channels: int, out_channels: int, how: Up, *, kernel: int = 3, padding: Padding = "zero"
+) -> list[nn.Module]:
+    """The layers that double height and width.
+
+    Args:
+        how: transposed, a transposed convolution of stride 2; nearest, each pixel four times and a convolution after
+            it, so that no pixel is reached by more weights than its neighbour (Odena, Dumoulin and Olah, "Deconvolution
+            and Checkerboard Artifacts", Distill 2016); shuffle, a convolution to four times the channels, which become
+            the four pixels (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
+            Sub-Pixel Convolutional Neural Network", CVPR 2016).
+        kernel: of the convolution; of a transposed one 3 or 4, of others odd.
+        padding: of convolutions, but transposed ones.
+    """
+    if how == "transposed":
+        return [nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, padding=1, output_padding=4 - kernel)]
+    if how == "shuffle":
+        return [*conv(in_channels, 4 * out_channels, kernel, padding=padding), nn.PixelShuffle(2)]
+    return [nn.Upsample(scale_factor=2), *conv(in_channels, out_channels, kernel, padding=padding)]
 
 
 class Residual(nn.Module):
@@ -145,4 +168,10 @@ def initialise(module: M, init: str) -> M:
                 nn.init.kaiming_normal_(layer.weight, a=0.01, mode="fan_out" if transposed else "fan_in")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+    for layer, after in pairwise(module.modules()):
+        if isinstance(after, nn.PixelShuffle) and isinstance(layer, nn.Conv2d):
+            # The four pixels start alike, without which a shuffle starts with a checkerboard (Aitken et al.,
+            # "Checkerboard artifact free sub-pixel convolution", 2017).
+            with torch.no_grad():
+                layer.weight.copy_(layer.weight[::4].repeat_interleave(4, 0))
     return module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..system.output import literal, say
-from .folder import RunFolder, best_row
+from .folder import MEASURED, RunFolder, best_row
 
 EXACT = 100.0  # decibels, above which images are equal
 
@@ -45,6 +47,13 @@ def protocol_line(entry: Mapping[str, Any], *, kept: bool = True) -> str:
     torch = entry.get("versions", {}).get("torch", "?")
     rest = "; all of it in metrics.json" if kept and "data" in entry else ""
     return f"protocol: {at}{what}, {height}x{width}, seed {entry['seed']}, torch {torch}{rest}"
+
+
+def figures_key(entry: Mapping[str, Any], metric: str) -> str:
+    """What an evaluation's figures of a metric are known by, whenever they were measured: the same for all that the run
+    keeps as one."""
+    said = json.dumps([*(entry[key] for key in MEASURED), metric], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def warnings(entry: Mapping[str, Any]) -> list[str]:

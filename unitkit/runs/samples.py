@@ -37,6 +37,7 @@ class Layout:
     margin: Annotated[int, Meta(ge=0)]  # pixels to the left of the first cell
     captions: tuple[str, ...] = ()  # of the columns
     title: str = ""
+    of: str = ""  # the figures that it goes with: `figures_key` of them
 
     @property
     def pitch(self) -> tuple[int, int]:
@@ -173,6 +174,7 @@ def sheet_of(
     at_least: int = 96,
     captions: Sequence[str] = (),
     title: str = "",
+    of: str = "",
 ) -> Image.Image:
     """Images, each uint8 (1 or 3, H, W), by the row that they stand in, as a sheet that knows its layout."""
     rows, (height, width) = list(images), size
@@ -180,7 +182,7 @@ def sheet_of(
     font = ImageFont.load_default(size=16)
     margin = 16 + int(max(font.getlength(row) for row in rows))
     layout = Layout(
-        tuple((row, len(images[row])) for row in rows), columns, size, scale, margin, tuple(captions), title
+        tuple((row, len(images[row])) for row in rows), columns, size, scale, margin, tuple(captions), title, of
     )
     sheet = Image.new("RGB", layout.shape, "white")
     draw = ImageDraw.Draw(sheet)

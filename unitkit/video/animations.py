@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.files.bounds import open_ordinary
+from ..data.files.bounds import open_ordinary, refuse_unusable
 from ..data.files.decode import pixels_of
 from ..data.files.walk import TooMuch, check_parts
 from ..data.formats.header import suffix_of
 from ..system.errors import UserError, pass_on_failure
-from .clip import EXPECTED, Clip, Frame, check_file, check_size
+from .clip import EXPECTED, Clip, Frame, check_size
 
 MILLISECOND = Fraction(1, 1000)
 UNSTATED = 100  # milliseconds that browsers show a frame of an animation that states none
@@ -126,7 +126,7 @@ def _frame(pixels: np.ndarray, suffix: str) -> Any:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image, its header checked. Whatever goes wrong with the file becomes a `UserError` that names it."""
     kind = FORMATS[suffix_of(path)]
-    check_file(path)
+    refuse_unusable(path, EXPECTED, "video")
     try:
         with open_ordinary(path, EXPECTED) as file:
             size = file.seek(0, 2)

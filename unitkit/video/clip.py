@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.files.bounds import ordinary, refuse_sizes
+from ..data.files.bounds import refuse_sizes
 from ..data.formats.header import MAX_PIXELS, suffix_of
-from ..system.errors import UserError, pass_on_failure
+from ..system.errors import UserError
 
 ANIMATIONS = (".gif", ".webp", ".apng")  # and .png, where one holds several frames
 READ = (
@@ -84,17 +84,6 @@ def require_av() -> None:
     """Raise `UserError` where PyAV is not installed."""
     if find_spec("av") is None:
         raise UserError("videos are read and written with PyAV, which is not installed: pip install 'unitkit[video]'")
-
-
-def check_file(path: Path) -> None:
-    """Raise `UserError` for what is no ordinary file, or empty, before a library opens it."""
-    try:
-        empty = not ordinary(path, EXPECTED).st_size
-    except (OSError, ValueError) as error:
-        pass_on_failure(f"cannot read the video '{path}'", error)
-        raise UserError(f"cannot read the video '{path}': {getattr(error, 'strerror', None) or error}") from None
-    if empty:
-        raise UserError(f"the video '{path}' is empty (0 bytes)")
 
 
 def check_size(path: Path, width: int, height: int) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..data.files.bounds import refuse_unusable
 from ..data.formats.header import MAX_PIXELS, suffix_of
 from ..data.formats.turns import STEPS, seen, turned
 from ..system.errors import UserError, pass_on_failure
 from . import animations
-from .clip import ANIMATIONS, Clip, Frame, check_file, check_size, require_av
+from .clip import ANIMATIONS, EXPECTED, Clip, Frame, check_size, require_av
 
 # Demuxers of files that hold their own data: no playlist, which names other files and addresses.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,nut"
@@ -103,7 +104,7 @@ def opened(path: Path) -> Iterator[Any]:
     """A container of PyAV's. Whatever goes wrong with the file becomes a `UserError` that names it."""
     import av
 
-    check_file(path)
+    refuse_unusable(path, EXPECTED, "video")
     try:
         options = {
             "format_whitelist": FORMATS,

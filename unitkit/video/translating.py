@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.files.pipeline import made_ahead
 from ..data.formats.header import suffix_of
 from ..system.errors import UserError, refusal
 from ..system.files import refuse_unwritable, replacing
@@ -26,9 +25,7 @@ from .flicker import Flicker, Steady
 from .parts import Parts
 from .reading import open_clip, read_frames
 
-T = TypeVar("T")
 SEGMENT = 64  # frames, of which a stopped translation loses less than one segment
-AHEAD = 4  # frames that are decoded before the network has them
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def translate_video(
             _restore(parts.state, flickers, steadied)
             last = int(parts.state["last"])
         total = max(clip.frames, parts.frames) if clip.frames else None
-        frames = ahead(read_frames(clip, parts.frames, notes), AHEAD)
+        frames = made_ahead(read_frames(clip, parts.frames, notes), clip.width * clip.height)
         for first in frames:
             packets = []
             encoder = Encoder(codec, clip, grey)
@@ -137,16 +134,6 @@ def translate_video(
         parts.remove()
     values = flickers[0].value, flickers[1].value
     return Translated(done, values, resumed, (*notes, *translator.inference.notes))
-
-
-def ahead(items: Iterator[T], count: int) -> Iterator[T]:
-    """Items in their order, `count` of them made in a thread before they are asked for."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(next, items, end) for _ in range(count))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]
 
 
 def _translations(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ...metrics import parse_metrics
 from ...metrics import registry as metrics
-from ...metrics.published import Published, published, timm_weights
-from ...metrics.weights import sha256
+from ...metrics.networks.published import Published, published, timm_weights
+from ...metrics.networks.weights import sha256
 from ...system.errors import UserError, nearest
 from ...system.output import say, screen
 

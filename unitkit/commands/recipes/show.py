@@ -82,7 +82,7 @@ def parameters(*modules: nn.Module) -> int:
 
 
 def _towers(checked: Checked) -> Table:
-    model, height, width = checked.model, *checked.recipe.data.size
+    model, height, width = checked.model, *checked.recipe.data.window
     owners: dict[int, list[str]] = {}
     for part in model.parts:
         for letter, tower in getattr(model, part).items():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ...system.errors import UserError
+from ...system.errors import UserError, pass_on_failure
 from ...system.sizes import available_memory, show_size
 
 # A file may unpack to this much whatever its size, and to more only by so many times its size: images of digits or
@@ -36,6 +36,18 @@ def ordinary(path: str | Path, expected: str) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"'{path}' is {KINDS.get(stat.S_IFMT(status.st_mode), 'no ordinary file')}, not {expected}")
     return status
+
+
+def refuse_unusable(path: str | Path, expected: str, kind: str) -> None:
+    """Raise `UserError` for what is no ordinary file, or empty, before a library opens it by its name. The `kind` is
+    such as "image"."""
+    try:
+        empty = not ordinary(path, expected).st_size
+    except (OSError, ValueError) as error:
+        pass_on_failure(f"cannot read the {kind} '{path}'", error)
+        raise UserError(f"cannot read the {kind} '{path}': {getattr(error, 'strerror', None) or error}") from None
+    if empty:
+        raise UserError(f"the {kind} '{path}' is empty (0 bytes): remove it or fetch it again")
 
 
 def open_ordinary(path: str | Path, expected: str) -> BinaryIO:

@@ -22,7 +22,7 @@ from ..formats.samples import full_range
 from ..formats.turns import orientation_of, seen
 from ..values import in_channels
 from . import short_jpeg
-from .bounds import open_ordinary, ordinary, room
+from .bounds import open_ordinary, refuse_unusable, room
 from .colour import in_srgb
 from .quiet import silence_libtiff
 from .scale import fit, fit_array, to_array
@@ -144,13 +144,7 @@ def _reader(path: str | Path | Encoded) -> ModuleType | None:
     """The module that reads a file which Pillow does not read, or not whole."""
     if isinstance(path, Encoded) or header.suffix_of(path) not in SPECIAL:
         return None
-    try:
-        empty = not ordinary(path, EXPECTED).st_size
-    except (OSError, ValueError) as error:
-        pass_on_failure(f"cannot read the image '{path}'", error)
-        raise UserError(f"cannot read the image '{path}': {getattr(error, 'strerror', None) or error}") from None
-    if empty:
-        raise UserError(f"the image '{path}' is empty (0 bytes): remove it or fetch it again")
+    refuse_unusable(path, EXPECTED, "image")
     return format_of(Path(path))
 
 

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, TypeVar
 
 from ...system.errors import UserError
 
 T = TypeVar("T")
 AHEAD = 2**22  # pixels that are decoded before, or encoded behind, those that the network has
+MOST = 16  # items that are made ahead, however small
 
 
 @contextmanager
@@ -67,6 +69,16 @@ def ahead(pool: Executor | None, tasks: Iterable[Callable[[], T]], pixels: Itera
         yield future.result()
     if failure is not None:
         raise failure
+
+
+def made_ahead(items: Iterator[T], pixels: int) -> Iterator[T]:
+    """The items of an iterator, none of them None, which a thread makes before they are asked for: at most `MOST`
+    of them, and `AHEAD` pixels, or two."""
+    with workers(1) as pool:
+        for item in ahead(pool, repeat(lambda: next(items, None)), repeat(max(pixels, AHEAD // MOST))):
+            if item is None:
+                return
+            yield item
 
 
 def batches(items: Iterable[T], together: Callable[[T], tuple[Any, int]]) -> Iterator[list[T]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...templates import write_page
 from ..folder import RunFolder
-from ..report import picks, protocol_line, tables, warnings
-from ..samples import BEST_AND_WORST
+from ..report import figures_key, picks, protocol_line, tables, warnings
+from ..samples import BEST_AND_WORST, Layout
 from ..steps import in_order
 from .curves import loss_charts, watched_charts
 from .facts import facts_of, knobs_of, progress_of, rest_of
@@ -46,7 +46,7 @@ def write_report(run: RunFolder, *, training: bool = False) -> None:
         wiped=wiped(rows),
         ends=ends if ends and ends.layout else None,
         ends_rows=shown_rows(ends.layout, labels) if ends else [],
-        evaluations=[_section(entry) for entry in reversed(run.evaluations())],
+        evaluations=[_section(entry, ends.layout if ends else None) for entry in reversed(run.evaluations())],
         picks=picks(run),
         watched=watched_charts(run.watched(), record.get("watch", {})),
         losses=loss_charts(stats),
@@ -56,13 +56,14 @@ def write_report(run: RunFolder, *, training: bool = False) -> None:
     )
 
 
-def _section(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says of an evaluation."""
+def _section(entry: Mapping[str, Any], ends: Layout | None) -> dict[str, Any]:
+    """What the page says of an evaluation; `ends` are the best and the worst images, of this one or another."""
     matrices = [_confusion(name, result) for name, result in entry["metrics"].items() if "details" in result]
     protocols = {name: result["protocol"] for name, result in entry["metrics"].items() if result["protocol"]}
     return {
         "checkpoint": entry["checkpoint"],
         "data": entry["data"]["name"],
+        "ends": ends is not None and any(ends.of == figures_key(entry, name) for name in entry["metrics"]),
         "tables": list(tables(entry["metrics"])),
         "confusions": [each for each in matrices if each],
         "protocol": protocol_line(entry),

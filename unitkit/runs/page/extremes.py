@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ...data import Data
 from ...metrics import Accumulator, Context, Metric, Result, evaluate
 from ...models import ImagePaths
-from ..report import shown
+from ..report import figures_key, shown
 from ..samples import save_sheet, sheet_of
 
 EACH = 4  # images on either side
@@ -49,15 +50,33 @@ class Extremes:
 
 
 def save_best_and_worst(
-    model: ImagePaths, data: Data, metrics: Sequence[Metric], path: Path, *, step: int, device: torch.device
+    model: ImagePaths,
+    data: Data,
+    metrics: Sequence[Metric],
+    path: Path,
+    *,
+    entry: Mapping[str, Any],
+    device: torch.device,
 ) -> None:
     """Write a sheet of the translations that the first fitting metric finds best and worst; none where none fits.
 
-    Raises `UserError` where the disk refuses.
+    Args:
+        metrics: those of the evaluation `entry`, beside whose figures the sheet is shown.
+
+    Raises:
+        UserError: a disk that refuses.
     """
-    path.unlink(missing_ok=True)  # that of an earlier step
-    if (metric := chosen(metrics)) is None:
-        return
+    metric = chosen(metrics, entry)
+    sheet = None if metric is None else _sheet(model, data, metric, entry, device)
+    if sheet is None:
+        path.unlink(missing_ok=True)  # that of other figures
+    else:
+        save_sheet(sheet, path)
+
+
+def _sheet(
+    model: ImagePaths, data: Data, metric: Metric, entry: Mapping[str, Any], device: torch.device
+) -> Image.Image | None:
     way = measured_path(metric)
     rows = list(dict.fromkeys([way[0], way[:2], *metric.reads]))
     rows = [row for row in rows if ":" in row or model.has(row)]
@@ -67,27 +86,31 @@ def save_best_and_worst(
         begun.append(Extremes(metric, context))
         return begun[0]
 
-    evaluate(model, data, [replace(metric, reads=tuple(rows), begin=begin)], device=device, max_images=LOOKED_AT)
+    measured = replace(metric, reads=tuple(rows), begin=begin)
+    evaluate(model, data, [measured], device=device, seed=entry["seed"], max_images=LOOKED_AT)
     found = begun[0]
     count = min(EACH, found.looked_at // 2)
     columns = [*found.best[:count], *found.worst[:count][::-1]]
     if not count or len(columns) < 2 * count or any(len(each) not in (1, 3) for each in columns[0][1].values()):
-        return
+        return None
     kinds = [f"best {place + 1}" for place in range(count)] + [f"worst {count - place}" for place in range(count)]
     unit = metric.units.get(found.name, "")
-    sheet = sheet_of(
+    return sheet_of(
         {row: [as_bytes(images[row]) for _, images in columns] for row in rows},
         data.size,
         2 * count,
         captions=[f"{kind}: {shown(figure, unit)}" for kind, (figure, _) in zip(kinds, columns, strict=True)],
-        title=f"By {found.name} of {metric.title or metric.name}: {found.looked_at} held-out images after step {step}.",
+        title=f"By {found.name} of {metric.title or metric.name}: {found.looked_at} held-out images after step "
+        f"{entry['step']}.",
+        of=figures_key(entry, metric.name),
     )
-    save_sheet(sheet, path)
 
 
-def chosen(metrics: Sequence[Metric]) -> Metric | None:
-    """The first metric of one image alone that is of a translation, else the first that is of a path at all."""
+def chosen(metrics: Sequence[Metric], entry: Mapping[str, Any]) -> Metric | None:
+    """The first metric of one image alone that is of a translation, else the first that is of a path at all; of those
+    that have figures in an evaluation."""
     fitting = [metric for metric in metrics if metric.single and measured_path(metric)]
+    fitting = [metric for metric in fitting if entry["metrics"][metric.name]["figures"]]
     crossing = [metric for metric in fitting if measured_path(metric)[0] != measured_path(metric)[-1]]
     return next(iter(crossing or fitting), None)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..system.errors import UserError
+from ...system.errors import UserError
 from .published import INCEPTION, Published, timm_weights
 from .weights import facts, fill, read
 

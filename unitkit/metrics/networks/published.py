@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..system.errors import UserError, nearest, refusal
-from ..system.files import expanded
+from ...system.errors import UserError, nearest, refusal
+from ...system.files import expanded
 
 HUB = "https://huggingface.co/"
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..system.errors import UserError
+from ...system.errors import UserError
 
 HASH_DIGITS = 16
 

@@ -1,0 +1,200 @@
+"""Plans of trainings, one command each: what is missing is trained, resumed or measured, and what is there tabulated.
+
+A plan is a list of cells. A cell is a recipe with words of a command line, trained once for each seed in
+OUT/STUDY/CELL/seed-N, and measured by the metrics that its study asks for beside the recipe's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, median, stdev
+
+from unitkit import UserError
+from unitkit.ablation.folder import Figure, figures_of, last_evaluation
+from unitkit.check import check
+from unitkit.recipe_file import parse_knobs, read_recipe_file
+from unitkit.runs.folder import RunFolder
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: a figure of a metric, times `times`, with so many digits."""
+
+    head: str
+    metric: str
+    figure: str
+    times: float = 1.0
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A setting: its name in tables, its recipe, and the words that follow it, without those of data."""
+
+    name: str
+    recipe: str
+    words: tuple[str, ...] = ()
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells that one table compares.
+
+    Attributes:
+        name: its folder, and what the command line calls it.
+        words: of all its cells, but knobs that a cell gives itself; `{data}` stands for the folder of data.
+        metrics: measured beside those of the recipes.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    columns: Sequence[Column]
+    words: tuple[str, ...] = ()
+    metrics: str = ""
+    options: tuple[str, ...] = ("--precision", "bf16")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of a cell with one seed."""
+
+    study: Study
+    cell: Cell
+    seed: int
+    folder: Path
+    words: tuple[str, ...] = field(default=())
+
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.folder)
+
+    @property
+    def trained(self) -> bool:
+        return last_evaluation(self.run) is not None
+
+    @property
+    def measured(self) -> bool:
+        found = last_evaluation(self.run)
+        return found is not None and all(column.metric in found["metrics"] for column in self.study.columns)
+
+    def check(self) -> None:
+        """Open the data and check the recipe. Raises `UserError`."""
+        file = read_recipe_file(RECIPES / f"{self.cell.recipe}.py")
+        preset, values = parse_knobs(self.words)
+        check(file.build(file.values(preset, values)))
+
+    def do(self, threads: int) -> str:
+        """Train what is not trained, measure what is not measured; what went wrong, or nothing."""
+        recipe = str(RECIPES / f"{self.cell.recipe}.py")
+        if not self.trained:
+            begun = (self.folder / "run.json").exists()
+            words = ["--resume"] if begun else [recipe, *self.words, "--seed", str(self.seed), *self.study.options]
+            if said := self._unitkit(threads, "train", *words, "--out", str(self.folder)):
+                return said
+        if not self.measured:
+            return self._unitkit(threads, "evaluate", str(self.folder), "--metrics", self.study.metrics)
+        return ""
+
+    def _unitkit(self, threads: int, *words: str) -> str:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.folder.parent / f"{self.folder.name}.log", "a", encoding="utf-8") as log:
+            command = [sys.executable, "-m", "unitkit", *words]
+            ended = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
+        return f"{words[0]} ended with status {ended.returncode}: see {log.name}" if ended.returncode else ""
+
+    def value(self, column: Column) -> float | None:
+        found = last_evaluation(self.run)
+        figure = figures_of(found).get(Figure(column.metric, column.figure)) if found else None
+        return None if figure is None else figure * column.times
+
+    def pace(self) -> float | None:
+        """Seconds a step, the median of those that were logged."""
+        seconds = [row["seconds"] for row in self.run.stats() if "seconds" in row] if self.trained else []
+        return median(seconds) if seconds else None
+
+
+def jobs(study: Study, out: Path, data: str, seeds: int = 0) -> list[Job]:
+    """All trainings of a study: first one of each cell, then the second of each."""
+    found = []
+    for seed in range(max(seeds or cell.seeds for cell in study.cells)):
+        for cell in study.cells:
+            if seed < (seeds or cell.seeds):
+                own = {word.partition("=")[0] for word in cell.words}
+                common = (word for word in study.words if word.partition("=")[0] not in own)
+                words = tuple(word.replace("{data}", data) for word in (*common, *cell.words))
+                found.append(Job(study, cell, seed, out / study.name / cell.name / f"seed-{seed}", words))
+    return found
+
+
+def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
+    """What is there, as Markdown: means over seeds, and standard deviations where there are several."""
+    rows = [["", "seeds", *(column.head for column in study.columns), "s/step"]]
+    every = jobs(study, out, data, seeds)
+    for cell in study.cells:
+        done = [job for job in every if job.cell == cell and job.trained]
+        cells = [_mean([job.value(column) for job in done], column.digits) for column in study.columns]
+        rows.append([cell.name, str(len(done)), *cells, _mean([job.pace() for job in done], 3)])
+    rows.insert(1, ["---"] * len(rows[0]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _mean(values: Iterable[float | None], digits: int) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{fmean(known):.{digits}f}{spread}"
+
+
+def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None = None) -> int:
+    """The command line of a plan."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", default="../shared/data", help="the folder of real images")
+    parser.add_argument("--studies", default=",".join(study.name for study in studies))
+    parser.add_argument("--cells", default="", help="these alone, with commas between")
+    parser.add_argument("--seeds", type=int, default=0, help="in place of those of each cell")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at once, which share the cores")
+    parser.add_argument("--table", action="store_true", help="print what is there, train nothing")
+    given = parser.parse_args(words)
+    wanted, known = given.studies.split(","), {study.name: study for study in studies}
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"no study is called {', '.join(unknown)}: choose from {', '.join(known)}")
+    failed = 0
+    for study in (known[name] for name in wanted):
+        todo = [job for job in jobs(study, given.out, given.data, given.seeds) if not job.measured]
+        if given.cells:
+            todo = [job for job in todo if job.cell.name in given.cells.split(",")]
+        if not given.table and todo:
+            failed += _do(todo, given.workers)
+        print(f"\n## {study.name}\n\n{table(study, given.out, given.data, given.seeds)}")
+    return 1 if failed else 0
+
+
+def _do(todo: Sequence[Job], workers: int) -> int:
+    """Do all of them, whatever becomes of one; how many failed. Ends at once where one cannot begin."""
+    try:
+        for job in todo:
+            if job.seed == min(each.seed for each in todo if each.cell == job.cell):
+                job.check()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    doing: Callable[[Job], str] = lambda job: job.do(threads)  # noqa: E731
+    failed = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for job, said in zip(todo, pool.map(doing, todo), strict=True):
+            failed += bool(said)
+            print(f"{job.study.name} {job.cell.name} seed {job.seed}: {said or 'done'}", flush=True)
+    return failed

@@ -1,0 +1,104 @@
+"""Plans of trainings: what is missing is done, what is there stays, and one table tells of all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from commands import unitkit
+from sets import pictures, save
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from plan import Cell, Column, Job, Study, jobs, main
+
+TINY = (
+    "data={data}",
+    "labels=one,two",
+    "size=16",
+    "width=4",
+    "width_d=4",
+    "blocks=1",
+    "layers=2",
+    "batch=2",
+    "steps=2",
+)
+STUDY = Study(
+    "tiny",
+    [Cell("plain", "unit_maps", seeds=2), Cell("reflect", "unit_maps", ("padding=reflect",))],
+    [Column("L1", "l1(aa, a)", "l1"), Column("within 16, %", "pixel_accuracy(ab, b)", "largest_channel", 100, 1)],
+    TINY,
+    "l1(aa, a)",
+    (),
+)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    for name in ("train/one", "train/two", "val/one", "val/two"):
+        save(tmp_path / "images" / name, pictures(3, len(name), 16))
+    return str(tmp_path / "images")
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The commands of a plan, which run in this process."""
+    found: list[str] = []
+
+    def here(job: Job, threads: int, *words: str) -> str:
+        found.append(f"{words[0]} {'--resume' if '--resume' in words else job.cell.name} {job.seed}")
+        answer = unitkit(*words)
+        return "" if answer.status == 0 else answer.err
+
+    monkeypatch.setattr(Job, "_unitkit", here)
+    return found
+
+
+def test_a_plan_does_what_is_missing(
+    tmp_path: Path, images: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = [str(tmp_path), "--data", images, "--cells", "plain", "--seeds", "1"]
+    assert main("", [STUDY], one) == 0 and called == ["train plain 0", "evaluate plain 0"]
+    assert main("", [STUDY], one) == 0 and len(called) == 2
+    capsys.readouterr()
+    assert main("", [STUDY], [str(tmp_path), "--data", images]) == 0
+    assert called[2:] == ["train reflect 0", "evaluate reflect 0", "train plain 1", "evaluate plain 1"]
+    printed = capsys.readouterr().out
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| plain") or "| reflect" in line]
+    assert [row[1] for row in rows] == ["2", "1"] and "±" in rows[0][2] and "±" not in rows[1][2]
+    figures = [job.value(STUDY.columns[0]) for job in jobs(STUDY, tmp_path, images) if job.cell.name == "reflect"]
+    assert rows[1][2] == f"{figures[0]:.2f}"
+
+
+def test_a_plan_goes_on_with_what_was_stopped(tmp_path: Path, images: str, called: list[str]) -> None:
+    (job,) = [job for job in jobs(STUDY, tmp_path, images) if job.cell.name == "reflect"]
+    job.folder.parent.mkdir(parents=True)
+    assert unitkit("train", "unit_maps", *job.words, "--out", job.folder).status == 0
+    (job.folder / "metrics.json").unlink()  # as a kill before the end leaves it
+    assert not job.trained
+    assert main("", [STUDY], [str(tmp_path), "--data", images, "--cells", "reflect"]) == 0
+    assert called == ["train --resume 0", "evaluate reflect 0"] and job.measured
+
+
+def test_a_cell_has_the_last_word(tmp_path: Path) -> None:
+    study = Study("one", [Cell("deep", "unit_maps", ("layers=5", "blocks=2"))], (), (*TINY, "data={data}/x"))
+    (job,) = jobs(study, tmp_path, "folder")
+    assert "layers=2" not in job.words and "layers=5" in job.words and "data=folder/x" in job.words
+
+
+def test_a_recipe_that_cannot_be_ends_a_plan_before_it_trains(tmp_path: Path, images: str, called: list[str]) -> None:
+    wrong = Study("wrong", [Cell("wrong", "unit_maps", ("layers=none",))], STUDY.columns, TINY)
+    with pytest.raises(SystemExit, match=r"error: .*layers"):
+        main("", [wrong], [str(tmp_path), "--data", images])
+    assert not called
+
+
+def test_one_failure_leaves_the_others(tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def fails(job: Job, threads: int, *words: str) -> str:
+        tried.append(job.cell.name)
+        return "no"
+
+    monkeypatch.setattr(Job, "_unitkit", fails)
+    assert main("", [STUDY], [str(tmp_path), "--data", images, "--seeds", "1"]) == 1 and tried == ["plain", "reflect"]
