@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from commands import PRELOADED
+
 
 def torchrun() -> list[dict[str, str]]:
     """The variables that torchrun gives two processes of one machine."""
@@ -20,7 +22,7 @@ def torchrun() -> list[dict[str, str]]:
 def on_two_ranks(function: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Call a function with each rank's variables, and arguments, in a process each; their exit codes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commands"])
+    context.set_forkserver_preload(PRELOADED)
     ranks = [context.Process(target=function, args=(each, *arguments), daemon=True) for each in torchrun()]
     for each in ranks:
         each.start()
