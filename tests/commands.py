@@ -44,7 +44,13 @@ from unitkit.cli import app, main
 
 TINY = Path(__file__).with_name("tiny.py")
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
-PRELOADED = ["commands", "pydantic", "numpy.ctypeslib", "rich.progress"]  # this, and what is imported on the way
+PRELOADED = [
+    "commands",
+    "torch._dynamo",
+    "pydantic",
+    "numpy.ctypeslib",
+    "rich.progress",
+]  # this, and what is imported on the way
 PATIENCE = 180  # seconds, of which a machine that is busy takes many
 
 torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
@@ -67,6 +73,19 @@ class Answer:
     status: int
     out: str
     err: str
+
+
+def _ensure_server(start: Callable[[], None] = forkserver._forkserver.ensure_running) -> None:
+    """Whoever needs it first, a command that runs here or a test, the server has imported what all of them need."""
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    FORKED.set_forkserver_preload(PRELOADED)
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(places)):  # where the server finds this and ours
+        start()
+
+
+FORKED = multiprocessing.get_context("forkserver")
+for each in forkserver, forkserver._forkserver:
+    each.ensure_running = _ensure_server  # type: ignore[method-assign, attr-defined]
 
 
 def unitkit(*words: object) -> Answer:
@@ -146,16 +165,10 @@ def start(
         no_room: what it prints goes to a disk that is full.
         terminal: what it prints goes to a terminal of so many columns.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     output = (no_reader, no_room, terminal)
     arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, *output)
-    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(places)):  # where the server finds this and ours
-        process = context.Process(
-            target=_run, args=arguments, daemon=words[0] != "ablate"
-        )  # a daemon may have no workers
-        process.start()
+    process = FORKED.Process(target=_run, args=arguments, daemon=words[0] != "ablate")  # a daemon may have no workers
+    process.start()
     return Started(process, log)
 
 
