@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import fcntl
 import gc
+import importlib
 import io
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -33,17 +35,33 @@ from typing import Any
 from unittest import mock
 
 import torch
+import typer.main
+from PIL import Image
 
-from unitkit import load_recipe
+from unitkit import load_recipe, templates
 from unitkit.check import check
-from unitkit.cli import main
+from unitkit.cli import app, main
 
 TINY = Path(__file__).with_name("tiny.py")
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
+PRELOADED = [
+    "commands",
+    "torch._dynamo",
+    "pydantic",
+    "numpy.ctypeslib",
+    "rich.progress",
+]  # this, and what is imported on the way
 PATIENCE = 180  # seconds, of which a machine that is busy takes many
 
 torch.set_num_threads(1)  # a sum's order, and so its last bits, depends on the number of threads
+typer.main.get_command = cache(typer.main.get_command)  # made anew for each command, it takes a tenth of a training
+typer.main.get_command(app)
 check(load_recipe(TINY))  # what torch imports at its first meta tensor takes seconds
+# What commands import and prepare when they are first used, each process that is forked would anew.
+for command in "ablate", "evaluate", "train", "translate":
+    importlib.import_module(f"unitkit.commands.{command}")
+templates._templates(markdown=False).get_template("run.html.jinja")
+Image.init()
 gc.freeze()  # what the imports made stays, and collecting after each command is quick
 atexit.register(gc.unfreeze)
 
@@ -55,6 +73,19 @@ class Answer:
     status: int
     out: str
     err: str
+
+
+def _ensure_server(start: Callable[[], None] = forkserver._forkserver.ensure_running) -> None:
+    """Whoever needs it first, a command that runs here or a test, the server has imported what all of them need."""
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    FORKED.set_forkserver_preload(PRELOADED)
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(places)):  # where the server finds this and ours
+        start()
+
+
+FORKED = multiprocessing.get_context("forkserver")
+for each in forkserver, forkserver._forkserver:
+    each.ensure_running = _ensure_server  # type: ignore[method-assign, attr-defined]
 
 
 def unitkit(*words: object) -> Answer:
@@ -134,16 +165,10 @@ def start(
         no_room: what it prints goes to a disk that is full.
         terminal: what it prints goes to a terminal of so many columns.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commands"])
     output = (no_reader, no_room, terminal)
     arguments = (log, _on_cpu(words), moments, environment or {}, file_limit, small_disk, weights, *output)
-    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(places)):  # where the server finds this and ours
-        process = context.Process(
-            target=_run, args=arguments, daemon=words[0] != "ablate"
-        )  # a daemon may have no workers
-        process.start()
+    process = FORKED.Process(target=_run, args=arguments, daemon=words[0] != "ablate")  # a daemon may have no workers
+    process.start()
     return Started(process, log)
 
 
@@ -172,7 +197,8 @@ def _run(
     no_room: bool,
     terminal: int,
 ) -> None:
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # its workers: from our server
+    for each in forkserver, forkserver._forkserver:  # its workers are forked from our server; its own takes seconds
+        each.ensure_running = lambda: None  # type: ignore[method-assign, attr-defined]
     for suffix, number in (".out", 1), (".err", 2):
         os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if no_reader:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import socket
 from collections.abc import Callable
 from typing import Any
+
+from commands import FORKED
 
 
 def torchrun() -> list[dict[str, str]]:
@@ -19,9 +20,7 @@ def torchrun() -> list[dict[str, str]]:
 
 def on_two_ranks(function: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Call a function with each rank's variables, and arguments, in a process each; their exit codes."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commands"])
-    ranks = [context.Process(target=function, args=(each, *arguments), daemon=True) for each in torchrun()]
+    ranks = [FORKED.Process(target=function, args=(each, *arguments), daemon=True) for each in torchrun()]
     for each in ranks:
         each.start()
     for each in ranks:

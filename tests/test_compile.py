@@ -105,7 +105,7 @@ def once(recipe: Recipe) -> Recipe:
 def test_every_method_is_compiled_whole_and_once_and_trains_the_same(path: Path, tmp_path: Path) -> None:
     knobs = {name: value for name, value in SMALL.items() if name in read_recipe_file(path).knobs}
     ours = tiny(path, few(tiny(path)), **knobs)
-    ours = ours if path.stem.startswith("digits") else once(ours)  # whose directions differ
+    ours = once(ours)
     plain, _ = trained(ours, tmp_path / "plain", 2, compile=False)
     made, lines = trained(ours, tmp_path / "compiled", 2, compile=True)
     assert [line for line in lines if not re.match(r"compiled (\d|one)", line)] == []

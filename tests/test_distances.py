@@ -65,7 +65,8 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """What torch-fidelity says of the same pictures, with the same weights."""
+    """What torch-fidelity says of the same pictures, with the same weights; of FID in 768 features, since the roots of
+    matrices of 2048 take ten seconds."""
     from torch_fidelity import calculate_metrics
 
     folders = [save(tmp_path_factory.mktemp(name), array) for name, array in FEW.items()]
@@ -75,6 +76,7 @@ def reference(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         fid=True,
         kid=True,
         kid_subset_size=3,
+        feature_layer_fid="768",
         feature_extractor_weights_path=str(inception),
         cuda=False,
         verbose=False,
@@ -87,7 +89,7 @@ def reference(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="module")
 def ours(inception: Path) -> metrics.evaluation.Results:
-    wanted = [metrics.fid("ab", "b", weights=str(inception)), metrics.kid("ab", "b", weights=str(inception))]
+    wanted = [metrics.fid("ab", "b", layer=768, weights=str(inception)), metrics.kid("ab", "b", weights=str(inception))]
     found = metrics.evaluate_images(wanted, {name: images(array) for name, array in FEW.items()})
     return {name.partition("(")[0]: result for name, result in found.items()}
 
@@ -114,7 +116,9 @@ def test_fid_carries_its_protocol(ours: metrics.evaluation.Results, inception: P
     for each in fid, kid:
         protocol = each["protocol"]
         assert digest.startswith(protocol["sha256"]) and protocol["weights"] == inception.name
-        assert "layer 2048" in protocol["features"] and "299x299" in protocol["resized"]
+        assert ("layer 2048" if each is kid else "layer 768") in protocol["features"]
+        assert metrics.fid("ab", "b").name == metrics.fid("ab", "b", layer=2048).name == "fid(ab, b)"
+        assert "299x299" in protocol["resized"]
         assert protocol["published"] is False and any("not the published" in text for text in each["warnings"])
     assert any("2048" in text and "kid(ab, b)" in text for text in fid["warnings"])
     assert not any("2048" in text for text in kid["warnings"])

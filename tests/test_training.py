@@ -35,6 +35,7 @@ from unitkit.runs import checkpoint, samples
 from unitkit.runs.folder import RunFolder
 from unitkit.runs.options import RunOptions
 from unitkit.runs.steps import all_steps
+from unitkit.system import environment as environment_module
 from unitkit.system.devices import enough_memory
 from unitkit.system.environment import environment
 from unitkit.trainer import Trainer
@@ -757,11 +758,12 @@ def test_the_commit_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: py
     git("init")
     git("commit", "--allow-empty", "-m", "x")
     (tmp_path / "run.py").touch()
-    monkeypatch.setattr("unitkit.system.environment.__file__", str(tmp_path / "run.py"))
+    monkeypatch.setattr(environment_module, "__file__", str(tmp_path / "run.py"))
     assert environment()["commit"] is None  # as where it is installed into another project's folder
     git("add", "run.py")
+    environment_module._commit.cache_clear()
     assert environment()["commit"] == git("rev-parse", "HEAD") != ""
-    monkeypatch.setattr("unitkit.system.environment.__file__", str(tmp_path.parent / "run.py"))
+    monkeypatch.setattr(environment_module, "__file__", str(tmp_path.parent / "run.py"))
     assert environment()["commit"] is None
 
 

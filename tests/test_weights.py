@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from commands import one_line, unitkit
 from huggingface_hub import constants
@@ -168,18 +168,21 @@ def test_the_list_is_whole(home: Path) -> None:
     assert answer.out.count("missing") == 5
 
 
-def test_weights_are_looked_for_where_they_are_fetched_to() -> None:
+@pytest.mark.parametrize(("name", "value"), [("HF_HOME", "~/hf"), ("XDG_CACHE_HOME", "/x"), ("HF_HUB_CACHE", "~/zz")])
+def test_weights_are_looked_for_where_they_are_fetched_to(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the variables that Hugging Face's own library reads, when it is imported."""
-    code = "from huggingface_hub import constants; from unitkit.metrics.networks.published import hub_cache"
-    code += "; print(hub_cache(), constants.HF_HUB_CACHE)"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE")) and k != "XDG_CACHE_HOME"}
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], env={**clean, name: value}, stdout=subprocess.PIPE, text=True)
-        for name, value in (("HF_HOME", "~/hf"), ("XDG_CACHE_HOME", "/x"), ("HF_HUB_CACHE", "~/zz"))
-    ]
-    for each in started:
-        ours, theirs = each.communicate()[0].split()
-        assert ours == theirs and "~" not in ours
+    for other in [*os.environ]:
+        if other.startswith(("HF_", "HUGGINGFACE")) or other == "XDG_CACHE_HOME":
+            monkeypatch.delenv(other)
+    monkeypatch.setenv(name, value)
+    spec = importlib.util.find_spec("huggingface_hub.constants")
+    assert spec and spec.loader
+    anew = importlib.util.module_from_spec(spec)  # as a process imports it that has this variable
+    spec.loader.exec_module(anew)
+    monkeypatch.setattr(huggingface_hub, "constants", anew)
+    assert str(hub_cache()) == anew.HF_HUB_CACHE and "~" not in anew.HF_HUB_CACHE
 
 
 def test_weights_of_jax_are_taken_from_the_hub(home: Path) -> None:

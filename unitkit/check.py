@@ -103,15 +103,16 @@ class Checked:
                     for term, slots in turn.terms:
                         readings |= {str(name): values[slot] for name, slot in zip(term.reads, slots, strict=True)}
             self.written = max(self.written, live.made)
-        with self._fitting(), torch.no_grad(), Live():  # which passes quickly over what changes in place
-            ways = self.model.read(batch, self._ways())
-        for path, image in ways.items():
+        ways = self._ways()
+        with self._fitting(), torch.no_grad(), Live():  # within which torch's meta operators are quick
+            readings |= self.model.read(batch, [way for way in ways if way not in readings])
+        for path in ways:
+            image = readings[path]
             if len(path) > 1 and image.shape[1:] != batch[path[-1]].shape[1:] and "/" not in path[-2:]:
                 raise UserError(
                     f"image path '{path}' comes out as {list(image.shape[1:])} and domain '{path[-1]}' holds "
                     f"{list(batch[path[-1]].shape[1:])}: the generator does not undo the encoder at this size"
                 )
-        readings |= ways
         for term in (term for player in self.players for term in player.terms):
             try:
                 value = term(readings) if "weights" not in term.loss.kinds else torch.zeros(())

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,18 @@ def _working_folder() -> str | None:
 
 def versions(*packages: str) -> dict[str, str]:
     """Python's version, and those of installed packages."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {package: _version(package) for package in packages}
 
 
+@cache  # what has been imported stays as it is
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@cache
 def _commit(file: Path) -> str | None:
     """The commit checked out where git tracks `file`: an installed package may lie in another project's work tree."""
 

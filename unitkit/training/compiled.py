@@ -72,7 +72,7 @@ class Compiled(Computation):
         check_compiler(self.device)
         self.say, self.on = say, True
         self.functions: dict[Hashable, Callable[..., Any]] = {}
-        self.agreed: set[Hashable] = set()
+        self.agreed: dict[Hashable, list[nn.Parameter]] = {}  # by turn what it trains and none of its terms reaches
         self.count, self.seconds = 0, 0.0  # of what was compiled since it was last told
 
     def images(self, phase: Phase, batch: Mapping[str, Tensor]) -> Images:
@@ -119,7 +119,9 @@ class Compiled(Computation):
         parameters = self.parameters[turn.player.name]
         further = any(p.grad is not None for p in parameters)  # of a micro-batch before this one
         if not self.on or turn.alike in self.agreed or further or not _compiles(turn):
-            return super().backward(turn, images, step, share)
+            values = super().backward(turn, images, step, share)
+            _drop_zeros(self.agreed.get(turn.alike, ()))
+            return values
         plain, gradients = self._plainly(turn, images, step, share)
         exact: Any
         exact, allowed = (plain, gradients), TOLERANCE
@@ -128,12 +130,14 @@ class Compiled(Computation):
                 exact = self._plainly(turn, images, step, share)
             allowed = max(TOLERANCE, 2 * apart_from(plain, gradients, *exact))
         values = super().backward(turn, images, step, share)
+        unreached = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+        _drop_zeros(unreached)
         apart = apart_from(values, [p.grad for p in parameters], *exact)
         if self.on and not self._agrees(f"the turn of '{turn.player.name}'", apart, allowed):
             for p, gradient in zip(parameters, gradients, strict=True):
                 p.grad = gradient
             values = plain
-        self.agreed.add(turn.alike)
+        self.agreed[turn.alike] = unreached
         return values
 
     def _plainly(
@@ -217,6 +221,14 @@ def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
     assert isinstance(function, FunctionType)
     code = function.__code__.replace()
     return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+
+
+def _drop_zeros(unreached: Sequence[nn.Parameter]) -> None:
+    """A compiled image pass gives weights that no term reaches a gradient of zeros, with which an optimizer would still
+    decay them."""
+    for p in unreached:
+        if p.grad is not None and not p.grad.any():
+            p.grad = None
 
 
 def _compiles(turn: Turn) -> bool:

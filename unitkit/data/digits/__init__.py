@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -205,10 +206,15 @@ def _drawn(look: str, place: int, shape: tuple[int, int], seed: int, n: int, n_t
     numerals.render([(*train.key, 0)], look, size=shape)  # refuses a size that cannot be drawn, before training
 
     def classes(images: Rendered) -> np.ndarray:
-        return numerals.classes([(*images.key, i) for i in range(len(images))])
+        return _drawn_classes(images.key, len(images)).copy()
 
     facts = {"dataset": look, "test_split": "drawn", "checksum": "drawn", "files": []}
     return Opened(train, test, classes(train) if place == 0 else None, classes(test), DRAWN[look], facts)
+
+
+@lru_cache(8)  # thousands take a quarter of a second, and a recipe is read more than once
+def _drawn_classes(key: tuple[int, ...], count: int) -> np.ndarray:
+    return numerals.classes([(*key, i) for i in range(count)])
 
 
 def _from_files(look: str, labelled: bool, folder: str | None, sample: int | None, seed: int, padding: bool) -> Opened:
