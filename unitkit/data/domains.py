@@ -24,7 +24,7 @@ MOST = len(string.ascii_lowercase)
 class Data:
     """The domains of a training by letter, all of one size (H, W).
 
-    `window` is the (H, W) of what a training cuts from them at random, the whole where none is given.
+    `cut` is the (H, W) of the windows that a training cuts from them at random, None where it sees them whole.
     `truth(path, i)`, for data that knows it, is the true translation of test image `i` of the path's first domain into
     its last, uint8 (C, H, W). `facts` is what every record of a result should say besides, such as the protocol by
     which images were chosen, ready for JSON. `notes` are lines for the user on what was found and is not used. Of data
@@ -40,11 +40,12 @@ class Data:
     notes: tuple[str, ...] = ()
     whole: Data | None = None
     bands: Bands = field(default_factory=Bands)
-    window: tuple[int, int] = (0, 0)
+    cut: tuple[int, int] | None = None
 
-    def __post_init__(self) -> None:
-        if self.window == (0, 0):
-            object.__setattr__(self, "window", self.size)
+    @property
+    def window(self) -> tuple[int, int]:
+        """The (H, W) of what a training sees."""
+        return self.cut or self.size
 
     @property
     def values(self) -> dict[str, Values]:

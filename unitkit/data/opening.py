@@ -106,6 +106,7 @@ def open_data(
             f"a training on windows of {h}x{w} needs images that are as large, and load={load} brings them to "
             f"{height}x{width}: give a larger load or a smaller size"
         )
+    cut = None if shape == window else window
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels} is not possible: expected 1 (grey) or 3 (RGB)")
     if domains is not None and domains < 2:
@@ -121,7 +122,7 @@ def open_data(
         opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
         if aligned and opened.truth is None:
             raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
-        return opened if shape == window else replace(opened, window=window)
+        return replace(opened, cut=cut)
     from_hub = data.startswith(PREFIX) and not several(data)
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
@@ -146,7 +147,7 @@ def open_data(
     notes += [note for kind in kinds.values() for note in kind.notes]
     notes += passed_over(total(sets), data)
     most = max(domain.train.channels for domain in made.values())
-    opened = Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most), window=window)
+    opened = Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most), cut=cut)
     opened = with_values(opened, meant)
     return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
 

@@ -247,8 +247,7 @@ def _scaled(data: Data, shorter: int, stride: int) -> Data:
     stride."""
     share = shorter / min(data.window)
     height, width = (max(stride, round(edge * share / stride) * stride) for edge in data.window)
-    whole = (height, width) if data.window == data.size else data.size
-    return replace(data, size=whole, window=(height, width))
+    return replace(data, cut=(height, width)) if data.cut else replace(data, size=(height, width))
 
 
 def _changes(recipe: Recipe, chosen: Recipe) -> str:
