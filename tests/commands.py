@@ -289,10 +289,10 @@ def _dump_weights(folder: Path) -> None:
         seen.update(losses_and_gradients(self.model, number, losses))
         return losses
 
-    def evaluate(self: Trainer, *, keep: bool = True) -> dict[str, Any]:
+    def evaluate(self: Trainer, **words: Any) -> dict[str, Any]:
         save_file(weights_of(self.model), folder / f"rank{dist.rank()}.safetensors")
         save_file(seen, folder / f"rank{dist.rank()}.steps.safetensors")
-        return evaluated(self, keep=keep)
+        return evaluated(self, **words)
 
     Trainer.evaluate, Trainer.step = evaluate, moved  # type: ignore[method-assign]
 

@@ -741,7 +741,7 @@ def test_nothing_is_pickled() -> None:
     }
     for path in Path(kit.__file__).parent.rglob("*.py"):
         source = path.read_text("utf-8")
-        if path.parent.name == "metrics" and path.name in allowed:
+        if path.parent.name == "networks" and path.name in allowed:
             source = source.replace(allowed[path.name], "None", 1)
         assert not re.search(r"torch\.(load|save)\b|weights_only|allow_pickle=True|[^.\w](eval|exec)\(", source), path
         for node in ast.walk(ast.parse(source)):

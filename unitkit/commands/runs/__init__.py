@@ -15,7 +15,7 @@ app = typer.Typer()
 @app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look.")] = Path("runs"),
-    cells: Annotated[bool, typer.Option("--cells", help="Those of ablations as well.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Those of ablations in it as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of each, for programs.")] = False,
 ) -> None:
     """List the runs below a folder. Shown are recipe, changed knobs, steps, main figure and time, oldest first."""

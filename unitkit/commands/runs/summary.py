@@ -103,7 +103,7 @@ def main_figure(entry: Mapping[str, Any] | None) -> tuple[str, float | None, str
 
 
 def run_folders(folder: Path, cells: bool) -> Iterator[Path]:
-    """The run folders below a folder, by name; those of ablations where `cells` says so.
+    """The run folders below a folder, by name; those of ablations where it is one itself or `cells` says so.
 
     Raises `UserError` where there is no such folder.
     """
@@ -116,7 +116,7 @@ def run_folders(folder: Path, cells: bool) -> Iterator[Path]:
         if "run.json" in files:
             inner.clear()
             yield here
-        elif ("ablation.json" in files and not cells) or len(here.parts) - start >= DEEPEST:
+        elif ("ablation.json" in files and here != folder and not cells) or len(here.parts) - start >= DEEPEST:
             inner.clear()
         inner[:] = sorted(name for name in inner if not name.startswith("."))
 
