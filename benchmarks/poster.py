@@ -81,6 +81,45 @@ maps = Study(
 )
 
 
+SCENES = (
+    "attribute_success(ab), attribute_success(ba), structure(ab, a), structure(ba, b), "
+    "kernel(ab, b, model=classifier), kernel(ba, a, model=classifier), psnr(aa, a), colour(ab, b), colour(ba, a)"
+)
+SCENE_COLUMNS = [
+    Column("success ab, %", "attribute_success(ab)", "success", 100, 1),
+    Column("success ba, %", "attribute_success(ba)", "success", 100, 1),
+    Column("judge ab, %", "attribute_success(ab)", "classifier", 100, 1),
+    Column("judge ba, %", "attribute_success(ba)", "classifier", 100, 1),
+    Column("structure ab", "structure(ab, a)", "structure", 1, 3),
+    Column("structure ba", "structure(ba, b)", "structure", 1, 3),
+    Column("kernel ab", "kernel(ab, b, model=classifier)", "kernel", 1000),
+    Column("kernel ba", "kernel(ba, a, model=classifier)", "kernel", 1000),
+    Column("colour ab", "colour(ab, b)", "colour"),
+    Column("colour ba", "colour(ba, a)", "colour"),
+    Column("PSNR aa, dB", "psnr(aa, a)", "psnr", 1, 1),
+]
+streets = Study(
+    "streets",
+    [
+        Cell("scaled", "unit_streets", ("@day_night",)),
+        Cell("windows", "unit_streets", ("@day_night", "load=480x640", "crop=0")),
+    ],
+    SCENE_COLUMNS,
+    ("data={data}/day_night",),
+    SCENES,
+)
+animals = Study(
+    "animals",
+    [
+        Cell("128", "unit_animals", ("@cats_dogs",)),
+        Cell("not augmented", "unit_animals", ("@cats_dogs", "augment=0")),
+    ],
+    SCENE_COLUMNS,
+    ("data={data}/cats_dogs200",),
+    SCENES,
+)
+
+
 def digits(source: str, target: str) -> Study:
     """Adaptation between digits as they are: neither margins nor warps, each term of UNIT in turn, the networks."""
     return Study(
@@ -179,4 +218,4 @@ def digits(source: str, target: str) -> Study:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, [photo, maps, digits("mnist", "usps"), digits("usps", "mnist")]))
+    sys.exit(main(__doc__, [photo, maps, streets, animals, digits("mnist", "usps"), digits("usps", "mnist")]))

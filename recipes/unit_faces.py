@@ -78,6 +78,4 @@ presets = {
         "shared_d": 5,
         "steps": 2_000_000,
     },
-    "cats_dogs": {**RELEASED, "size": 200, "norm": True, "layers": 6},
-    "street": {**RELEASED, "size": (480, 640), "dropout": 0.5, "discriminator": "multiscale"},
 }
