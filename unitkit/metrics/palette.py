@@ -65,10 +65,11 @@ def class_accuracy(
         if known is not None:
             _check_channels(len(next(iter(known.values()))), data.domains[path[-1]].test.channels)
 
-    names = known if known is not None else map(str, range(1, classes + 1))
-    figures = [*FIGURES, *(f"constant.{each}" for each in FIGURES)]
-    figures += [f"{figure}.{each}" for each in names for figure in HEADS.values()]
-    return Metric(name, reads, begin, higher=True, title=title, units=dict.fromkeys(figures, "%"), fits=fits)
+    names = list(known) if known is not None else list(map(str, range(1, classes + 1)))
+    given = [*(f"constant.{each}" for each in FIGURES), *(f"share.{each}" for each in names)]  # by the true maps alone
+    figures = [*FIGURES, *given, *(f"{figure}.{each}" for each in names for figure in HEADS.values())]
+    units = dict.fromkeys(figures, "%")
+    return Metric(name, reads, begin, higher=True, title=title, units=units, neither=tuple(given), fits=fits)
 
 
 FIGURES = ("mean_recall", "mean_iou", "accuracy")
