@@ -56,8 +56,11 @@ def class_accuracy(
             return Classes(path, reads, known, f"nearest of {', '.join(map(_written, known.items()))}")
         if context.data is None:
             raise UserError(f"class_accuracy({path}, {to}) needs a palette where no training images show one")
-        found = clustered(context.data.domains[path[-1]].train, classes)
-        return Classes(path, reads, found, f"nearest of {classes} colours of the training images, by k-means")
+        domain = context.data.domains[path[-1]]
+        found = clustered(domain.train, classes)
+        if len(found) < 2:  # by which every pixel would be right
+            raise UserError(f"class_accuracy({path}, {to}) finds one colour in the training images of '{domain.label}'")
+        return Classes(path, reads, found, f"nearest of {len(found)} colours of the training images, by k-means")
 
     name, title = named("class_accuracy", path, to, palette=(palette, ""), classes=(classes, 5))
 
