@@ -1,4 +1,4 @@
-"""Pixel accuracy of predictions that look at no input: what a translation of aligned data must beat.
+"""Accuracy by pixel and by class of predictions that look at no input: what a translation of aligned data must beat.
 
     python benchmarks/constant.py ../shared/data/maps256 --labels satellite,map --size 64
 
@@ -15,6 +15,7 @@ import numpy as np
 from unitkit import metrics, open_data
 from unitkit.data.sources import ImageArray, Images
 
+FIGURES = ("largest_channel", "euclidean", "mean_recall", "mean_iou")
 STEP = 4  # of the search for the best colour, of 255
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--labels", default="satellite,map")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--palette", default="maps", help="as of class_accuracy")
     given = parser.parse_args()
     data = open_data(given.data, size=given.size, labels=given.labels, aligned=True)
     assert data.truth
@@ -37,11 +39,10 @@ def main() -> None:
         ("untranslated", _all(held_out)),
     ):
         sets = {"ab": np.broadcast_to(prediction, truth.shape), "b": truth}
-        metric = metrics.pixel_accuracy("ab", "b")
-        found = metrics.evaluate_images([metric], {key: ImageArray(each, key) for key, each in sets.items()})[
-            metric.name
-        ]
-        print(name, *(f"{figure} {value:.4f}" for figure, value in found["figures"].items()), sep="  ")
+        measured = [metrics.pixel_accuracy("ab", "b"), metrics.class_accuracy("ab", "b", palette=given.palette)]
+        found = metrics.evaluate_images(measured, {key: ImageArray(each, key) for key, each in sets.items()})
+        figures = {figure: value for metric in measured for figure, value in found[metric.name]["figures"].items()}
+        print(name, *(f"{figure} {figures[figure]:.4f}" for figure in FIGURES), sep="  ")
 
 
 def best_constant(images: np.ndarray, tolerance: int = 16) -> np.ndarray:

@@ -13,12 +13,17 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median, stdev
 
-from unitkit import UserError
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from unitkit import Spec, UserError
 from unitkit.ablation.folder import Figure, figures_of, last_evaluation
 from unitkit.check import check
+from unitkit.networks.bounded import Meta
 from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from unitkit.runs.folder import RunFolder
 
@@ -139,6 +144,16 @@ class Job:
         figure = figures_of(found).get(Figure(column.metric, column.figure)) if found else None
         return None if figure is None else figure * column.times
 
+    @cached_property
+    def network(self) -> tuple[float, float]:
+        """Millions of parameters, a shared one counted once, and GFLOP of a translation `ab` of one image."""
+        found, record = last_evaluation(self.run), self.run.record
+        assert found is not None, "asked of what is trained"
+        with Meta(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model = Spec.from_json(record["model"]).build().eval()
+            model(torch.empty(1, model.channels["a"], *found["size"]), "ab")
+        return sum(p.numel() for p in model.parameters()) / 1e6, counter.get_total_flops() / 1e9
+
     def pace(self) -> float | None:
         """Seconds a step, the median of those that were logged."""
         seconds = [row["seconds"] for row in self.run.stats() if "seconds" in row] if self.trained else []
@@ -160,14 +175,16 @@ def jobs(study: Study, out: Path, data: str, seeds: int = 0) -> list[Job]:
 
 def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
     """What is there, as Markdown: means over seeds, and standard deviations where there are several."""
-    rows = [["", "seeds", *(column.head for column in study.columns), "s/step"]]
+    rows = [["", "seeds", *(column.head for column in study.columns), "M parameters", "GFLOP", "s/step", "peak, MiB"]]
     every = jobs(study, out, data, seeds)
     for cell in study.cells:
         own = [job for job in every if job.cell == cell]
         done = [job for job in own if job.trained]
         cells = [_mean([job.value(column) for job in done], column.digits) for column in study.columns]
         count = str(len(done)) if len(done) == len(own) else f"{len(done)} of {len(own)}"
-        rows.append([cell.name, count, *cells, _mean([job.pace() for job in done], 3)])
+        sizes = [_mean([job.network[place] for job in done[:1]], digits) for place, digits in ((0, 2), (1, 2))]
+        memory = _mean([job.run.record.get("peak_memory", 0) / 2**20 for job in done[:1]], 0)
+        rows.append([cell.name, count, *cells, *sizes, _mean([job.pace() for job in done], 3), memory])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
