@@ -1,6 +1,6 @@
 """Every method under one protocol: UNIT, the authors' later UNIT, CycleGAN, CUT and MUNIT on the same images.
 
-    python benchmarks/methods.py runs/methods --data ../shared/data [--studies faces,portraits,maps] [--workers 2]
+    python benchmarks/methods.py runs/methods --data ../shared/data [--studies faces,portraits] [--workers 2]
     python benchmarks/methods.py runs/methods --table
 
 The same data, batch, steps, width of the encoders and strides for all; each with the weights, learning rates and start

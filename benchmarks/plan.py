@@ -24,7 +24,7 @@ from unitkit import Spec, UserError
 from unitkit.ablation.folder import Figure, figures_of, last_evaluation
 from unitkit.check import check
 from unitkit.networks.bounded import Meta
-from unitkit.recipe_file import parse_knobs, read_recipe_file
+from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from unitkit.runs.folder import RunFolder
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -84,26 +84,47 @@ class Job:
         return RunFolder(self.folder)
 
     @property
+    def there(self) -> bool:
+        """Whether its training has begun."""
+        return (self.folder / "run.json").is_file()
+
+    @property
+    def otherwise(self) -> list[str]:
+        """In what the run that is there differs from what the plan now asks for, but where its data lie."""
+        if not self.there:
+            return []
+        record, file = self.run.record, self._file()
+        wanted, defaults = file.kept(file.values(*parse_knobs(self.words))), file.kept(file.values())
+        known = {**defaults, **record.get("knobs", {}), "recipe": record.get("recipe"), "seed": record.get("seed")}
+        asked = {**wanted, "recipe": self.cell.recipe, "seed": self.seed}
+        return [name for name, value in asked.items() if name != "data" and known.get(name) != value]
+
+    @property
     def trained(self) -> bool:
-        return last_evaluation(self.run) is not None
+        found = last_evaluation(self.run)
+        return found is not None and found["step"] >= self.run.record["steps"] and not self.otherwise
 
     @property
     def measured(self) -> bool:
-        found = last_evaluation(self.run)
-        return found is not None and all(column.metric in found["metrics"] for column in self.study.columns)
+        if not self.trained or (found := last_evaluation(self.run)) is None:
+            return False
+        return all("failed" not in found["metrics"].get(each.metric, {"failed": ""}) for each in self.study.columns)
 
     def check(self) -> None:
         """Open the data and check the recipe. Raises `UserError`."""
-        file = read_recipe_file(RECIPES / f"{self.cell.recipe}.py")
-        preset, values = parse_knobs(self.words)
-        check(file.build(file.values(preset, values)))
+        file = self._file()
+        check(file.build(file.values(*parse_knobs(self.words))))
+
+    def _file(self) -> RecipeFile:
+        return read_recipe_file(RECIPES / f"{self.cell.recipe}.py")
 
     def do(self, threads: int) -> str:
         """Train what is not trained, measure what is not measured; what went wrong, or nothing."""
         recipe = str(RECIPES / f"{self.cell.recipe}.py")
+        if names := self.otherwise:
+            return f"{self.folder} was trained with other {', '.join(names)} than the plan now has: move it away"
         if not self.trained:
-            begun = (self.folder / "run.json").exists()
-            words = ["--resume"] if begun else [recipe, *self.words, "--seed", str(self.seed), *self.study.options]
+            words = ["--resume"] if self.there else [recipe, *self.words, "--seed", str(self.seed), *self.study.options]
             if said := self._unitkit(threads, "train", *words, "--out", str(self.folder)):
                 return said
         if not self.measured:
@@ -157,21 +178,25 @@ def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
     rows = [["", "seeds", *(column.head for column in study.columns), "M parameters", "GFLOP", "s/step", "peak, MiB"]]
     every = jobs(study, out, data, seeds)
     for cell in study.cells:
-        done = [job for job in every if job.cell == cell and job.trained]
+        own = [job for job in every if job.cell == cell]
+        done = [job for job in own if job.trained]
         cells = [_mean([job.value(column) for job in done], column.digits) for column in study.columns]
+        count = str(len(done)) if len(done) == len(own) else f"{len(done)} of {len(own)}"
         sizes = [_mean([job.network[place] for job in done[:1]], digits) for place, digits in ((0, 2), (1, 2))]
         memory = _mean([job.run.record.get("peak_memory", 0) / 2**20 for job in done[:1]], 0)
-        rows.append([cell.name, str(len(done)), *cells, *sizes, _mean([job.pace() for job in done], 3), memory])
+        rows.append([cell.name, count, *cells, *sizes, _mean([job.pace() for job in done], 3), memory])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _mean(values: Iterable[float | None], digits: int) -> str:
+    values = list(values)
     known = [value for value in values if value is not None]
     if not known:
         return "-"
     spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return f"{fmean(known):.{digits}f}{spread}"
+    fewer = f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
+    return f"{fmean(known):.{digits}f}{spread}{fewer}"
 
 
 def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter, laplace, sobel
-from sets import figures, near, pictures
+from sets import figures, images, near, pictures
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -128,6 +128,15 @@ def test_a_swap_and_a_loss_of_colours() -> None:
     grey = np.repeat(one[:, :1], 3, axis=1)
     assert figures(metrics.colour("ab", "b"), ab=grey, b=grey) == {"colour": 0, "chroma": 1}
     assert figures(metrics.colour("ab", "b"), ab=grey, b=one)["chroma"] == 0
+
+
+def test_of_some_figures_neither_more_nor_less_is_better() -> None:
+    sets = {"ab": images(smooth(0, size=32)), "b": images(smooth(1, size=32))}
+    wanted = [metrics.border("ab", "b"), metrics.colour("ab", "b"), metrics.class_accuracy("ab", "b", palette="maps")]
+    border, colour, classes = (each["higher"] for each in metrics.evaluate_images(wanted, sets).values())
+    assert border == {"border": False} and colour == {"colour": False}
+    assert classes.keys() >= {"mean_recall", "mean_iou", "accuracy"} and all(classes.values())
+    assert not [name for name in classes if name.startswith(("share", "constant"))]
 
 
 def test_distances_in_the_features_of_the_domains_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from sets import figures
+from sets import figures, save
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from unitkit import UserError, load_recipe, metrics, open_data
@@ -81,6 +83,14 @@ def test_of_a_training_the_last_domain_shows_the_palette() -> None:
     result = accumulator.result(dict.fromkeys(metric.reads, len(true)))
     assert result.figures["mean_recall"] == 1 and len(result.details["palette"]) == 3
     assert result.details["palette"] == {k: list(v) for k, v in clustered(data.domains["b"].train, 3).items()}
+
+
+def test_training_maps_of_one_colour_are_no_palette(tmp_path: Path) -> None:
+    for name in ("train/one", "train/two", "test/one", "test/two"):
+        save(tmp_path / name, np.full((2, 3, 8, 8), 90, np.uint8))
+    data = open_data(str(tmp_path), size=8)
+    with pytest.raises(UserError, match="finds one colour in the training images of 'two'"):
+        metrics.class_accuracy("ab", "b").begin(Context(data=data))
 
 
 def test_palettes_as_text() -> None:

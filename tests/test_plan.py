@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import unitkit
@@ -78,6 +81,38 @@ def test_a_plan_goes_on_with_what_was_stopped(tmp_path: Path, images: str, calle
     assert not job.trained
     assert main("", [STUDY], [str(tmp_path), "--data", images, "--cells", "reflect"]) == 0
     assert called == ["train --resume 0", "evaluate reflect 0"] and job.measured
+
+
+def change(path: Path, name: str, value: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+
+
+def test_a_table_tells_only_of_what_the_plan_asks_for(
+    tmp_path: Path, images: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither of a run of an earlier plan, nor of one that was measured half way, nor of a metric that failed."""
+    one = [str(tmp_path), "--data", images, "--cells", "reflect"]
+    assert main("", [STUDY], one) == 0
+    (job,) = [job for job in jobs(STUDY, tmp_path, images) if job.cell.name == "reflect"]
+    assert job.measured and not job.otherwise
+
+    metrics = job.folder / "metrics.json"
+    kept = metrics.read_text()
+    entries = json.loads(kept)
+    entries["evaluations"][0]["metrics"]["l1(aa, a)"] |= {"figures": {}, "failed": "no memory"}
+    metrics.write_text(json.dumps(entries))
+    assert job.trained and not job.measured
+    metrics.write_text(kept)
+
+    change(job.folder / "run.json", "steps", 4)  # of which two are done
+    assert not job.trained
+    change(job.folder / "run.json", "steps", 2)
+
+    later = replace(STUDY, words=(*TINY, "lambda_rec=3"))
+    capsys.readouterr()
+    assert main("", [later], one) == 1 and len(called) == 2
+    printed = capsys.readouterr().out
+    assert "other lambda_rec than the plan now has" in printed and "| reflect | 0 of 1 | - |" in printed
 
 
 def test_a_cell_has_the_last_word(tmp_path: Path) -> None:

@@ -18,8 +18,11 @@ from unitkit.check import check
 from unitkit.data.batches import Batches
 from unitkit.memory.fitting import _scaled
 from unitkit.recipe_file import load_recipe
+from unitkit.runs.options import RunOptions
+from unitkit.trainer import Trainer
 
-TINY = ("width=4", "width_d=4", "blocks=1", "layers=2", "batch=2")
+KNOBS = {"width": 4, "width_d": 4, "blocks": 1, "layers": 2, "batch": 2}
+TINY = tuple(f"{name}={value}" for name, value in KNOBS.items())
 
 
 @pytest.fixture
@@ -128,3 +131,9 @@ def test_samples_metrics_and_watches_are_of_whole_images(tmp_path: Path, places:
         assert sheet.height > 6 * 20
     again = unitkit("train", "--resume", "--out", out, "steps=3")
     assert again.status == 0, again.err
+    pushed = unitkit("push", out, "meier/places", "--dry-run", tmp_path / "card")
+    assert pushed.status == 0, pushed.err
+    assert "trained on windows of 8x8 out of images of 20x24." in (tmp_path / "card/README.md").read_text()
+    with pytest.raises(UserError, match="its window differs, so it cannot go on"):
+        recipe = load_recipe("unit_maps", data=str(places), labels="one,two", load="20x24", size=12, steps=4, **KNOBS)
+        Trainer(recipe, RunOptions(out=out, resume=True))

@@ -51,6 +51,7 @@ def border(path: str, to: str) -> Metric:
         higher=False,
         title=title,
         units={"darkening": "of 255"},
+        neither=("darkening",),
         smallest=8,
     )
 
@@ -121,7 +122,7 @@ def colour(path: str, to: str) -> Metric:
     def begin(context: Context) -> Hues:
         return Hues((path, to))
 
-    return Metric(name, (path, to), begin, higher=False, together=False, title=title)
+    return Metric(name, (path, to), begin, higher=False, together=False, title=title, neither=("chroma",))
 
 
 class Hues:

@@ -59,9 +59,9 @@ def evaluate(
         counting: shows work of a metric that takes long.
 
     Returns: by the metric's name `title` (what people call it), `figures`, `n` (images by reading), `higher` (whether
-        more is better, by figure), `units`, `protocol` and `warnings`, ready for JSON; where there are some, `details`
-        and `table` (see `metric.Table`). A metric that raises has no figures, `failed` says why, and
-        `machine` where it was the machine's fault.
+        more is better, by figure, but those of which neither is), `units`, `protocol` and `warnings`, ready for JSON;
+        where there are some, `details` and `table` (see `metric.Table`). A metric that raises has no figures, `failed`
+        says why, and `machine` where it was the machine's fault.
     """
     batch = batch or at_once(data.size)
     measured = [_Evaluated(metric, Context(device, seed, data, counting)) for metric in metrics]
@@ -147,7 +147,7 @@ class _Evaluated:
             "title": metric.title or metric.name,
             "figures": result.figures,
             "n": dict(self.n),
-            "higher": {name: metric.higher != (name in metric.opposed) for name in result.figures},
+            "higher": metric.directions(result.figures),
             "units": dict(metric.units),
             "protocol": result.protocol,
             "warnings": [*warnings, *result.warnings],

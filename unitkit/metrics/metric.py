@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -122,7 +122,7 @@ class Metric:
             the third sample of the latent in place of its mean, `class:ab` the class that is predicted, `label:a` the
             actual one.
         begin: starts a measurement.
-        higher: whether more is better, in its figures but those in `opposed`.
+        higher: whether more is better, in its figures but those in `opposed` and in `neither`.
         together: whether the readings of one batch belong together, image by image.
         smallest: the least height and width of images that it can take.
         fewest: the least number of images of each reading that it can take.
@@ -132,6 +132,7 @@ class Metric:
         units: of figures by name, such as "dB"; "%" is of shares in [0, 1], which people read as percentages.
         single: whether one image alone has figures, at once and with nothing to load.
         opposed: the figures of which less is better where `higher`, and more where not.
+        neither: the figures of which neither is better, as of a ratio that should be 1.
         fits: raises `UserError` for data of a run that it cannot measure, before any long work.
     """
 
@@ -148,6 +149,7 @@ class Metric:
     units: Mapping[str, str] = field(default_factory=dict)
     single: bool = False
     opposed: tuple[str, ...] = ()
+    neither: tuple[str, ...] = ()
     fits: Callable[[Data], object] = anything
 
     def check_size(self, size: tuple[int, int]) -> None:
@@ -157,6 +159,10 @@ class Metric:
                 f"the metric {self.name} needs images of at least {self.smallest} pixels a side, not "
                 f"{size[0]}x{size[1]}"
             )
+
+    def directions(self, figures: Iterable[str]) -> dict[str, bool]:
+        """By figure whether more is better, of those of which one or the other is."""
+        return {name: self.higher != (name in self.opposed) for name in figures if name not in self.neither}
 
     def check_held_out(self, counts: Mapping[str, int]) -> None:
         """Raise `UserError` for too few held-out images, `Data.held_out()`, to measure."""

@@ -56,8 +56,11 @@ def class_accuracy(
             return Classes(path, reads, known, f"nearest of {', '.join(map(_written, known.items()))}")
         if context.data is None:
             raise UserError(f"class_accuracy({path}, {to}) needs a palette where no training images show one")
-        found = clustered(context.data.domains[path[-1]].train, classes)
-        return Classes(path, reads, found, f"nearest of {classes} colours of the training images, by k-means")
+        domain = context.data.domains[path[-1]]
+        found = clustered(domain.train, classes)
+        if len(found) < 2:  # by which every pixel would be right
+            raise UserError(f"class_accuracy({path}, {to}) finds one colour in the training images of '{domain.label}'")
+        return Classes(path, reads, found, f"nearest of {len(found)} colours of the training images, by k-means")
 
     name, title = named("class_accuracy", path, to, palette=(palette, ""), classes=(classes, 5))
 
@@ -65,10 +68,11 @@ def class_accuracy(
         if known is not None:
             _check_channels(len(next(iter(known.values()))), data.domains[path[-1]].test.channels)
 
-    names = known if known is not None else map(str, range(1, classes + 1))
-    figures = [*FIGURES, *(f"constant.{each}" for each in FIGURES)]
-    figures += [f"{figure}.{each}" for each in names for figure in HEADS.values()]
-    return Metric(name, reads, begin, higher=True, title=title, units=dict.fromkeys(figures, "%"), fits=fits)
+    names = list(known) if known is not None else list(map(str, range(1, classes + 1)))
+    given = [*(f"constant.{each}" for each in FIGURES), *(f"share.{each}" for each in names)]  # by the true maps alone
+    figures = [*FIGURES, *given, *(f"{figure}.{each}" for each in names for figure in HEADS.values())]
+    units = dict.fromkeys(figures, "%")
+    return Metric(name, reads, begin, higher=True, title=title, units=units, neither=tuple(given), fits=fits)
 
 
 FIGURES = ("mean_recall", "mean_iou", "accuracy")

@@ -68,7 +68,6 @@ class Facts:
 
 def write_card(path: Path, facts: Facts) -> None:
     """Write the card. Raises `OSError`."""
-    height, width = facts.size
     text = render(
         "model_card.md.jinja",
         head=Markup(_metadata(facts)),
@@ -76,7 +75,8 @@ def write_card(path: Path, facts: Facts) -> None:
         name=facts.place.repository.partition("/")[2],
         hub=Markup(str(facts.place)),
         paths=_table(["path", "what it is"], facts.paths),
-        size=f"{height}x{width}",
+        size=spelt(facts.size),
+        window=spelt(facts.record.get("window", "")),
         takes=_takes(facts),
         settings=_table(["setting", "value", "default"], _settings(facts)),
         evaluations=[_section(each) for each in facts.evaluations],

@@ -47,6 +47,7 @@ def new_record(recipe: Recipe, options: Options, device: torch.device, more: Map
         "ema": recipe.ema,
         **({"init_from": str(options.init_from)} if options.init_from is not None else {}),
         "labels": recipe.data.labels,
+        **({"window": list(recipe.data.window)} if recipe.data.cut else {}),
         "watch": {
             metric.name: {"title": metric.title or metric.name, "higher": metric.higher, "units": {**metric.units}}
             for metric in watched
@@ -95,6 +96,7 @@ def check_resumed(run: RunFolder, record: Mapping[str, Any], model: nn.Module, s
     before, found = run.record, latest(run.checkpoints)
     for key in SAME:
         _refuse_other(run, key, before.get(key, record[key]), record[key])
+    _refuse_other(run, "window", before.get("window", record.get("window")), record.get("window"))
     if found is not None:
         check_checkpoint(found, model, size)
     elif "init_from" in before:

@@ -115,6 +115,7 @@ class Run(TypedDict, total=False):
     ema: Annotated[float, Meta(ge=0, lt=1)]
     init_from: str
     labels: Labels
+    window: tuple[Positive, Positive]
     values: Meanings
     watch: dict[str, Watched]
     data: DataFacts

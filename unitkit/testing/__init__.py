@@ -209,7 +209,7 @@ def _check_metric(label: str, spec: Spec) -> None:
     whole, in_parts = result(np.s_[:]), result(np.s_[:1], np.s_[1:])
     require(all(np.array_equal(images[r], copies[r]) for r in images), f"{label} changes the images that it reads")
     require(bool(whole.figures), f"{label} gives no figures")
-    strange = sorted((metric.units.keys() | set(metric.opposed)) - whole.figures.keys())
+    strange = sorted((metric.units.keys() | set(metric.opposed) | set(metric.neither)) - whole.figures.keys())
     require(not strange, f"{label} has units or directions of figures that it does not give: {', '.join(strange)}")
     for name, figure in whole.figures.items():
         require(isinstance(figure, float) and np.isfinite(figure), f"{label}: the figure {name} is {figure!r}")
