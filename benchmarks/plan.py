@@ -108,7 +108,8 @@ class Job:
     def measured(self) -> bool:
         if not self.trained or (found := last_evaluation(self.run)) is None:
             return False
-        return all("failed" not in found["metrics"].get(each.metric, {"failed": ""}) for each in self.study.columns)
+        results = (found["metrics"].get(each.metric, {}).get("figures", {}) for each in self.study.columns)
+        return all(each.figure in figures for each, figures in zip(self.study.columns, results, strict=True))
 
     def check(self) -> None:
         """Open the data and check the recipe. Raises `UserError`."""

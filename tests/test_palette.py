@@ -116,6 +116,11 @@ def test_impossible_palettes(palette: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_a_palette_is_given_or_looked_for() -> None:
+    with pytest.raises(UserError, match="classes=7 is of one that is looked for"):
+        metrics.class_accuracy("ab", "b", palette="maps", classes=7)
+
+
 def test_a_palette_of_other_channels() -> None:
     with pytest.raises(UserError, match="have 1 channels and the images 3"):
         classified(maps(0)[0], np.array(list(colours("00 ff").values())))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ RING = 16  # the frame is as wide as this part of the shorter side
 PATCH = 16
 WINDOW = np.outer(np.hanning(PATCH), np.hanning(PATCH))  # so that patches' borders do not leak
 HUES = 36
+ROUNDING = 1 / 12  # the variance of what rounding to whole numbers changes
 
 
 @register
@@ -63,34 +65,40 @@ def texture(path: str, to: str) -> Metric:
     `("aa", "a")` and `("ab", "a")` compare with the input, `("ab", "b")` with the truth. Of every image the quarter of
     its patches, 16x16, counts in which the reference is flattest; there, the energy at periods of 2 and 4 pixels.
 
-    Returns the figure `texture`, that energy over the reference's, of all images together: 1 is as it should be, more
-        is a pattern, less is blur.
+    Returns figures `texture`, by how many doublings that energy, of all images together, is more or less than the
+        reference's (0 is as it should be), and `ratio`: above 1 a pattern, below it blur.
     """
 
     def sums(image: np.ndarray, reference: np.ndarray) -> Sums:
         flat = flattest(reference)
         return {"image": grids(image, flat), "reference": grids(reference, flat)}
 
-    def figures(total: Mapping[str, float]) -> dict[str, float]:
-        return {"texture": total["image"] / max(total["reference"], 1e-9)}
-
-    return replace(compared("texture", path, to, False, sums, figures), smallest=2 * PATCH, single=False)
+    return _of_energies("texture", path, to, sums, smallest=2 * PATCH)
 
 
 @register
 def sharpness(path: str, to: str) -> Metric:
     """The energy of an image's second differences over that of a reference, of all images together.
 
-    Returns the figure `sharpness`: below 1 the image is blurred.
+    Returns figures `sharpness`, by how many doublings the energy is more or less than the reference's (0 is as sharp),
+        and `ratio`: below 1 the image is blurred.
     """
 
     def sums(image: np.ndarray, reference: np.ndarray) -> Sums:
         return {name: laplacian(each) for name, each in (("image", image), ("reference", reference))}
 
-    def figures(total: Mapping[str, float]) -> dict[str, float]:
-        return {"sharpness": total["image"] / max(total["reference"], 1e-9)}
+    return _of_energies("sharpness", path, to, sums, smallest=3)
 
-    return replace(compared("sharpness", path, to, True, sums, figures), smallest=3, single=False)
+
+def _of_energies(word: str, path: str, to: str, sums: Callable[..., Sums], smallest: int) -> Metric:
+    """A metric of the energies of images and of their references, which should be equal."""
+
+    def figures(total: Mapping[str, float]) -> dict[str, float]:
+        ratio = total["image"] / total["reference"]
+        return {word: abs(math.log2(ratio)), "ratio": ratio}
+
+    metric = compared(word, path, to, False, sums, figures, "doublings")
+    return replace(metric, smallest=smallest, single=False, neither=("ratio",))
 
 
 @register
@@ -115,7 +123,8 @@ def colour(path: str, to: str) -> Metric:
     """How far the hues of one set are from those of another, `("ab", "b")`: a drift to one tone, or a swap.
 
     Returns figures `colour`, half the sum of absolute differences of two histograms of 36 hues, weighted by chroma, in
-        [0, 1], and `chroma`, the mean chroma of the first set over that of the second. Of grey images, 0 and 1.
+        [0, 1], and `chroma`, the mean chroma of the first set over that of the second. Of two grey sets, 0 and 1; where
+        one alone is grey, 1 and 0.
     """
     name, title = named("colour", path, to)
 
@@ -140,8 +149,9 @@ class Hues:
 
     def result(self, n: Mapping[str, int]) -> Result:
         one, two = (self.found[reading] for reading in self.reads)
-        if not one.sum() and not two.sum():
-            return Result({"colour": 0.0, "chroma": 1.0})
+        if not one.sum() or not two.sum():
+            grey = not one.sum() and not two.sum()
+            return Result({"colour": float(not grey), "chroma": float(grey)})
         shares = [each / max(each.sum(), 1e-9) for each in (one, two)]
         chroma = [self.found[reading].sum() / self.pixels[reading] for reading in self.reads]
         apart = float(np.abs(shares[0] - shares[1]).sum() / 2)
@@ -170,22 +180,25 @@ def flattest(images: np.ndarray) -> np.ndarray:
 
 
 def grids(images: np.ndarray, chosen: np.ndarray) -> float:
-    """The energy of chosen patches in grids with periods of 2 or 4 pixels along one axis or both."""
+    """The energy of chosen patches in grids with periods of 2 or 4 pixels along one axis or both, and of what rounding
+    adds, so that none is 0."""
     found = np.take_along_axis(patches(images), chosen[:, :, None, None], axis=1)
     spectrum = np.abs(np.fft.fft2((found - found.mean(axis=(2, 3), keepdims=True)) * WINDOW)) ** 2
     lines = [PATCH // 4, PATCH // 2, PATCH - PATCH // 4]
     mask = np.zeros((PATCH, PATCH), bool)
     mask[np.ix_([0, *lines], [0, *lines])] = True
     mask[0, 0] = False
-    return float(spectrum[:, :, mask].sum())
+    noise = ROUNDING * (WINDOW**2).sum() * mask.sum() * found.shape[0] * found.shape[1]
+    return float(spectrum[:, :, mask].sum() + noise)
 
 
 def laplacian(images: np.ndarray) -> float:
-    """The sum of squared second differences, rows and columns together, of images (N, C, H, W)."""
+    """The sum of squared second differences, rows and columns together, of images (N, C, H, W), and of what rounding
+    adds, so that it is never 0."""
     x = images.astype(np.float64)
     inner = x[:, :, 1:-1, 1:-1]
     found = x[:, :, :-2, 1:-1] + x[:, :, 2:, 1:-1] + x[:, :, 1:-1, :-2] + x[:, :, 1:-1, 2:] - 4 * inner
-    return float((found**2).sum())
+    return float((found**2).sum() + 20 * ROUNDING * found.size)  # 4 * 4 + 4: the squared weights of the differences
 
 
 def edges(images: np.ndarray) -> np.ndarray:
