@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -480,3 +481,10 @@ def test_a_recipe_that_finds_its_data_beside_itself(tmp_path: Path) -> None:
 def test_the_nearest_name_in_any_case() -> None:
     assert nearest("FID", ["fid", "kid"]) == "Did you mean 'fid'?"
     assert nearest("gauss", ["Gaussian", "x"]) == "Did you mean 'Gaussian'?"
+
+
+def test_threads_read_recipes_at_the_same_time() -> None:
+    """Which import the file beside them, one name of the whole process."""
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(read_recipe_file, [shipped()["unit_faces"], shipped()["unit_maps"]] * 16))
+    assert {file.name for file in read} == {"unit_faces", "unit_maps"}

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
@@ -34,6 +35,7 @@ SHIPPED = Path(__file__).with_name("recipes")  # in the wheel; in a clone they l
 CLONED = Path(__file__).parents[1] / "recipes"
 # Of what a recipe raises: a line already, the machine's, or Ctrl-C. All else is told by its place in the recipe.
 PASSED_ON = (UserError, MemoryError, KeyboardInterrupt)
+RUNNING = threading.RLock()  # what is imported is of the whole process: one recipe at a time
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def _run(path: Path, origin: object) -> tuple[ModuleType, str, dict[str, str]]:
         # The name must not be that of an installed module: a recipe may import `timm` and be called timm.py.
         module = _module(f"unitkit_recipe_{path.stem}", path)
         module.__file__ = str(origin or path)
-        with _beside(path) as imported:
+        with RUNNING, _beside(path) as imported:
             assert module.__spec__ and module.__spec__.loader, "a .py file has a loader"
             module.__spec__.loader.exec_module(module)
     except PASSED_ON:
@@ -218,8 +220,7 @@ def _run(path: Path, origin: object) -> tuple[ModuleType, str, dict[str, str]]:
 def import_parts(path: Path) -> None:
     """Run a Python file, so that the parts that it registers can be named. It may be a recipe file.
 
-    Raises:
-        UserError: a file that is missing, is no Python file, or does not run.
+    Raises `UserError` for one that is missing, is no Python file, or does not run.
     """
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
@@ -228,7 +229,7 @@ def import_parts(path: Path) -> None:
         raise UserError(f"parts are registered by a Python file, NAME.py, and {path} is not one")
     module = _module(f"unitkit_parts_{path.stem}", path)
     try:
-        with _beside(path):
+        with RUNNING, _beside(path):
             assert module.__spec__ and module.__spec__.loader, "a .py file has a loader"
             module.__spec__.loader.exec_module(module)
     except PASSED_ON:
@@ -249,8 +250,7 @@ def _module(name: str, path: Path) -> ModuleType:
 def _beside(path: Path) -> Iterator[dict[str, str]]:
     """Within the block the files beside a recipe, or those that a run keeps of what it imports, can be imported.
 
-    Yields their texts by name, when the block is left. They are forgotten then: another recipe may have others of the
-    same names.
+    Yields their texts by name when the block is left; then they are forgotten, as another recipe may have its own.
     """
     folders = [path.absolute().parent, path.absolute().parent / IMPORTED]
     texts: dict[str, str] = {}
