@@ -27,14 +27,13 @@ PALETTES: dict[str, Colours] = {
         "park": (205, 225, 170),
     }
 }
-CLASSES = 5  # that are looked for where no number is given
 SAMPLE = 256  # training images, and
 PIXELS = 2**16  # pixels of them, that a palette is found in
 
 
 @register
 def class_accuracy(
-    path: str, to: str, *, palette: str = "", classes: Annotated[int, AtLeast(2, most=64)] = CLASSES
+    path: str, to: str, *, palette: str = "", classes: Annotated[int, AtLeast(2, most=64)] = 5
 ) -> Metric:
     """How many pixels of each class of a map are found, where a pixel's class is the nearest colour of a palette.
 
@@ -50,7 +49,7 @@ def class_accuracy(
         `constant.` what the commonest class everywhere would reach. All in [0, 1].
     """
     known = colours(palette) if palette else None
-    if palette and classes != CLASSES:
+    if palette and classes != 5:
         raise UserError(
             f"class_accuracy has the palette '{palette}', and classes={classes} is of one that is looked for"
         )
@@ -67,7 +66,7 @@ def class_accuracy(
             raise UserError(f"class_accuracy({path}, {to}) finds one colour in the training images of '{domain.label}'")
         return Classes(path, reads, found, f"nearest of {len(found)} colours of the training images, by k-means")
 
-    name, title = named("class_accuracy", path, to, palette=(palette, ""), classes=(classes, CLASSES))
+    name, title = named("class_accuracy", path, to, palette=(palette, ""), classes=(classes, 5))
 
     def fits(data: Data) -> None:
         if known is not None:
