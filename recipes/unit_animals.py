@@ -8,9 +8,9 @@ authors' networks for animals. Here shape must change, and not light alone: weig
 what an independent classifier of the animals says. Without data it trains on rendered portraits, to be tried.
 """
 
-from common import RELEASED, Networks
+from common import RELEASED, Networks, translation_metrics
 
-from unitkit import Adam, Player, Recipe, attribute_success, cycle, data, gan, kernel, l1, psnr, r1, vae
+from unitkit import Adam, Player, Recipe, cycle, data, gan, kernel, l1, psnr, r1, vae
 from unitkit.losses import Mode
 
 
@@ -48,8 +48,8 @@ def recipe(
         batch=2,
         ema=0.995,
         evaluate=[
-            *map(attribute_success, ("ab", "ba")),
-            *(kernel(path, path[-1], model="classifier") for path in ("ab", "ba")),
+            *translation_metrics(animals, ["ab", "ba"]),
+            *(kernel(path, path[-1], model="classifier") for path in ("ab", "ba") if not animals.truth),
             *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
         ],
     )

@@ -8,9 +8,9 @@ goes is told by a classifier of day and night, by the distance of both sets in i
 change of light should leave. Without data it trains on rendered portraits, to be tried.
 """
 
-from common import RELEASED, Networks
+from common import RELEASED, Networks, translation_metrics
 
-from unitkit import Adam, Player, Recipe, attribute_success, cycle, data, gan, kernel, l1, psnr, r1, structure, vae
+from unitkit import Adam, Player, Recipe, cycle, data, gan, kernel, l1, psnr, r1, structure, vae
 from unitkit.losses import Mode
 
 
@@ -48,8 +48,8 @@ def recipe(
         batch=2,
         ema=0.995,
         evaluate=[
-            *map(attribute_success, ("ab", "ba")),
-            *(kernel(path, path[-1], model="classifier") for path in ("ab", "ba")),
+            *translation_metrics(streets, ["ab", "ba"]),
+            *(kernel(path, path[-1], model="classifier") for path in ("ab", "ba") if not streets.truth),
             *(structure(path, path[0]) for path in ("ab", "ba")),
             *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
         ],

@@ -17,11 +17,6 @@ for number, usual in (signal.SIGINT, signal.default_int_handler), (signal.SIGHUP
         signal.signal(number, usual)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a test that waits, for a process or the disk, leaves its core to another."""
-    return (os.cpu_count() or 1) + 1
-
-
 IMPORTED = [0]  # modules, when what they made was last set aside
 
 
