@@ -1,74 +1,33 @@
-"""UNIT on streets: by day (a) and by night (b).
+"""UNIT on streets: by day (a) and by night (b). The objective of unit_faces, with discriminators on three scales.
 
 unitkit train unit_streets @day_night data=FOLDER      # FOLDER/{train,test}/{day,night}/
 unitkit train unit_streets @paper data=FOLDER          # 480x640, the released networks: a GPU
+unitkit evaluate RUN --metrics 'kernel(ab, b, model=classifier), structure(ab, a)'
 
-The objective is the paper's, L_VAE + L_GAN + L_CC; discriminators see three scales, as the authors' did. How well it
-goes is told by a classifier of day and night, by the distance of both sets in its features, and by the edges that a
-change of light should leave. Without data it trains on rendered portraits, to be tried.
+Success is what a classifier of day and night says; the distance of both sets in its features, and the edges that a
+change of light should leave, are measured by the last line. Without data it trains on rendered portraits, to be tried.
 """
 
-from common import RELEASED, Networks, translation_metrics
+from common import RELEASED
+from unit_faces import recipe
 
-from unitkit import Adam, Player, Recipe, cycle, data, gan, kernel, l1, psnr, r1, structure, vae
-from unitkit.losses import Mode
-
-
-def recipe(
-    *,
-    source: data.Open = data.Open("portraits", domains=2, size=(48, 64)),
-    networks: Networks = Networks(layers=3, discriminator="multiscale", padding="reflect"),
-    optimizer: Adam = Adam(lr=1e-3, betas=(0.5, 0.999), weight_decay=1e-4, decay=0.5),
-    lr_d: float = 1e-3,  # learning rate of the discriminators
-    lambda_gan: float = 1.0,  # weight of the GAN loss, the paper's lambda 0
-    lambda_kl: float = 0.01,  # weight of the posteriors against N(0, I), the paper's lambda 1 and 3
-    lambda_rec: float = 10.0,  # weight of reconstructions and cycles, the paper's lambda 2 and 4
-    lambda_idt: float = 0.0,  # weight of an image of b staying itself through the translator to b, and one of a to a
-    lambda_r1: float = 0.0,  # weight of the discriminators' squared gradient on real images, every 16th step
-    mode: Mode = "least-squares",  # of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge
-) -> Recipe:
-    """UNIT between day and night."""
-    streets = source.open()
-
-    l_vae = vae("a", "b", kl=lambda_kl, likelihood=lambda_rec)
-    l_gan = gan("ab", "ba", weight=lambda_gan, mode=mode)
-    l_cc = cycle("aba", "bab", kl=lambda_kl, likelihood=lambda_rec)
-    l_idt = [lambda_idt * l1("b/ab", "b"), lambda_idt * l1("a/ba", "a")]
-    l_r1 = [16 * lambda_r1 * r1(domain) for domain in ("a", "b")]
-
-    return Recipe(
-        model=networks.unit(streets.channels),
-        players=[
-            Player("discriminator", ["discriminators"], l_gan.d, optimizer(lr=lr_d)),
-            Player("penalty", ["discriminators"], l_r1, None, every=16),
-            Player("generator", ["encoders", "generators"], l_vae + l_gan.g + l_cc + l_idt, optimizer),
-        ],
-        data=streets,
-        steps=1200,
-        batch=2,
-        ema=0.995,
-        evaluate=[
-            *translation_metrics(streets, ["ab", "ba"]),
-            *(kernel(path, path[-1], model="classifier") for path in ("ab", "ba") if not streets.truth),
-            *(structure(path, path[0]) for path in ("ab", "ba")),
-            *(psnr(path, path[0]) for path in ("aa", "bb", "aba", "bab")),
-        ],
-    )
-
+__all__ = ["presets", "recipe"]
 
 presets = {
     # Photographs of 480x640, trained on at half their size and translated at any.
     "day_night": {
         "size": (240, 320),
+        "discriminator": "multiscale",
+        "padding": "reflect",
         "downs": 2,
-        "layers": 4,
         "width_d": 32,
         "lambda_rec": 5.0,
+        "lambda_gan": 1.0,
         "batch": 1,
         "lr": 5e-4,
         "lr_d": 5e-4,
         "crop": 16,
         "steps": 8000,
     },
-    "paper": {**RELEASED, "size": (480, 640), "dropout": 0.5, "discriminator": "multiscale", "padding": "zero"},
+    "paper": {**RELEASED, "size": (480, 640), "dropout": 0.5, "discriminator": "multiscale"},
 }

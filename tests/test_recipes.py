@@ -186,3 +186,16 @@ def test_unit_three_translates_between_every_two_domains() -> None:
         counterparts = {metric.name for metric in recipe.evaluate if metric.name.startswith("ground_truth")}
         assert counterparts == {f"ground_truth({pair})" for pair in pairs}
     assert " ".join(rows_of(list("abc"))) == "a aa ab aba ac aca b bb ba bab bc bcb c cc ca cac cb cbc"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "discriminators"),
+    [("unit_faces", 25_240_065), ("unit_animals", 50_298_114), ("unit_streets", 9_308_934)],
+)
+def test_released_networks_have_as_many_parameters_as_the_authors(recipe: str, discriminators: int) -> None:
+    """Counted on their code at width 64; encoders and generators are the same in all three."""
+    file = read_recipe_file(named(recipe))
+    model = check(file.build(file.values("paper"))).model
+    sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in model.parts}
+    assert sizes.pop("discriminators") == discriminators
+    assert sum(sizes.values()) == 18_017_286
