@@ -10,10 +10,10 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from statistics import fmean, median, stdev
 
@@ -77,7 +77,7 @@ class Job:
     cell: Cell
     seed: int
     folder: Path
-    words: tuple[str, ...] = field(default=())
+    words: tuple[str, ...]
 
     @property
     def run(self) -> RunFolder:
@@ -93,7 +93,7 @@ class Job:
         """In what the run that is there differs from what the plan now asks for, but where its data lie."""
         if not self.there:
             return []
-        record, file = self.run.record, self._file()
+        record, file = self.run.record, recipe_file(self.cell.recipe)
         wanted, defaults = file.kept(file.values(*parse_knobs(self.words))), file.kept(file.values())
         known = {**defaults, **record.get("knobs", {}), "recipe": record.get("recipe"), "seed": record.get("seed")}
         asked = {**wanted, "recipe": self.cell.recipe, "seed": self.seed}
@@ -113,15 +113,12 @@ class Job:
 
     def check(self) -> None:
         """Open the data and check the recipe. Raises `UserError`."""
-        file = self._file()
+        file = recipe_file(self.cell.recipe)
         check(file.build(file.values(*parse_knobs(self.words))))
-
-    def _file(self) -> RecipeFile:
-        return read_recipe_file(RECIPES / f"{self.cell.recipe}.py")
 
     def do(self, threads: int) -> str:
         """Train what is not trained, measure what is not measured; what went wrong, or nothing."""
-        recipe = str(RECIPES / f"{self.cell.recipe}.py")
+        recipe = str(recipe_file(self.cell.recipe).path)
         if names := self.otherwise:
             return f"{self.folder} was trained with other {', '.join(names)} than the plan now has: move it away"
         if not self.trained:
@@ -159,6 +156,12 @@ class Job:
         """Seconds a step, the median of those that were logged."""
         seconds = [row["seconds"] for row in self.run.stats() if "seconds" in row] if self.trained else []
         return median(seconds) if seconds else None
+
+
+@lru_cache
+def recipe_file(name: str) -> RecipeFile:
+    """A shipped recipe, read and run once."""
+    return read_recipe_file(RECIPES / f"{name}.py")
 
 
 def jobs(study: Study, out: Path, data: str, seeds: int = 0) -> list[Job]:
@@ -228,16 +231,14 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
 def _do(todo: Sequence[Job], workers: int) -> int:
     """Do all of them, whatever becomes of one; how many failed. Ends at once where one cannot begin."""
     try:
-        for job in todo:
-            if job.seed == min(each.seed for each in todo if each.cell == job.cell):
-                job.check()
+        for job in {job.cell: job for job in todo}.values():
+            job.check()
     except UserError as error:
         sys.exit(f"error: {error}")
     threads = max(1, (os.cpu_count() or 1) // workers)
-    doing: Callable[[Job], str] = lambda job: job.do(threads)  # noqa: E731
     failed = 0
     with ThreadPoolExecutor(workers) as pool:
-        for job, said in zip(todo, pool.map(doing, todo), strict=True):
+        for job, said in zip(todo, pool.map(partial(Job.do, threads=threads), todo), strict=True):
             failed += bool(said)
             print(f"{job.study.name} {job.cell.name} seed {job.seed}: {said or 'done'}", flush=True)
     return failed

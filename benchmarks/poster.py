@@ -1,4 +1,4 @@
-"""What the poster shows, and a recipe for photographs: every training of docs/results/poster.md.
+"""What the poster shows, and a recipe for photographs: the trainings behind docs/results/photographs.md.
 
     python benchmarks/poster.py runs/poster --data ../shared/data [--studies photo,maps] [--workers 2]
     python benchmarks/poster.py runs/poster --table

@@ -83,8 +83,10 @@ def test_nothing_happens_outside_training_or_without_a_share() -> None:
     assert torch.equal(Augment(0.5).eval()(x), x) and torch.equal(Augment(0.0)(x), x)
 
 
-def test_its_gradient_is_that_of_finite_differences() -> None:
-    x = images(3, 8, 8).double().requires_grad_()
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("n", [1, 2])
+def test_its_gradient_is_that_of_finite_differences(n: int, layout: torch.memory_format) -> None:
+    x = images(n, 8, 8).double().to(memory_format=layout).requires_grad_()
 
     def seen(x: Tensor) -> Tensor:
         torch.manual_seed(4)

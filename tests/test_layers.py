@@ -162,6 +162,24 @@ def test_doublings(padding: Padding) -> None:
         torch.testing.assert_close(y, plain(weight, bias))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("padding", ["zero", "reflect"])
+@pytest.mark.parametrize("how", ["transposed", "nearest", "shuffle"])
+def test_doublings_have_the_gradient_of_finite_differences(
+    how: Up, padding: Padding, n: int, layout: torch.memory_format
+) -> None:
+    layers = nn.Sequential(*double(3, 2, how, padding=padding)).double().to(memory_format=layout)
+    names = [name for name, _ in layers.named_parameters()]
+    x = torch.randn(n, 3, 4, 5, dtype=torch.double).to(memory_format=layout)
+
+    def doubled(x: Tensor, *weights: Tensor) -> Tensor:
+        return torch.func.functional_call(layers, dict(zip(names, weights, strict=True)), (x,))
+
+    inputs = (x.requires_grad_(), *layers.parameters())
+    assert torch.autograd.gradcheck(doubled, inputs, fast_mode=True)
+
+
 def test_a_shuffle_starts_without_a_checkerboard() -> None:
     """Away from borders the four pixels that come of one are alike, until something is learnt."""
     layers = initialise(nn.Sequential(*double(6, 4, "shuffle")), "kaiming")
