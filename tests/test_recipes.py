@@ -19,7 +19,9 @@ from unitkit import Data, Recipe, Trainer
 from unitkit.check import check
 from unitkit.cli import app
 from unitkit.data import spec
+from unitkit.discriminators.augment import Augment
 from unitkit.memory.fitting import Fitting
+from unitkit.networks.layers import Reflect
 from unitkit.recipe_file import read_recipe_file, shipped
 from unitkit.runs.options import RunOptions
 from unitkit.runs.samples import rows_of
@@ -186,6 +188,19 @@ def test_unit_three_translates_between_every_two_domains() -> None:
         counterparts = {metric.name for metric in recipe.evaluate if metric.name.startswith("ground_truth")}
         assert counterparts == {f"ground_truth({pair})" for pair in pairs}
     assert " ".join(rows_of(list("abc"))) == "a aa ab aba ac aca b bb ba bab bc bcb c cc ca cac cb cbc"
+
+
+@pytest.mark.parametrize("discriminator", ["strided", "coupled", "multiscale"])
+def test_networks_have_what_the_knobs_say(discriminator: str) -> None:
+    """Padding, doublings and augmentation, in every tower."""
+    file = read_recipe_file(named("unit_faces"))
+    given = {"padding": "reflect", "up": "shuffle", "augment": 0.25, "discriminator": discriminator}
+    model = check(file.build(file.values(None, given))).model
+    for part in (model.encoders, model.generators):
+        assert any(isinstance(layer, Reflect) for layer in part.modules())
+    assert any(isinstance(layer, torch.nn.PixelShuffle) for layer in model.generators.modules())
+    shares = [layer.share for layer in model.modules() if isinstance(layer, Augment)]
+    assert shares == [0.25, 0.25]
 
 
 @pytest.mark.parametrize(
