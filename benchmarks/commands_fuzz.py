@@ -37,6 +37,7 @@ from PIL import Image
 from unitkit import load_recipe
 from unitkit.check import check
 from unitkit.recipe_file import read_recipe_file, shipped
+from unitkit.system.devices import survive_forks
 
 SECONDS, BYTES = 10.0, 2 * 2**30  # of processor time, so that a busy machine does not count
 COMMANDING = ("Cc", "Cf", "Zl", "Zp")  # letters that a terminal obeys: controls, directions, ends of lines
@@ -296,6 +297,7 @@ def knob_lines() -> Iterator[Line]:
 
 def fuzz(given: Iterable[Line], verbose: bool = False) -> tuple[Counter[str], list[tuple[Line, Outcome]]]:
     """Run lines: how often each status came, and the lines with faults."""
+    survive_forks()
     counts: Counter[str] = Counter()
     bad = []
     with tempfile.TemporaryDirectory(prefix="unitkit-fuzz-") as kept:
