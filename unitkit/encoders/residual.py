@@ -8,7 +8,7 @@ from torch import nn
 
 from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
-from ..networks.layers import Padding, Residual, conv, initialise
+from ..networks.layers import Padding, Placement, Residual, conv, initialise
 from ..networks.tower import Tower
 from .encoder import register
 
@@ -23,6 +23,7 @@ def residual(
     norm: bool = False,
     dropout: Share = 0.0,
     padding: Padding = "zero",
+    placed: bool = False,
     init: Literal["gaussian", "kaiming"] = "kaiming",
 ) -> Tower:
     """The encoder of UNIT: conv 7x7, strided convs that double the width, residual blocks; variance fixed at 1.
@@ -36,6 +37,7 @@ def residual(
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
         padding: of convolutions, but transposed ones: zero (the 2017 code) or reflect (the later one).
+        placed: scale and shift the image first, see `Placement`; one stage more.
         init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = [
@@ -47,4 +49,6 @@ def residual(
         stages.append(nn.Sequential(*conv(channels, channels * 2, 3, 2, padding=padding), *after))
         channels *= 2
     stages += [Residual(channels, dropout=dropout, padding=padding) for _ in range(blocks)]
+    if placed:
+        stages.insert(0, Placement())
     return initialise(Tower(stages, channels=channels, stride=2**downs), init)

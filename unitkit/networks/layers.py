@@ -148,6 +148,45 @@ class Coordinates(nn.Module):
         return torch.cat([x, xs, ys], dim=1)
 
 
+class Placement(nn.Module):
+    """Where a domain's images lie: a learned scale and shift of the plane along each axis, the same for all images.
+
+    Convolutions repaint a stroke where it is, and hardly learn to carry it elsewhere. An encoder that places first and
+    a generator that places last adapt size and position by four numbers each. What comes into sight from outside has
+    the median colour of the image's border. A spatial transformer (Jaderberg et al., "Spatial Transformer Networks",
+    NIPS 2015) that is of the domain and not of the image, and computed as two products with matrices, whose backward
+    pass is deterministic.
+
+    Attributes:
+        scale: (2,), of rows and of columns, RATE times which is added to 1: what is seen is so much larger a part.
+        shift: (2,), RATE times which is added, in halves of a side.
+    """
+
+    RATE = 10.0  # so that the steps of Adam, as large as of any other weight, move an image within hundreds of them
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(2))
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        border = torch.cat([x[:, :, 0], x[:, :, -1], x[..., 0], x[..., -1]], 2)
+        outside = border.sort(2).values[:, :, border.shape[2] // 2, None, None]
+        rows, columns = (self._weights(axis, side).to(x.dtype) for axis, side in enumerate(x.shape[2:]))
+        placed: Tensor = rows @ (x - outside) @ columns.T + outside
+        return placed
+
+    def _weights(self, axis: int, side: int) -> Tensor:
+        """What each old place along an axis gives to each new one, by linear interpolation: (side, side)."""
+        old = torch.arange(side, dtype=self.scale.dtype, device=self.scale.device)
+        centred = (2 * old + 1) / side - 1
+        seen = (1 + self.RATE * self.scale[axis]) * centred + self.RATE * self.shift[axis]
+        apart = ((seen + 1) * side - 1)[:, None] / 2 - old
+        # Not `(1 - |apart|).relu()`, whose derivative is 0 where places meet, as all of them do at the start.
+        left, right = (apart >= 0) & (apart < 1), (apart >= -1) & (apart < 0)
+        return torch.where(left, 1 - apart, torch.where(right, 1 + apart, 0.0))
+
+
 def initialise(module: M, init: str) -> M:
     """Draw the weights of every convolution and linear layer; biases start at 0.
 
