@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unitkit import Adam, Affine, Data, Player, Recipe, Spec, Watch, accuracy, data
+from unitkit.metrics import Metric
 
 DIGITS = data.Digits("rendered", "printed", size=32)
 ADAM = Adam(lr=1e-3, betas=(0.5, 0.999), weight_decay=0.0, decay=0.5)
@@ -17,14 +18,14 @@ def adapted(
     *,
     steps: int,
     affine: float,
-    translated: bool = False,
+    also: Sequence[Metric] = (),
     chosen: str = "a",
 ) -> Recipe:
     """A recipe for domain adaptation: the classes of the source (a) are seen, those of the target (b) evaluated.
 
     Args:
         affine: how much training images are rotated, scaled, stretched, sheared and shifted.
-        translated: whether source images translated to the target are classified too.
+        also: evaluated beside the accuracy of both domains.
         chosen: the path whose accuracy chooses the best step; never the target's.
     """
     watched = dict.fromkeys([chosen, "a", "b"])
@@ -36,6 +37,6 @@ def adapted(
         batch=64,
         flip=False,
         affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
-        evaluate=[accuracy("b"), accuracy("a"), *([accuracy("ab")] if translated else [])],
+        evaluate=[accuracy("b"), accuracy("a"), *also],
         watch=Watch([accuracy(path) for path in watched], every=0.2, images=0),
     )

@@ -14,6 +14,7 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
+    accuracy,
     classify,
     constancy,
     data,
@@ -68,4 +69,4 @@ def recipe(
         Player("generator", ["generators"], l_gan_g + l_const + l_tid + l_tv, optimizer, since=pretrain),
     ]
     # accuracy(a) stands still once f is fixed: translations of the source choose the best step.
-    return adapted(model, players, digits, steps=1500, affine=affine, translated=True, chosen="ab")
+    return adapted(model, players, digits, steps=1500, affine=affine, also=[accuracy("ab")], chosen="ab")

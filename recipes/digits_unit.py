@@ -15,6 +15,8 @@ from unitkit import (
     Player,
     Ramp,
     Recipe,
+    accuracy,
+    agreement,
     classify,
     cycle,
     data,
@@ -85,7 +87,7 @@ def recipe(
         Player("discriminator", ["discriminators"], l_gan_d + l_class + l_fm, optimizer(lr=lr_d)),
         Player("generator", ["encoders", "generators"], l_vae + l_gan_g + l_cc, optimizer),
     ]
-    return adapted(model, players, digits, steps=1000, affine=affine, translated=True)
+    return adapted(model, players, digits, steps=1000, affine=affine, also=[accuracy("ab"), agreement("b", "ba")])
 
 
 presets = {

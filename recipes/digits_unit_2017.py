@@ -15,6 +15,8 @@ from unitkit import (
     Adam,
     Player,
     Recipe,
+    accuracy,
+    agreement,
     classify,
     data,
     discriminators,
@@ -66,4 +68,4 @@ def recipe(
         Player("discriminator", ["discriminators"], l_gan_d + l_class + l_fm, optimizer),
         Player("generator", ["encoders", "generators"], l_kl + l_rec + l_gan_g, optimizer),
     ]
-    return adapted(model, players, digits, steps=200_000, affine=0, translated=True)
+    return adapted(model, players, digits, steps=200_000, affine=0, also=[accuracy("ab"), agreement("b", "ba")])

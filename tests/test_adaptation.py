@@ -22,6 +22,7 @@ from unitkit import (
     Trainer,
     Watch,
     accuracy,
+    agreement,
     classify,
     constancy,
     digits,
@@ -237,6 +238,26 @@ def test_accuracy_counts_and_keeps_the_confusion() -> None:
     assert found["details"]["confusion"] == counts[:size, :size].tolist() and counts.sum() == counts[:size, :size].sum()
     assert found["figures"] == {"accuracy": (told == domain.test_classes).mean()}
     assert found["n"] == {"class:b": 40, "label:b": 40} and found["higher"]
+
+
+def test_agreement_counts_what_two_paths_are_told_as() -> None:
+    class Twice(Told):
+        """Translations are half as bright."""
+
+        def read(self, batch: Mapping[str, Tensor], names: list[str]) -> dict[str, Any]:
+            return {name: Classes(self.logits(batch["b"] / (1 + name.endswith("a"))), None) for name in names}
+
+    data = few(n_test=40)
+    found = metrics.evaluate(Twice(), data, [agreement("b", "ba")], batch=7)["agreement(b, ba)"]
+    images = torch.from_numpy(np.stack([data.domains["b"].test.load(i) for i in range(40)])).float() / 127.5 - 1
+    real, translated = (Told().logits(each).argmax(dim=1).numpy() for each in (images, images / 2))
+    assert 0 < found["figures"]["agreement"] == (real == translated).mean() < 1
+    assert found["details"]["classes"][real[0]][translated[0]] == np.sum(
+        (real == real[0]) & (translated == translated[0])
+    )
+    assert np.sum(found["details"]["classes"]) == 40 and found["n"] == {"class:b": 40, "class:ba": 40}
+    with pytest.raises(UserError, match="paths that begin in one domain"):
+        agreement("b", "ab")
 
 
 def test_figures_of_the_last_step_of_the_pick_and_of_the_flatterer(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ __all__ = [
     "Warmup",
     "Watch",
     "accuracy",
+    "agreement",
     "attribute_success",
     "border",
     "class_accuracy",
@@ -132,6 +133,7 @@ if TYPE_CHECKING:  # what follows it resolves the same names; type checkers and 
     from .losses.bundles import cycle, gan, vae
     from .metrics import (
         accuracy,
+        agreement,
         attribute_success,
         border,
         class_accuracy,
@@ -200,6 +202,7 @@ _HOMES = {
     "unitkit.losses.bundles": ("cycle", "gan", "vae"),
     "unitkit.metrics": (
         "accuracy",
+        "agreement",
         "attribute_success",
         "border",
         "class_accuracy",

@@ -2,7 +2,7 @@
 
 from .artifacts import border, colour, sharpness, structure, texture
 from .attribute import attribute_success
-from .classes import accuracy
+from .classes import accuracy, agreement
 from .distances import fid, frechet, kernel, kid
 from .evaluation import evaluate, evaluate_images
 from .metric import Accumulator, Context, Metric, Result, register, registry
@@ -18,6 +18,7 @@ __all__ = [
     "Metric",
     "Result",
     "accuracy",
+    "agreement",
     "attribute_success",
     "border",
     "class_accuracy",

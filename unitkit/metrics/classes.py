@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..system.errors import UserError
 from .metric import Context, Metric, Result, named, register
 
 
@@ -34,11 +35,53 @@ class Confusion:
         self.counts = np.zeros((0, 0), np.int64)
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
-        predicted, actual = images[self.predicted], images[self.actual]
-        classes = max(len(self.counts), int(predicted.max()) + 1, int(actual.max()) + 1)
-        self.counts = np.pad(self.counts, (0, classes - len(self.counts)))
-        np.add.at(self.counts, (actual, predicted), 1)
+        self.counts = counted(self.counts, images[self.actual], images[self.predicted])
 
     def result(self, n: Mapping[str, int]) -> Result:
         right = float(np.trace(self.counts) / max(1, self.counts.sum()))
         return Result({"accuracy": right}, details={"confusion": self.counts.tolist()})
+
+
+@register
+def agreement(first: str, second: str) -> Metric:
+    """The share of held-out images whose class is told alike along two paths from one domain, such as `b` and `ba`.
+
+    No label is read, so that it can choose settings of a domain adaptation where none may be: a translator and a
+    classifier that both fit give an image of the target and its translation to the source one class. It is no accuracy,
+    for both may be wrong together.
+
+    Returns the figure `agreement` in [0, 1], and as a detail the counts `classes[along first][along second]`.
+
+    Raises:
+        UserError: paths that begin with images of different domains.
+    """
+    if first[:1] != second[:1]:
+        raise UserError(
+            f"agreement('{first}', '{second}') asks of the same images: give paths that begin in one domain"
+        )
+    reads = (f"class:{first}", f"class:{second}")
+    name, title = named("agreement", first, second)
+    return Metric(name, reads, lambda context: Agreement(reads), higher=True, title=title, units={"agreement": "%"})
+
+
+class Agreement:
+    """Counts of images by the classes that two readings give them."""
+
+    def __init__(self, reads: tuple[str, str]) -> None:
+        self.reads = reads
+        self.counts = np.zeros((0, 0), np.int64)
+
+    def update(self, images: Mapping[str, np.ndarray]) -> None:
+        self.counts = counted(self.counts, *(images[reading] for reading in self.reads))
+
+    def result(self, n: Mapping[str, int]) -> Result:
+        alike = float(np.trace(self.counts) / max(1, self.counts.sum()))
+        return Result({"agreement": alike}, details={"classes": self.counts.tolist()})
+
+
+def counted(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Counts, grown where classes are new, and these pairs of classes counted in."""
+    classes = max(len(counts), int(first.max()) + 1, int(second.max()) + 1)
+    counts = np.pad(counts, (0, classes - len(counts)))
+    np.add.at(counts, (first, second), 1)
+    return counts
