@@ -123,102 +123,44 @@ animals = Study(
 )
 
 
-def digits(source: str, target: str) -> Study:
-    """Adaptation between digits as they are: neither margins nor warps, each term of UNIT in turn, the networks."""
+def digits(source: str, target: str, prepared: bool = False) -> Study:
+    """Adaptation between digits: every method, each term of UNIT in turn, its networks.
+
+    Digits are taken as they are, neither with margins nor with warps, but where they are `prepared`.
+    """
+    terms = [
+        Cell("UNIT, the paper's terms", "digits_unit", ("@plain",)),
+        Cell("no infomax", "digits_unit", ("lambda_infomax=0",)),
+        Cell("no classes of translations", "digits_unit", ("lambda_class_ab=0",)),
+        Cell("no features", "digits_unit", ("lambda_fm=0",)),
+        Cell("no cycles", "digits_unit", ("lambda_cyc=0",)),
+        Cell("no placement", "digits_unit", ("placed=no",)),
+        Cell("a tenth of the game", "digits_unit", ("lambda_gan_d=0.1",)),
+        Cell("noise 0.1", "digits_unit", ("noise=0.1",)),
+        Cell("no dropout", "digits_unit", ("dropout=0",)),
+        Cell("two encoders", "digits_unit", ("one_encoder=no",)),
+        Cell("networks of 2017", "digits_unit_2017", ("width=24", "width_d=16", "steps=4000", "lr=1e-3")),
+    ]
+    asked = ("data={data}", f"source={source}", f"target={target}")
     return Study(
-        f"{source}-{target}",
+        f"{source}-{target}" + ("-prepared" if prepared else ""),
         [
-            Cell("source only", "digits_classifier", ("affine=0",), seeds=3),
-            Cell("UNIT", "digits_unit", ("affine=0",), seeds=3),
-            Cell(
-                "the paper's terms",
-                "digits_unit",
-                (
-                    "@plain",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "no infomax",
-                "digits_unit",
-                (
-                    "lambda_infomax=0",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "no classes of translations",
-                "digits_unit",
-                (
-                    "lambda_class_ab=0",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "no features",
-                "digits_unit",
-                (
-                    "lambda_fm=0",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "features x10",
-                "digits_unit",
-                (
-                    "lambda_fm=1e-2",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "cycles",
-                "digits_unit",
-                (
-                    "lambda_cyc=10",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "no dropout",
-                "digits_unit",
-                (
-                    "dropout=0",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "one discriminator",
-                "digits_unit",
-                (
-                    "shared_d=4",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "4000 steps",
-                "digits_unit",
-                (
-                    "steps=4000",
-                    "affine=0",
-                ),
-            ),
-            Cell(
-                "width 16",
-                "digits_unit",
-                (
-                    "width=16",
-                    "affine=0",
-                ),
-            ),
-            Cell("networks of 2017", "digits_unit_2017", ("width=24", "width_d=16", "steps=4000", "lr=1e-3")),
+            Cell("source only", "digits_classifier", seeds=3),
+            Cell("DANN", "digits_dann", seeds=3),
+            Cell("DTN", "digits_dtn"),
+            Cell("CoGAN", "digits_cogan", seeds=3),
+            Cell("UNIT", "digits_unit", seeds=3),
+            *([] if prepared else terms),
         ],
         [
             Column("target, %", "accuracy(b)", "accuracy", 100, 2),
             Column("source, %", "accuracy(a)", "accuracy", 100, 2),
         ],
-        ("data={data}", f"source={source}", f"target={target}", "padding=no"),
+        asked if prepared else (*asked, "padding=no", "affine=0"),
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, [photo, maps, streets, animals, digits("mnist", "usps"), digits("usps", "mnist")]))
+    pairs = [("mnist", "usps"), ("usps", "mnist"), ("rendered", "mnist")]
+    every = [digits(*pair) for pair in pairs] + [digits(*pair, prepared=True) for pair in pairs]
+    sys.exit(main(__doc__, [photo, maps, streets, animals, *every]))

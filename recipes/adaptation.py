@@ -17,6 +17,7 @@ def adapted(
     digits: Data,
     *,
     steps: int,
+    batch: int = 64,
     affine: float,
     also: Sequence[Metric] = (),
     chosen: str = "a",
@@ -24,6 +25,7 @@ def adapted(
     """A recipe for domain adaptation: the classes of the source (a) are seen, those of the target (b) evaluated.
 
     Args:
+        batch: images of each domain in a step.
         affine: how much training images are rotated, scaled, stretched, sheared and shifted.
         also: evaluated beside the accuracy of both domains.
         chosen: the path whose accuracy chooses the best step; never the target's.
@@ -34,7 +36,7 @@ def adapted(
         players=players,
         data=digits,
         steps=steps,
-        batch=64,
+        batch=batch,
         flip=False,
         affine=affine * Affine(rotate=15, scale=0.25, stretch=0.2, shear=0.3, shift=0.06),
         evaluate=[accuracy("b"), accuracy("a"), *also],

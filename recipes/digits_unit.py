@@ -41,21 +41,21 @@ def recipe(
     shared: int = 1,  # residual blocks that both domains share, on each side of the latent space; 0 to `blocks`
     one_encoder: bool = True,  # one encoder for both domains, all of whose stages are shared
     placed: bool = True,  # encoders and generators scale and shift a domain's images, as they learn to
-    noise: float = 0.1,  # the standard deviation of a code around its mean while training; the paper's is 1
+    noise: float = 1.0,  # the standard deviation of a code around its mean while training
     width_d: int = 16,  # channels after a discriminator's first convolution; LeNet's is 20
     shared_d: int = 3,  # last stages that both discriminators share; 4 are all
     dropout: float = 0.5,  # before the discriminators' heads, and half of it before the layer before
     optimizer: Adam = ADAM(decay=0.7),
     lr_d: float = 1e-3,  # learning rate of the discriminators
     lambda_gan: float = 1.0,  # weight of the GAN loss for encoders and generators
-    lambda_gan_d: float = 0.1,  # weight of the GAN loss for the discriminators, beside what they classify
+    lambda_gan_d: float = 1.0,  # weight of the GAN loss for the discriminators, beside what they classify
     lambda_kl: float = 0.01,  # weight of the posteriors against N(0, I)
     lambda_rec: float = 10.0,  # weight of the reconstructions
-    lambda_cyc: float = 0.0,  # weight of the cycles; 0 leaves them out, as the paper does for digits
+    lambda_cyc: float = 10.0,  # weight of the cycles; 0 leaves them out, as the paper does for digits
     lambda_class: float = 1.0,  # weight of the classes of real source images
     lambda_class_ab: float = 1.0,  # weight of the classes of translated source images; 0 is the paper
     lambda_fm: float = 1e-3,  # weight of the difference in features of the two images of one code
-    lambda_infomax: float = 0.3,  # weight of the target's images being of one class each, and of every class
+    lambda_infomax: float = 2.0,  # weight of the target's images being of one class each, and of every class
     mode: Mode = "least-squares",  # of the GAN loss: non-saturating, saturating, least-squares or hinge
     affine: float = 1.0,  # how much training images are rotated, scaled, stretched, sheared and shifted
 ) -> Recipe:
@@ -87,10 +87,12 @@ def recipe(
         Player("discriminator", ["discriminators"], l_gan_d + l_class + l_fm, optimizer(lr=lr_d)),
         Player("generator", ["encoders", "generators"], l_vae + l_gan_g + l_cc, optimizer),
     ]
-    return adapted(model, players, digits, steps=1000, affine=affine, also=[accuracy("ab"), agreement("b", "ba")])
+    return adapted(
+        model, players, digits, steps=2000, batch=32, affine=affine, also=[accuracy("ab"), agreement("b", "ba")]
+    )
 
 
 presets = {
-    # Only the terms that the paper has: no classes of translations, no infomax.
-    "plain": {"lambda_class_ab": 0.0, "lambda_infomax": 0.0},
+    # Only the terms that the paper has for digits: no classes of translations, no infomax, no cycles.
+    "plain": {"lambda_class_ab": 0.0, "lambda_infomax": 0.0, "lambda_cyc": 0.0},
 }

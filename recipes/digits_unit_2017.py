@@ -44,6 +44,7 @@ def recipe(
     lambda_rec: float = 1e-3,  # weight of the squared error of the reconstructions, summed over an image
     lambda_fm: float = 1e-4,  # weight of the squared difference in features of the two images of a code, summed
     lambda_class: float = 10.0,  # weight of the classes of the source
+    affine: float = 0.0,  # how much training images are rotated, scaled, stretched, sheared and shifted
 ) -> Recipe:
     """UNIT between two domains of digits with the released settings, with classes of the source alone."""
     digits = images.open()
@@ -68,4 +69,4 @@ def recipe(
         Player("discriminator", ["discriminators"], l_gan_d + l_class + l_fm, optimizer),
         Player("generator", ["encoders", "generators"], l_kl + l_rec + l_gan_g, optimizer),
     ]
-    return adapted(model, players, digits, steps=200_000, affine=0, also=[accuracy("ab"), agreement("b", "ba")])
+    return adapted(model, players, digits, steps=200_000, affine=affine, also=[accuracy("ab"), agreement("b", "ba")])
