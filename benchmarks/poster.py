@@ -147,8 +147,10 @@ def digits(source: str, target: str, prepared: bool = False) -> Study:
         [
             Cell("source only", "digits_classifier", seeds=3),
             Cell("DANN", "digits_dann", seeds=3),
+            Cell("DANN, infomax as UNIT", "digits_dann", ("lambda_infomax=2",)),
             Cell("DTN", "digits_dtn"),
             Cell("CoGAN", "digits_cogan", seeds=3),
+            Cell("CoGAN, weights as UNIT", "digits_cogan", ("lambda_infomax=2", "lambda_gan_d=1")),
             Cell("UNIT", "digits_unit", seeds=3),
             *([] if prepared else terms),
         ],
