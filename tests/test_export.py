@@ -137,6 +137,15 @@ MODELS: dict[str, tuple[Spec, tuple[int, int], str]] = {
         (16, 16),
         "b/ab",
     ),
+    "placed": (
+        unit(
+            {"a": 3, "b": 3},
+            encoders.spec("residual", width=4, blocks=1, placed=True),
+            generators.spec("residual", width=4, blocks=1, placed=True),
+        ),
+        (16, 16),
+        "ab",
+    ),
     "doublings": (unit({"a": 3, "b": 3}, generator=generators.spec("upsampling", blocks=1)), (16, 16), "ab"),
     "styles": (MUNIT, (16, 16), "ab"),
     "its own style": (MUNIT, (16, 16), "aba"),
