@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -143,14 +144,16 @@ class Job:
         return None if figure is None else figure * column.times
 
     @cached_property
-    def network(self) -> tuple[float, float]:
-        """Millions of parameters, a shared one counted once, and GFLOP of a translation `ab` of one image."""
+    def network(self) -> tuple[float, float | None]:
+        """Millions of parameters, a shared one counted once, and GFLOP of a translation `ab` of one image, if any."""
         found, record = last_evaluation(self.run), self.run.record
         assert found is not None, "asked of what is trained"
         with Meta(), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model = Spec.from_json(record["model"]).build().eval()
-            model(torch.empty(1, model.channels["a"], *found["size"]), "ab")
-        return sum(p.numel() for p in model.parameters()) / 1e6, counter.get_total_flops() / 1e9
+            with suppress(UserError):  # of a model that does not translate
+                model(torch.empty(1, model.channels["a"], *found["size"]), "ab")
+        flop = counter.get_total_flops()
+        return sum(p.numel() for p in model.parameters()) / 1e6, flop / 1e9 if flop else None
 
     def pace(self) -> float | None:
         """Seconds a step, the median of those that were logged."""

@@ -12,7 +12,7 @@ import torch
 from test_recipes import RECIPES
 from torch import Tensor, nn
 
-from unitkit import Data, Recipe, Trainer, UserError, models, sharing, testing
+from unitkit import Data, Recipe, Trainer, UserError, models, sharing, testing, weight_distance
 from unitkit.check import check
 from unitkit.data import spec
 from unitkit.recipe_file import read_recipe_file
@@ -100,6 +100,51 @@ def test_a_step_of_the_trainer_beside_float64(
                 assert (found - gradient).norm() <= 1e-4 * gradient.norm() + 1e-5 * scale, (
                     f"{player.name}: {part}.{name}"
                 )
+
+
+def stepped(recipe: Recipe, out: Path, precision: str) -> tuple[dict[str, float], Tensor]:
+    """The losses of a first step, and all gradients that players took it by."""
+    trainer = Trainer(recipe, RunOptions(out / precision, device="cpu", seed=5, precision=precision))
+    found: list[Tensor] = []
+    for module in trainer.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for optimizer in trainer.optimizers.values():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.step = lambda ps=parameters: found.extend(p.grad.flatten() for p in ps if p.grad is not None)
+    losses = {name: value.item() for name, value in trainer.step(0).items()}
+    return losses, torch.cat(found)
+
+
+def test_a_step_in_bf16_is_near_that_in_fp32(path: Path, tmp_path: Path) -> None:
+    """Of every recipe: what losses call of networks computes with the weights that these have."""
+    recipe = small(path, 4, steps=2, width=16)  # with two channels what instance norm does to rounding is all there is
+    (losses, gradient), (others, near) = (stepped(recipe, tmp_path, each) for each in ("fp32", "bf16"))
+    assert losses.keys() == others.keys()
+    for name, value in losses.items():
+        assert others[name] == pytest.approx(value, rel=0.1, abs=0.02), name
+    assert not torch.equal(near, gradient) and torch.cosine_similarity(near, gradient, dim=0) > 0.95
+
+
+def test_distances_between_weights_are_those_of_float32(tmp_path: Path) -> None:
+    """In bf16, too, whose copies of weights that are near are the same."""
+    recipe = small(next(path for path in RECIPES if path.stem == "unit_faces"), 2)
+    soft = recipe.model.arguments | {"sharing": sharing.spec("soft", generator=1)}
+    term = weight_distance("generators")
+    players = [
+        replace(each, terms=[term, *each.terms]) if each.name == "generator" else each for each in recipe.players
+    ]
+    recipe = replace(recipe, model=models.spec("unit", **soft), players=players)
+    trainer = Trainer(recipe, RunOptions(tmp_path, device="cpu", precision="bf16"))
+    ((_, pairs),) = trainer.model.soft_pairs.items()
+    with torch.no_grad():
+        for p, q in (
+            (p, q) for ours, theirs in pairs for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)
+        ):
+            q.copy_(p * (1 + 1e-4))
+    expected = term.loss.function(pairs).item()
+    losses = trainer.step(0)
+    assert losses[f"generator/{term.name}"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from commands import unitkit
+from digit_files import some, write_idx
 from sets import pictures, save
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -113,6 +114,22 @@ def test_a_table_tells_only_of_what_the_plan_asks_for(
     assert main("", [later], one) == 1 and len(called) == 2
     printed = capsys.readouterr().out
     assert "other lambda_rec than the plan now has" in printed and "| reflect | 0 of 1 | - |" in printed
+
+
+def test_models_that_translate_nothing_are_tabulated(
+    tmp_path: Path, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Study(
+        "classified",
+        [Cell("classifier", "digits_classifier")],
+        [Column("target, %", "accuracy(b)", "accuracy", 100)],
+        ("data={data}", "source=mnist", "target=mnist", "width=4", "batch=4", "steps=2"),
+        options=(),
+    )
+    write_idx(tmp_path / "digits", some("mnist", 40), some("mnist", 12))
+    assert main("", [study], [str(tmp_path), "--data", str(tmp_path / "digits")]) == 0 and len(called) == 1
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| classifier"))
+    assert row.split(" | ")[2:5] == [f"{jobs(study, tmp_path, '')[0].value(study.columns[0]):.2f}", "0.03", "-"]
 
 
 def test_a_cell_has_the_last_word(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from ..annotations import Positive
 from ..losses import Patches
+from ..networks.bf16 import for_losses
 from ..networks.bounded import Meta
 from ..networks.graph import Graph, Node
 from ..networks.layers import initialise
@@ -136,7 +137,8 @@ def patches(model: ImagePaths, graph: Graph, path: str) -> Node:
     chosen = [[model.image(graph, path), *outputs][layer] for layer in projections.layers]
 
     def with_projections(*layers: Value) -> Patches:
-        return Patches(tuple(map(_first, layers)), list(projections.stages))
+        device = _first(layers[0]).device
+        return Patches(tuple(map(_first, layers)), [for_losses(stage, device) for stage in projections.stages])
 
     return graph.make(("patches", projections), with_projections, *chosen, translates=False)
 

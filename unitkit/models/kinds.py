@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses import Classes, Features
+from ..networks.bf16 import for_losses
 from ..networks.graph import Graph, Node
 from ..networks.tower import Tower
 from ..registry import Registry
@@ -185,7 +186,7 @@ def _scores(tower: Tower, output: Any) -> tuple[Tensor, ...]:
 def _features(tower: Tower, path: str, top: Any) -> Features:
     if not isinstance(top, Tensor):
         raise UserError(f"'feature:{path}' needs a discriminator of one scale, such as lenet")
-    return Features(top, lambda again: _scores(tower, tower.stages[-1](again)))
+    return Features(top, for_losses(lambda again: _scores(tower, tower.stages[-1](again)), top.device))
 
 
 def _classes(output: tuple[Tensor, ...], label: Tensor | None) -> Classes:

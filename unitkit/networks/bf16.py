@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor, nn
 
 from .convolutions import Conv2d, PixelwiseTransposed
+from .nested import full_precision
+
+P = ParamSpec("P")
+
+
+def for_losses(network: Callable[P, Any], device: torch.device) -> Callable[P, Any]:
+    """A network, or a part of one, that losses call: in the autocast of now, which has ended by then.
+
+    Its weights may be those that autocast would make of them (`Bf16Weights`). What it gives is in full precision, as
+    all that losses read.
+    """
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return network
+    dtype = torch.get_autocast_dtype(kind)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+        with torch.autocast(kind, dtype):
+            return full_precision(network(*args, **kwargs))
+
+    return call
+
 
 # Layers that read their weights for nothing but one operator, which autocast runs in bfloat16.
 LAYERS = (nn.Conv2d, Conv2d, nn.ConvTranspose2d, PixelwiseTransposed, nn.Linear)

@@ -50,7 +50,7 @@ class Compiled(Computation):
     """A `Computation` whose image pass and turns are compiled, each when it is first computed.
 
     The first time, each is computed plainly too, and must agree. What differentiates twice (R1), and terms with an
-    argument that changes as training goes on, are computed plainly always.
+    argument that changes as training goes on or that read weights, are computed plainly always.
 
     Args:
         say: is told, in a line, what came of compiling.
@@ -234,7 +234,7 @@ def _drop_zeros(unreached: Sequence[nn.Parameter]) -> None:
 def _compiles(turn: Turn) -> bool:
     terms = [term for term, _ in turn.terms]
     changing = any(isinstance(value, Schedule) for term in terms for value in term.arguments.values())
-    return not changing and not any(is_gradient(kind) for term in terms for kind in term.loss.kinds)
+    return not changing and not turn.on_weights and not any(is_gradient(kind) for t in terms for kind in t.loss.kinds)
 
 
 @contextmanager

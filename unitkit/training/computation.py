@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -108,7 +108,8 @@ class Computation:
     def _losses(self, turn: Turn, start: list[Any], progress: float) -> dict[str, Tensor]:
         with self._autocast():
             values = turn.program.run(start)
-        return turn.losses(values, progress)
+        with self.weights.set_aside() if turn.on_weights and self.weights else nullcontext():
+            return turn.losses(values, progress)
 
     def _read(self, turn: Turn) -> list[nn.Parameter]:
         """What a player trains, in the precisions in which the networks read it."""

@@ -56,6 +56,11 @@ class Turn(NamedTuple):
         }
 
     @property
+    def on_weights(self) -> bool:
+        """Whether a term reads weights, and not what networks make with them."""
+        return any("weights" in term.loss.kinds for term, _ in self.terms)
+
+    @property
     def alike(self) -> Hashable:
         """What two turns have in common that compute the same."""
         return self.player.name, self.program.alike, self.through, tuple(slots for _, slots in self.terms)
