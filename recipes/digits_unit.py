@@ -40,6 +40,7 @@ def recipe(
     blocks: int = 2,  # residual blocks of an encoder, and of a generator
     shared: int = 1,  # residual blocks that both domains share, on each side of the latent space; 0 to `blocks`
     one_encoder: bool = True,  # one encoder for both domains, all of whose stages are shared
+    norm: bool = False,  # instance norm after strided convolutions too; it forgets which of two tones is the lighter
     placed: bool = True,  # encoders and generators scale and shift a domain's images, as they learn to
     noise: float = 1.0,  # the standard deviation of a code around its mean while training
     width_d: int = 16,  # channels after a discriminator's first convolution; LeNet's is 20
@@ -63,8 +64,8 @@ def recipe(
     digits = images.open()
     model = models.unit(
         channels=digits.channels,
-        encoder=encoders.residual(width=width, blocks=blocks, norm=True, placed=placed),
-        generator=generators.residual(width=width, blocks=blocks, norm=True, kernel=4, placed=placed),
+        encoder=encoders.residual(width=width, blocks=blocks, norm=norm, placed=placed),
+        generator=generators.residual(width=width, blocks=blocks, norm=norm, kernel=4, placed=placed),
         discriminator=discriminators.lenet(width=width_d, classes=10, dropout=dropout),
         sharing=sharing.tie(
             encoder=3 + blocks if one_encoder else shared, generator=shared, discriminator=shared_d, twins=True
