@@ -18,7 +18,7 @@ from unitkit.kernels.norms import BatchNorm, InstanceNorm, LayerNorm
 from unitkit.models import ImagePaths
 from unitkit.networks import maps, tiling
 from unitkit.networks.convolutions import Doubling, PixelwiseTransposed
-from unitkit.networks.layers import Coordinates, Placement, Reflect, Residual, ShiftNorm, conv
+from unitkit.networks.layers import Coordinates, Placed, Reflect, Residual, ShiftNorm, conv
 from unitkit.networks.maps import Limits, Map, Stored, tile_size
 
 SMALL = Limits(tile=15_000, stored=4_000)  # many tiles, and larger maps in a file
@@ -250,7 +250,7 @@ def test_a_disk_without_room_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     "layer",
     [
         Coordinates(),
-        Placement(),
+        Placed(),
         nn.Conv2d(3, 3, 3, padding="same"),
         nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
         nn.MaxPool2d(2, ceil_mode=True),

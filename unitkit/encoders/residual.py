@@ -8,7 +8,7 @@ from torch import nn
 
 from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
-from ..networks.layers import Padding, Placement, Residual, conv, initialise
+from ..networks.layers import Padding, Placed, Residual, conv, initialise
 from ..networks.tower import Tower
 from .encoder import register
 
@@ -37,7 +37,7 @@ def residual(
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
         padding: of convolutions, but transposed ones: zero (the 2017 code) or reflect (the later one).
-        placed: scale and shift the image first, see `Placement`; one stage more.
+        placed: scale and shift the image first, see `Placed`; one stage more.
         init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = [
@@ -50,5 +50,5 @@ def residual(
         channels *= 2
     stages += [Residual(channels, dropout=dropout, padding=padding) for _ in range(blocks)]
     if placed:
-        stages.insert(0, Placement())
+        stages.insert(0, Placed())
     return initialise(Tower(stages, channels=channels, stride=2**downs), init)

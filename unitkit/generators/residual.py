@@ -9,7 +9,7 @@ from torch import nn
 from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
 from ..networks.convolutions import PixelwiseTransposed
-from ..networks.layers import Padding, Placement, Residual, Up, double, initialise
+from ..networks.layers import Padding, Placed, Residual, Up, double, initialise
 from ..networks.tower import Tower
 from .generator import register
 
@@ -44,7 +44,7 @@ def residual(
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
         padding: of convolutions, but transposed ones: zero (the 2017 code) or reflect (the later one).
-        placed: scale and shift the image last, see `Placement`; one stage more.
+        placed: scale and shift the image last, see `Placed`; one stage more.
         init: how weights are drawn, see `initialise`.
     """
     stages: list[nn.Module] = [Residual(in_channels, dropout=dropout, padding=padding) for _ in range(blocks)]
@@ -57,5 +57,5 @@ def residual(
         channels = out
     stages.append(nn.Sequential(PixelwiseTransposed(channels, out_channels), nn.Tanh()))
     if placed:
-        stages.append(Placement())
+        stages.append(Placed())
     return initialise(Tower(stages, channels=out_channels, stride=2**ups), init)

@@ -148,8 +148,10 @@ class Coordinates(nn.Module):
         return torch.cat([x, xs, ys], dim=1)
 
 
-class Placement(nn.Module):
+class Placed(nn.Module):
     """Where a domain's images lie: a learned scale and shift of the plane along each axis, the same for all images.
+
+    (N, C, H, W) to the same, of any range, at the start unchanged but for rounding.
 
     Convolutions repaint a stroke where it is, and hardly learn to carry it elsewhere. An encoder that places first and
     a generator that places last adapt size and position by four numbers each. What comes into sight from outside has

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from unitkit import encoders, generators
 from unitkit.kernels.operators import LAYOUTS
-from unitkit.networks.layers import Placement
+from unitkit.networks.layers import Placed
 
 
-def placed(scale: tuple[float, float], shift: tuple[float, float]) -> Placement:
+def placed(scale: tuple[float, float], shift: tuple[float, float]) -> Placed:
     """One that sees so much larger a part, so far off, along rows and columns."""
-    layer = Placement().double()
+    layer = Placed().double()
     with torch.no_grad():
         for values, given in (layer.scale, scale), (layer.shift, shift):
             values.copy_(torch.tensor(given, dtype=torch.double) / layer.RATE)
@@ -50,7 +50,7 @@ def test_is_a_spatial_transformer(
 
 def test_starts_as_the_identity_and_can_be_learnt() -> None:
     """A blob's place elsewhere, from the start, where all places lie on pixels and a kink would have no slope."""
-    layer, axis = Placement(), torch.linspace(-1, 1, 32)
+    layer, axis = Placed(), torch.linspace(-1, 1, 32)
     image = torch.exp(-4 * (axis[:, None].square() + axis.square()))[None, None]
     smaller = torch.exp(-16 * ((axis[:, None] - 0.2).square() + (axis + 0.1).square()))[None, None]
     torch.testing.assert_close(layer(image), image, atol=1e-5, rtol=0)
@@ -71,4 +71,4 @@ def test_is_the_first_stage_of_an_encoder_and_the_last_of_a_generator() -> None:
     for placed, expected in (False, 10 * [False]), (True, [True, *10 * [False], True]):
         encoder = encoders.residual(width=4, blocks=2, placed=placed).build(3)
         generator = generators.residual(width=4, blocks=2, placed=placed).build(encoder.channels, 3)
-        assert [isinstance(stage, Placement) for stage in (*encoder.stages, *generator.stages)] == expected
+        assert [isinstance(stage, Placed) for stage in (*encoder.stages, *generator.stages)] == expected
