@@ -88,9 +88,7 @@ def recipe(
         Player("discriminator", ["discriminators"], l_gan_d + l_class + l_fm, optimizer(lr=lr_d)),
         Player("generator", ["encoders", "generators"], l_vae + l_gan_g + l_cc, optimizer),
     ]
-    return adapted(
-        model, players, digits, steps=2000, batch=32, affine=affine, also=[accuracy("ab"), agreement("b", "ba")]
-    )
+    return adapted(model, players, digits, steps=2000, batch=32, affine=affine, also=[accuracy("ab"), agreement("ba")])
 
 
 presets = {

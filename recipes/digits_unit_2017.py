@@ -69,4 +69,4 @@ def recipe(
         Player("discriminator", ["discriminators"], l_gan_d + l_class + l_fm, optimizer),
         Player("generator", ["encoders", "generators"], l_kl + l_rec + l_gan_g, optimizer),
     ]
-    return adapted(model, players, digits, steps=200_000, affine=affine, also=[accuracy("ab"), agreement("b", "ba")])
+    return adapted(model, players, digits, steps=200_000, affine=affine, also=[accuracy("ab"), agreement("ba")])

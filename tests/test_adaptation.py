@@ -248,7 +248,7 @@ def test_agreement_counts_what_two_paths_are_told_as() -> None:
             return {name: Classes(self.logits(batch["b"] / (1 + name.endswith("a"))), None) for name in names}
 
     data = few(n_test=40)
-    found = metrics.evaluate(Twice(), data, [agreement("b", "ba")], batch=7)["agreement(b, ba)"]
+    found = metrics.evaluate(Twice(), data, [agreement("ba")], batch=7)["agreement(ba)"]
     images = torch.from_numpy(np.stack([data.domains["b"].test.load(i) for i in range(40)])).float() / 127.5 - 1
     real, translated = (Told().logits(each).argmax(dim=1).numpy() for each in (images, images / 2))
     assert 0 < found["figures"]["agreement"] == (real == translated).mean() < 1
@@ -256,8 +256,8 @@ def test_agreement_counts_what_two_paths_are_told_as() -> None:
         (real == real[0]) & (translated == translated[0])
     )
     assert np.sum(found["details"]["classes"]) == 40 and found["n"] == {"class:b": 40, "class:ba": 40}
-    with pytest.raises(UserError, match="paths that begin in one domain"):
-        agreement("b", "ab")
+    with pytest.raises(UserError, match="give a path such as 'ba'"):
+        agreement("b")
 
 
 def test_figures_of_the_last_step_of_the_pick_and_of_the_flatterer(tmp_path: Path) -> None:

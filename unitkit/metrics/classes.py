@@ -43,24 +43,22 @@ class Confusion:
 
 
 @register
-def agreement(first: str, second: str) -> Metric:
-    """The share of held-out images whose class is told alike along two paths from one domain, such as `b` and `ba`.
+def agreement(path: str) -> Metric:
+    """The share of held-out images whose class is told alike before and after a translation, `ba` for images of b.
 
     No label is read, so that it can choose settings of a domain adaptation where none may be: a translator and a
     classifier that both fit give an image of the target and its translation to the source one class. It is no accuracy,
     for both may be wrong together.
 
-    Returns the figure `agreement` in [0, 1], and as a detail the counts `classes[along first][along second]`.
+    Returns the figure `agreement` in [0, 1], and as a detail the counts `classes[before][after]`.
 
     Raises:
-        UserError: paths that begin with images of different domains.
+        UserError: a path that is no translation.
     """
-    if first[:1] != second[:1]:
-        raise UserError(
-            f"agreement('{first}', '{second}') asks of the same images: give paths that begin in one domain"
-        )
-    reads = (f"class:{first}", f"class:{second}")
-    name, title = named("agreement", first, second)
+    if len(path) < 2:
+        raise UserError(f"agreement('{path}') is of classes before and after a translation: give a path such as 'ba'")
+    reads = (f"class:{path[0]}", f"class:{path}")
+    name, title = named("agreement", path)
     return Metric(name, reads, lambda context: Agreement(reads), higher=True, title=title, units={"agreement": "%"})
 
 
