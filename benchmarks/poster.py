@@ -123,7 +123,7 @@ animals = Study(
 )
 
 
-NORM = "norm=yes"  # with which the table was made; without it grey digits fare alike, and colours are kept
+NORM = "norm=yes"  # with which the tables were made; without it grey digits fare alike, and dark ones are not torn
 
 
 def digits(source: str, target: str, prepared: bool = False) -> Study:

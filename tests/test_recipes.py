@@ -20,8 +20,9 @@ from unitkit.check import check
 from unitkit.cli import app
 from unitkit.data import spec
 from unitkit.discriminators.augment import Augment
+from unitkit.kernels.norms import InstanceNorm
 from unitkit.memory.fitting import Fitting
-from unitkit.networks.layers import Reflect
+from unitkit.networks.layers import Placed, Reflect
 from unitkit.recipe_file import read_recipe_file, shipped
 from unitkit.runs.options import RunOptions
 from unitkit.runs.samples import rows_of
@@ -201,6 +202,20 @@ def test_networks_have_what_the_knobs_say(discriminator: str) -> None:
     assert any(isinstance(layer, torch.nn.PixelShuffle) for layer in model.generators.modules())
     shares = [layer.share for layer in model.modules() if isinstance(layer, Augment)]
     assert shares == [0.25, 0.25]
+
+
+def test_networks_of_digits_have_what_the_knobs_say() -> None:
+    file = read_recipe_file(named("digits_unit"))
+    for placed, norm in (True, False), (False, True):
+        model = check(file.build(file.values(None, {"placed": placed, "norm": norm}))).model
+        for part in (model.encoders, model.generators):
+            for tower in part.values():
+                layers = list(tower.modules())
+                assert any(isinstance(layer, Placed) for layer in layers) == placed
+                # Two in each of two blocks, and one after each of two strides.
+                assert sum(isinstance(layer, InstanceNorm) for layer in layers) == 4 + 2 * norm
+        first, second = model.encoders.values()
+        assert (first.stages[0] is not second.stages[0]) == placed  # alone of all stages of one encoder
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..system.errors import UserError
-from .metric import Context, Metric, Result, named, register
+from .metric import Metric, Result, named, register
 
 
 @register
@@ -20,26 +20,11 @@ def accuracy(path: str) -> Metric:
     Returns the figure `accuracy` in [0, 1], and as a detail the confusion matrix: `confusion[actual][predicted]`
     counts.
     """
-    reads = (f"class:{path}", f"label:{path[:1]}")
+    reads = (f"label:{path[:1]}", f"class:{path}")
     name, title = named("accuracy", path)
     return Metric(
-        name, reads, lambda context: Confusion(reads, context), higher=True, title=title, units={"accuracy": "%"}
+        name, reads, lambda _: Pairs(reads, "accuracy", "confusion"), higher=True, title=title, units={"accuracy": "%"}
     )
-
-
-class Confusion:
-    """Counts of images by actual and by predicted class."""
-
-    def __init__(self, reads: tuple[str, str], context: Context) -> None:
-        self.predicted, self.actual = reads
-        self.counts = np.zeros((0, 0), np.int64)
-
-    def update(self, images: Mapping[str, np.ndarray]) -> None:
-        self.counts = counted(self.counts, images[self.actual], images[self.predicted])
-
-    def result(self, n: Mapping[str, int]) -> Result:
-        right = float(np.trace(self.counts) / max(1, self.counts.sum()))
-        return Result({"accuracy": right}, details={"confusion": self.counts.tolist()})
 
 
 @register
@@ -59,27 +44,30 @@ def agreement(path: str) -> Metric:
         raise UserError(f"agreement('{path}') is of classes before and after a translation: give a path such as 'ba'")
     reads = (f"class:{path[0]}", f"class:{path}")
     name, title = named("agreement", path)
-    return Metric(name, reads, lambda context: Agreement(reads), higher=True, title=title, units={"agreement": "%"})
+    return Metric(
+        name, reads, lambda _: Pairs(reads, "agreement", "classes"), higher=True, title=title, units={"agreement": "%"}
+    )
 
 
-class Agreement:
-    """Counts of images by the classes that two readings give them."""
+class Pairs:
+    """Counts of images by the classes that two readings give them.
 
-    def __init__(self, reads: tuple[str, str]) -> None:
-        self.reads = reads
+    Args:
+        reads: the readings, of the rows and of the columns.
+        figure: what the share of images is called whose two classes are one.
+        detail: what the counts are called.
+    """
+
+    def __init__(self, reads: tuple[str, str], figure: str, detail: str) -> None:
+        self.reads, self.figure, self.detail = reads, figure, detail
         self.counts = np.zeros((0, 0), np.int64)
 
     def update(self, images: Mapping[str, np.ndarray]) -> None:
-        self.counts = counted(self.counts, *(images[reading] for reading in self.reads))
+        rows, columns = (images[reading] for reading in self.reads)
+        classes = max(len(self.counts), int(rows.max()) + 1, int(columns.max()) + 1)
+        self.counts = np.pad(self.counts, (0, classes - len(self.counts)))
+        np.add.at(self.counts, (rows, columns), 1)
 
     def result(self, n: Mapping[str, int]) -> Result:
-        alike = float(np.trace(self.counts) / max(1, self.counts.sum()))
-        return Result({"agreement": alike}, details={"classes": self.counts.tolist()})
-
-
-def counted(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Counts, grown where classes are new, and these pairs of classes counted in."""
-    classes = max(len(counts), int(first.max()) + 1, int(second.max()) + 1)
-    counts = np.pad(counts, (0, classes - len(counts)))
-    np.add.at(counts, (first, second), 1)
-    return counts
+        share = float(np.trace(self.counts) / max(1, self.counts.sum()))
+        return Result({self.figure: share}, details={self.detail: self.counts.tolist()})
