@@ -444,6 +444,16 @@ def test_what_a_stream_cannot_spell_is_escaped(monkeypatch: pytest.MonkeyPatch) 
     assert stream.buffer.getvalue() == b"\\xe9\\udcff after\n"  # type: ignore[attr-defined]
 
 
+def test_the_line_of_a_step_tells_kinds_of_losses_whatever_their_paths() -> None:
+    losses = {
+        "generator/patch_nce(ab/a, a)": 1.0,
+        "generator/patch_nce(b/ab/a, b/a)": 2.0,
+        "d/l1(b/ab, b)": 0.5,
+        "kl(a)": 4,
+    }
+    assert summary({name: torch.tensor(value) for name, value in losses.items()}) == "patch_nce 1.5  l1 0.5  kl 4"
+
+
 def test_a_line_shows_the_losses_of_the_step_that_it_names(tmp_path: Path) -> None:
     answer = unitkit("train", TINY, "steps=37", "--out", tmp_path / "run")
     rows = {row.pop("step"): row for row in RunFolder(tmp_path / "run").stats()}

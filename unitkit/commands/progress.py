@@ -92,7 +92,7 @@ def summary(losses: Mapping[str, Tensor]) -> str:
     """The terms of a step in short: the mean of each kind of loss, `gan_d 0.48  kl 1.2  l1 0.09`."""
     kinds: dict[str, list[float]] = {}
     for name, value in losses.items():
-        kinds.setdefault(re.sub(r"^.*/|\(.*$", "", name), []).append(float(value))
+        kinds.setdefault(re.sub(r"^[^/(]*/|\(.*$", "", name), []).append(float(value))
     return "  ".join(f"{kind} {sum(values) / len(values):.3g}" for kind, values in kinds.items())
 
 
