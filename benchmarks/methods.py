@@ -32,14 +32,14 @@ faces = Study(
     "faces",
     METHODS,
     [
-        Column("success, %", "attribute_success(ab, steps=2000)", "success", 100, 1),
-        Column("judge, %", "attribute_success(ab, steps=2000)", "classifier", 100, 1),
+        Column("success, %", "attribute_success(ab)", "success", 100, 1),
+        Column("judge, %", "attribute_success(ab)", "classifier", 100, 1),
         DISTANCE,
         Column("SSIM", "ssim(ab, a)", "ssim", 1, 3),
         Column("diversity", "diversity(ab)", "diversity", 1, 1),
     ],
     ("data={data}/faces_smile64", *SMALL),
-    "attribute_success(ab, steps=2000), kernel(ab, b, model=classifier), ssim(ab, a), diversity(ab)",
+    "attribute_success(ab), kernel(ab, b, model=classifier), ssim(ab, a), diversity(ab)",
 )
 portraits = Study(
     "portraits",

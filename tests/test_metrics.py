@@ -26,7 +26,7 @@ from unitkit.data.domains import make_domains
 from unitkit.data.folders.plain import plain_images
 from unitkit.data.tensors import at_once
 from unitkit.metrics import Context, evaluate_with_protocol, parse_metrics
-from unitkit.metrics.attribute import _seen, train_classifier
+from unitkit.metrics.attribute import _moved, _seen, train_classifier
 
 # Pixels
 
@@ -355,6 +355,19 @@ def test_sets_of_different_length_or_name_are_not_compared_one_by_one() -> None:
 def test_a_classifier_sees_large_images_smaller(size: tuple[int, int], seen: tuple[int, int]) -> None:
     image = torch.full((2, 1, *size), 0.25)
     assert torch.allclose(_seen(image), torch.full((2, 3, *seen), 0.25))
+
+
+def test_a_classifier_sees_images_moved_by_a_sixteenth_in_every_direction() -> None:
+    image, draw, found = torch.arange(32 * 48.0).view(1, 1, 32, 48), np.random.default_rng(0), set()
+    for _ in range(300):
+        moved = _moved(image, draw)
+        assert moved.shape == image.shape
+        y, x = divmod(int(moved[0, 0, 8, 8]), 48)
+        found.add((y - 8, x - 8))
+        assert torch.equal(moved[..., 8:24, 8:40], image[..., y : y + 16, x : x + 32])
+    assert found == {(y, x) for y in range(-2, 3) for x in range(-3, 4)}
+    narrow = torch.ones(1, 3, 128, 1)
+    assert torch.equal(_moved(narrow, draw), narrow)
 
 
 def test_rows_of_an_array_are_not_paired_with_files(tmp_path: Path) -> None:
