@@ -21,7 +21,7 @@ from unitkit.losses import Mode
 
 def recipe(
     *,
-    source: data.Open = data.Open("terrain", domains=2, size=64, labels="satellite,map"),
+    source: data.Open = data.Open("terrain", domains=2, size=64, labels="satellite,map", aligned=True),
     networks: Networks = Networks(width=8, blocks=4, downs=2, norm=True, one_encoder=False, width_d=16),
     constraint: Literal["both", "sharing", "cycle", "none"] = "both",  # what holds the domains together: shared
     # blocks, cycle consistency, both (the paper's), or none
@@ -34,7 +34,7 @@ def recipe(
     palette: str = "",  # of the maps, by whose classes they are judged: maps (pix2pix's), NAME=RRGGBB ..., or found
 ) -> Recipe:
     """UNIT between aerial images and street maps."""
-    places = source.open(aligned=True)
+    places = source.open()
     shared = networks.shared if constraint in ("both", "sharing") else 0
     cycled = 1.0 if constraint in ("both", "cycle") else 0.0
 

@@ -451,6 +451,26 @@ def test_aligned_data_know_the_truth_by_name(tmp_path: Path) -> None:
     assert open_data(str(tmp_path), size=16).truth is None
 
 
+@pytest.mark.parametrize("recipe", ["cyclegan", "unit_faces"])
+def test_any_recipe_is_measured_against_the_truth_of_aligned_data(recipe: str, tmp_path: Path) -> None:
+    root, out = aligned(tmp_path / "data"), tmp_path / "run"
+    words = [f"data={root}", "labels=satellite,map", "size=16", "width=4", "blocks=1", "batch=1", "steps=1"]
+    assert unitkit("train", recipe, *words, "--out", tmp_path / "blind").status == 0
+    refusal = unitkit("evaluate", tmp_path / "blind", "--metrics", "l1(ab, b)")
+    assert refusal.status == 2 and "aligned=yes where equal names" in refusal.err
+    assert unitkit("train", recipe, *words, "aligned=yes", "--out", out).status == 0
+    assert unitkit("evaluate", out, "--metrics", "l1(ab, b)").status == 0
+    found = entries(out)[-1]["metrics"]["l1(ab, b)"]["figures"]["l1"]
+    run = load(out, device="cpu")
+    differences = [
+        np.abs(
+            np.asarray(run.translate(Image.open(root / f"val/satellite/{name}.bmp"), "ab"), float) - (int(name) + 100)
+        ).mean()
+        for name in ("3", "4")
+    ]
+    assert found == pytest.approx(np.mean(differences), abs=0.6)
+
+
 def test_a_missing_counterpart_is_named(tmp_path: Path) -> None:
     root = aligned(tmp_path)
     (root / "val" / "map" / "4.png").rename(root / "val" / "map" / "5.png")

@@ -42,6 +42,8 @@ class Open:
         nan: what stands for values that are not a number, which are refused without it.
         bands: the channels that grids show, such as 4,3,2, or one in colours, such as viridis or 4:viridis; without it
             the first three.
+        aligned: whether held-out images of equal names are one scene, so that translations can be compared with the
+            truth; training does not use it.
     """
 
     data: str
@@ -53,8 +55,9 @@ class Open:
     range: str = "auto"
     nan: float | None = None
     bands: str | None = None
+    aligned: bool = False
 
-    def open(self, *, aligned: bool = False) -> Data:
+    def open(self) -> Data:
         """`open_data` of these."""
         return open_data(
             self.data,
@@ -66,7 +69,7 @@ class Open:
             range=self.range,
             nan=self.nan,
             bands=self.bands,
-            aligned=aligned,
+            aligned=self.aligned,
         )
 
 
