@@ -1,6 +1,7 @@
 """Every method under one protocol: UNIT, the authors' later UNIT, CycleGAN, CUT and MUNIT on the same images.
 
-    python benchmarks/methods.py runs/methods --data ../shared/data [--studies faces,portraits] [--workers 2]
+    python benchmarks/methods.py runs/methods --data ../shared/data [--studies faces,portraits,maps] [--workers 2]
+    python benchmarks/methods.py runs/methods --pace 40
     python benchmarks/methods.py runs/methods --table
 
 The same data, batch, steps, width of the encoders and strides for all. Each row has its recipe's `@paper`, the weights,
@@ -16,30 +17,36 @@ from plan import Cell, Column, Study, main
 
 SMALL = ("size=64", "width=16", "downs=2", "batch=4", "steps=5000")
 PAPER = ("@paper", "crop=0")
+CYCLE = "psnr(aba, a)"
+TUNED = ("layers=5", "lr=5e-4", "lr_d=5e-4")
 METHODS = [
     Cell("UNIT", "unit_faces", (*PAPER, "width_d=32"), seeds=2),
-    Cell("UNIT, tuned", "unit_faces", ("@smile", "crop=0"), seeds=2),
+    Cell("UNIT, photo", "unit_faces", ("@photo", "crop=0"), seeds=2),
     Cell("UNIT v2", "unit_v2", ("@paper",), seeds=2),
     Cell("CycleGAN", "cyclegan", (*PAPER, "lambda_idt=5"), seeds=2),
     Cell("CycleGAN, tuned", "cyclegan", ("layers=5", "lr=5e-4"), seeds=2),
-    Cell("CUT", "cut", (*PAPER, "width_d=32", "blocks=6", "nce_layers=0,2,3,4,5"), seeds=2),
-    Cell("CUT, tuned", "cut", ("layers=5", "lr=5e-4", "lr_d=5e-4"), seeds=2),
+    Cell("CUT", "cut", (*PAPER, "width_d=32", "blocks=6", "nce_layers=0,2,3,4,5"), seeds=2, without=(CYCLE,)),
+    Cell("CUT, tuned", "cut", TUNED, seeds=2, without=(CYCLE,)),
     Cell("MUNIT", "munit", ("@paper", "width_d=32"), seeds=2),
-    Cell("MUNIT, tuned", "munit", ("layers=5", "lr=5e-4", "lr_d=5e-4"), seeds=2),
+    Cell("MUNIT, tuned", "munit", TUNED, seeds=2),
 ]
 DISTANCE = Column("kernel, x1000", "kernel(ab, b, model=classifier)", "kernel", 1000)
+COMMON = [
+    DISTANCE,
+    Column("SSIM", "ssim(ab, a)", "ssim", 1, 3),
+    Column("diversity", "diversity(ab)", "diversity", 1, 1),
+    Column("cycle, dB", CYCLE, "psnr", 1, 1),
+]
 faces = Study(
     "faces",
     METHODS,
     [
         Column("success, %", "attribute_success(ab)", "success", 100, 1),
         Column("judge, %", "attribute_success(ab)", "classifier", 100, 1),
-        DISTANCE,
-        Column("SSIM", "ssim(ab, a)", "ssim", 1, 3),
-        Column("diversity", "diversity(ab)", "diversity", 1, 1),
+        *COMMON,
     ],
     ("data={data}/faces_smile64", *SMALL),
-    "attribute_success(ab), kernel(ab, b, model=classifier), ssim(ab, a), diversity(ab)",
+    ("attribute_success(ab)", *(column.metric for column in COMMON)),
 )
 portraits = Study(
     "portraits",
@@ -48,12 +55,25 @@ portraits = Study(
         Column("must change, dB", "ground_truth(ab)", "changing.translation.psnr", 1, 1),
         Column("the rest, dB", "ground_truth(ab)", "rest.translation.psnr", 1, 1),
         Column("all, dB", "ground_truth(ab)", "all.translation.psnr", 1, 1),
-        DISTANCE,
-        Column("diversity", "diversity(ab)", "diversity", 1, 1),
+        *COMMON,
     ],
     SMALL,
-    "kernel(ab, b, model=classifier), diversity(ab), ground_truth(ab)",
+    ("ground_truth(ab)", *(column.metric for column in COMMON)),
+)
+CLASSES = "class_accuracy(ab, b, palette=maps)"
+maps = Study(
+    "maps",
+    METHODS,
+    [
+        Column("mean recall, %", CLASSES, "mean_recall", 100, 1),
+        Column("mean IoU, %", CLASSES, "mean_iou", 100, 1),
+        Column("within 16, %", "pixel_accuracy(ab, b)", "largest_channel", 100, 1),
+        Column("PSNR, dB", "psnr(ab, b)", "psnr", 1, 1),
+        *COMMON,
+    ],
+    ("data={data}/maps256", "labels=satellite,map", "aligned=yes", *SMALL),
+    (CLASSES, "pixel_accuracy(ab, b)", "psnr(ab, b)", *(column.metric for column in COMMON)),
 )
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, [faces, portraits]))
+    sys.exit(main(__doc__, [faces, portraits, maps]))

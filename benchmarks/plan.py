@@ -7,9 +7,11 @@ OUT/STUDY/CELL/seed-N, and measured by the metrics that its study asks for besid
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +21,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 import torch
+from measuring import clock, trainer_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from unitkit import Spec, UserError
@@ -28,6 +31,7 @@ from unitkit.networks.bounded import Meta
 from unitkit.recipe_file import RecipeFile, parse_knobs, read_recipe_file
 from unitkit.runs.folder import RunFolder
 
+PACE = "pace.json"  # of a study: seconds a step of each cell
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -50,6 +54,7 @@ class Cell:
     recipe: str
     words: tuple[str, ...] = ()
     seeds: int = 1
+    without: tuple[str, ...] = ()  # metrics of the study that its model cannot have
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Study:
     cells: Sequence[Cell]
     columns: Sequence[Column]
     words: tuple[str, ...] = ()
-    metrics: str = ""
+    metrics: tuple[str, ...] = ()
     options: tuple[str, ...] = ("--precision", "bf16")
 
 
@@ -109,8 +114,8 @@ class Job:
     def measured(self) -> bool:
         if not self.trained or (found := last_evaluation(self.run)) is None:
             return False
-        results = (found["metrics"].get(each.metric, {}).get("figures", {}) for each in self.study.columns)
-        return all(each.figure in figures for each, figures in zip(self.study.columns, results, strict=True))
+        columns = [each for each in self.study.columns if each.metric not in self.cell.without]
+        return all(each.figure in found["metrics"].get(each.metric, {}).get("figures", {}) for each in columns)
 
     def check(self) -> None:
         """Open the data and check the recipe. Raises `UserError`."""
@@ -127,7 +132,8 @@ class Job:
             if said := self._unitkit(threads, "train", *words, "--out", str(self.folder)):
                 return said
         if not self.measured:
-            return self._unitkit(threads, "evaluate", str(self.folder), "--metrics", self.study.metrics)
+            wanted = ", ".join(metric for metric in self.study.metrics if metric not in self.cell.without)
+            return self._unitkit(threads, "evaluate", str(self.folder), "--metrics", wanted)
         return ""
 
     def _unitkit(self, threads: int, *words: str) -> str:
@@ -155,11 +161,6 @@ class Job:
         flop = counter.get_total_flops()
         return sum(p.numel() for p in model.parameters()) / 1e6, flop / 1e9 if flop else None
 
-    def pace(self) -> float | None:
-        """Seconds a step, the median of those that were logged."""
-        seconds = [row["seconds"] for row in self.run.stats() if "seconds" in row] if self.trained else []
-        return median(seconds) if seconds else None
-
 
 @lru_cache
 def recipe_file(name: str) -> RecipeFile:
@@ -182,8 +183,9 @@ def jobs(study: Study, out: Path, data: str, seeds: int = 0) -> list[Job]:
 
 def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
     """What is there, as Markdown: means over seeds, and standard deviations where there are several."""
-    rows = [["", "seeds", *(column.head for column in study.columns), "M parameters", "GFLOP", "s/step", "peak, MiB"]]
-    every = jobs(study, out, data, seeds)
+    about = ["M parameters", "GFLOP", "s/step", "minutes", "peak, MiB"]
+    rows = [["", "seeds", *(column.head for column in study.columns), *about]]
+    every, paces = jobs(study, out, data, seeds), json.loads(_read(out / study.name / PACE) or "{}")
     for cell in study.cells:
         own = [job for job in every if job.cell == cell]
         done = [job for job in own if job.trained]
@@ -191,9 +193,35 @@ def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
         count = str(len(done)) if len(done) == len(own) else f"{len(done)} of {len(own)}"
         sizes = [_mean([job.network[place] for job in done[:1]], digits) for place, digits in ((0, 2), (1, 2))]
         memory = _mean([job.run.record.get("peak_memory", 0) / 2**20 for job in done[:1]], 0)
-        rows.append([cell.name, count, *cells, *sizes, _mean([job.pace() for job in done], 3), memory])
+        pace = paces.get(cell.name)
+        minutes = pace and done and pace * done[0].run.record["steps"] / 60
+        rows.append([cell.name, count, *cells, *sizes, _mean([pace], 3), _mean([minutes or None], 0), memory])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def measure_pace(study: Study, out: Path, data: str, rounds: int) -> None:
+    """Keep how many seconds a step of each cell takes, the median of these rounds, in which all take one in turn.
+
+    For a time when nothing else runs: those that trainings log are of a shared machine.
+    """
+    precision = study.options[1] if "--precision" in study.options else "fp32"
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {}
+        for job in jobs(study, out, data, seeds=1):
+            words = [str(recipe_file(job.cell.recipe).path), *job.words]
+            trainers[job.cell.name] = trainer_of(words, Path(folder) / job.cell.name, "cpu", precision)
+        seconds: dict[str, list[float]] = {name: [] for name in trainers}
+        for number in range(rounds):
+            for name, trainer in trainers.items():
+                seconds[name].append(clock(partial(trainer.step, number), "cpu"))
+    (out / study.name).mkdir(parents=True, exist_ok=True)
+    found = {name: median(times[1:] or times) for name, times in seconds.items()}
+    (out / study.name / PACE).write_text(json.dumps(found, indent=1))
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def _mean(values: Iterable[float | None], digits: int) -> str:
@@ -215,6 +243,7 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
     parser.add_argument("--cells", default="", help="these alone, with commas between")
     parser.add_argument("--seeds", type=int, default=0, help="in place of those of each cell")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once, which share the cores")
+    parser.add_argument("--pace", type=int, default=0, metavar="N", help="time N steps of each cell, train nothing")
     parser.add_argument("--table", action="store_true", help="print what is there, train nothing")
     given = parser.parse_args(words)
     wanted, known = given.studies.split(","), {study.name: study for study in studies}
@@ -225,7 +254,9 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
         todo = [job for job in jobs(study, given.out, given.data, given.seeds) if not job.measured]
         if given.cells:
             todo = [job for job in todo if job.cell.name in given.cells.split(",")]
-        if not given.table and todo:
+        if given.pace:
+            measure_pace(study, given.out, given.data, given.pace)
+        elif not given.table and todo:
             failed += _do(todo, given.workers)
         print(f"\n## {study.name}\n\n{table(study, given.out, given.data, given.seeds)}")
     return 1 if failed else 0

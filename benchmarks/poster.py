@@ -14,9 +14,21 @@ import sys
 from plan import Cell, Column, Study, main
 
 PHOTO = (
-    "attribute_success(ab), attribute_success(ba), ssim(ab, a), ssim(ba, b), "
-    "border(aa, a), border(bb, b), texture(ab, a), texture(ba, b), sharpness(ab, a), sharpness(ba, b), "
-    "kernel(ab, b, model=classifier), kernel(ba, a, model=classifier), colour(ab, b), colour(ba, a), psnr(aa, a)"
+    "attribute_success(ab)",
+    "attribute_success(ba)",
+    "ssim(ab, a)",
+    "ssim(ba, b)",
+    "border(aa, a)",
+    "border(bb, b)",
+    "texture(ab, a)",
+    "texture(ba, b)",
+    "sharpness(ab, a)",
+    "sharpness(ba, b)",
+    "kernel(ab, b, model=classifier)",
+    "kernel(ba, a, model=classifier)",
+    "colour(ab, b)",
+    "colour(ba, a)",
+    "psnr(aa, a)",
 )
 photo = Study(
     "photo",
@@ -56,7 +68,11 @@ photo = Study(
     PHOTO,
 )
 
-MAPS = "pixel_accuracy(ab, b), class_accuracy(ab, b, palette=maps), psnr(ab, b)"
+MAPS = (
+    "pixel_accuracy(ab, b)",
+    "class_accuracy(ab, b, palette=maps)",
+    "psnr(ab, b)",
+)
 maps = Study(
     "maps",
     [
@@ -83,8 +99,15 @@ maps = Study(
 )
 
 SCENES = (
-    "attribute_success(ab), attribute_success(ba), structure(ab, a), structure(ba, b), "
-    "kernel(ab, b, model=classifier), kernel(ba, a, model=classifier), psnr(aa, a), colour(ab, b), colour(ba, a)"
+    "attribute_success(ab)",
+    "attribute_success(ba)",
+    "structure(ab, a)",
+    "structure(ba, b)",
+    "kernel(ab, b, model=classifier)",
+    "kernel(ba, a, model=classifier)",
+    "psnr(aa, a)",
+    "colour(ab, b)",
+    "colour(ba, a)",
 )
 SCENE_COLUMNS = [
     Column("success ab, %", "attribute_success(ab)", "success", 100, 1),

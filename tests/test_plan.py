@@ -32,7 +32,7 @@ STUDY = Study(
     [Cell("plain", "unit_maps", seeds=2), Cell("reflect", "unit_maps", ("padding=reflect",))],
     [Column("L1", "l1(aa, a)", "l1"), Column("within 16, %", "pixel_accuracy(ab, b)", "largest_channel", 100, 1)],
     TINY,
-    "l1(aa, a)",
+    ("l1(aa, a)",),
     (),
 )
 
@@ -154,3 +154,38 @@ def test_one_failure_leaves_the_others(tmp_path: Path, images: str, monkeypatch:
 
     monkeypatch.setattr(Job, "_unitkit", fails)
     assert main("", [STUDY], [str(tmp_path), "--data", images, "--seeds", "1"]) == 1 and tried == ["plain", "reflect"]
+
+
+def test_a_cell_is_measured_without_what_its_model_cannot_have(
+    tmp_path: Path, images: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CUT knows no way back, and so no cycle."""
+    cycle = Column("cycle, dB", "psnr(aba, a)", "psnr")
+    study = Study(
+        "both",
+        [Cell("UNIT", "unit_maps"), Cell("CUT", "cut", ("nce_layers=0,1", "patches=4"), without=(cycle.metric,))],
+        [Column("L1", "l1(ab, b)", "l1"), cycle],
+        (*TINY, "aligned=yes"),
+        ("l1(ab, b)", cycle.metric),
+        (),
+    )
+    assert main("", [study], [str(tmp_path), "--data", images]) == 0
+    assert called == ["train UNIT 0", "evaluate UNIT 0", "train CUT 0", "evaluate CUT 0"]
+    assert all(job.measured for job in jobs(study, tmp_path, images))
+    rows = {line.split(" | ")[0][2:]: line.split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line}
+    assert rows["CUT"][3] == "-" and float(rows["CUT"][2]) > 0 and float(rows["UNIT"][3]) > 0
+
+
+def test_the_pace_is_timed_apart_from_the_trainings(
+    tmp_path: Path, images: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tmp_path), "--data", images, "--seeds", "1"]
+    assert main("", [STUDY], [*words, "--pace", "2"]) == 0 and not called
+    paces = json.loads((tmp_path / "tiny" / "pace.json").read_text())
+    assert set(paces) == {"plain", "reflect"} and all(0 < pace < 60 for pace in paces.values())
+    (tmp_path / "tiny" / "pace.json").write_text(json.dumps({"plain": 90.0}))
+    capsys.readouterr()
+    assert main("", [STUDY], words) == 0
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line}
+    assert rows["| plain"][-3:-1] == ["90.000", "3"]  # two steps of a minute and a half
+    assert rows["| reflect"][-3:-1] == ["-", "-"]
