@@ -25,13 +25,14 @@ def recipe(
     lambda_rec: float = 10.0,  # weight of reconstructions and cycles, the paper's lambda 2 and 4
     lambda_idt: float = 0.0,  # weight of an image of b staying itself through the translator to b, and one of a to a
     lambda_r1: float = 0.0,  # weight of the discriminators' squared gradient on real images, every 16th step
+    matching: bool = False,  # whether a discriminator also learns that the other domain's real images are not its own
     mode: Mode = "least-squares",  # of the GAN loss: non-saturating (the paper's), saturating, least-squares or hinge
 ) -> Recipe:
     """UNIT between two domains."""
     faces = source.open()
 
     l_vae = vae("a", "b", kl=lambda_kl, likelihood=lambda_rec)
-    l_gan = gan("ab", "ba", weight=lambda_gan, mode=mode)
+    l_gan = gan("ab", "ba", weight=lambda_gan, mode=mode, matching=matching)
     l_cc = cycle("aba", "bab", kl=lambda_kl, likelihood=lambda_rec)
     l_idt = [lambda_idt * l1("b/ab", "b"), lambda_idt * l1("a/ba", "a")]
     l_r1 = [16 * lambda_r1 * r1(domain) for domain in ("a", "b")]

@@ -168,6 +168,25 @@ def test_translations_into_one_domain_count_together_as_much_as_the_real(mode: A
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_matching_discriminators_reject_the_real_images_that_translations_begin_with(mode: Any) -> None:
+    real, ab, cb, a, c = (scores((4, 3), (2, 2)) for _ in range(5))
+    game = gan("ab", "cb", "ca", "acb", "bb", "zb", matching=True, mode=mode)
+    assert [term.paths for term in game.d] == [("b", "ab", "cb", "acb", "bb", "zb", "a/b", "c/b"), ("a", "ca", "c/a")]
+    readings = {"score:b": real, "score:ab": ab, "score:cb": cb, "score:a/b": a, "score:c/b": c}
+    (judged,) = gan("ab", "cb", matching=True, mode=mode, weight=1).d
+    assert close(judged(readings), textbook_judge(real, [ab, cb, a, c], mode))
+    assert gan("ab", "ba", matching=True).g[0].paths == ("ab",)  # whom it fools has not changed
+
+
+def test_a_real_image_of_a_is_shown_to_the_discriminator_of_b() -> None:
+    model = built(unit(channels={"a": 3, "b": 3})).eval()  # without noise
+    x = {letter: random(2, 3, 16, 16) for letter in "ab"}
+    (term,) = gan("ab", matching=True, weight=1, mode="least-squares").d
+    b, ab, a = (model.discriminators["b"](image) for image in (x["b"], model(x["a"], "ab"), x["a"]))
+    assert close(term(model.read(x, map(str, term.reads))), textbook_judge(b, [ab, a], "least-squares"))
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_losses_stay_finite_where_a_probability_underflows(mode: Any) -> None:
     sure = (torch.full((1, 1, 2, 2), 1e4),)
     for readings in ({"score:a": sure, "score:ba": sure}, {"score:a": (-sure[0],), "score:ba": (-sure[0],)}):

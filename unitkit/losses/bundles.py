@@ -6,6 +6,7 @@ l0 = 10, l1 = l3 = 0.1, l2 = l4 = 100.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ..system.errors import UserError, nearest
@@ -57,7 +58,9 @@ class Game(NamedTuple):
     g: list[Term]
 
 
-def gan(*paths: str, weight: float = 10, mode: Mode = "non-saturating", pool: bool = False) -> Game:
+def gan(
+    *paths: str, weight: float = 10, mode: Mode = "non-saturating", pool: bool = False, matching: bool = False
+) -> Game:
     """L_GAN_i = l0 E[log D_i(x_i)] + l0 E[log(1 - D_i(x'))], x' every translation among `paths` that ends in i.
 
     D_i sees real images and translations, never reconstructions.
@@ -66,12 +69,26 @@ def gan(*paths: str, weight: float = 10, mode: Mode = "non-saturating", pool: bo
         weight: l0.
         mode: of both sides: "non-saturating" (the released code), "saturating", "least-squares" or "hinge".
         pool: whether D_i sees translations out of the model's pool, see `gan_d_pooled`.
+        matching: whether D_i also sees real images of the domains where its translations start, as no images of its
+            own: then a translation that is real to the eye but did not change is caught, too. It is the matching-aware
+            discriminator of Reed et al. 2016, its text being the domain.
     """
     if mode not in MODES:
         raise UserError(f"unknown mode of the GAN loss '{mode}'. {nearest(mode, MODES)}")
     into = {path[-1]: [p for p in paths if p[-1] == path[-1]] for path in paths}
     told_apart = gan_d_pooled if pool else gan_d
+    generated = {
+        domain: [*translations, *(_mismatched(translations, domain) if matching else ())]
+        for domain, translations in into.items()
+    }
     return Game(
-        d=[weight * told_apart(domain, *translations, mode=mode) for domain, translations in into.items()],
+        d=[weight * told_apart(domain, *readings, mode=mode) for domain, readings in generated.items()],
         g=[weight * gan_g(path, mode=mode) for path in paths],
     )
+
+
+def _mismatched(translations: Sequence[str], domain: str) -> list[str]:
+    """Where these begin, but noise and the domain itself, as seen by the domain's discriminator."""
+    return [
+        f"{start}/{domain}" for start in dict.fromkeys(path[0] for path in translations) if start not in ("z", domain)
+    ]
