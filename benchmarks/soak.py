@@ -1,7 +1,7 @@
 """Whether a long training stays as it was: its memory, open files, threads and pace, from minute to minute.
 
     python benchmarks/soak.py --hours 2 --csv soak.csv -- unit_faces
-    python benchmarks/soak.py --hours 2 -- unit_faces @smile data=FOLDER
+    python benchmarks/soak.py --hours 2 -- unit_faces @photo data=FOLDER
 
 Trains a recipe, in a process of its own, that writes checkpoints, sample grids and watched metrics far more often than
 one does by hand, and reads what /proc says of the process and its children. After the hours it is stopped by SIGTERM,

@@ -1,7 +1,7 @@
 """UNIT on faces: an attribute off (a) and on (b), such as glasses on rendered portraits or a smile on photographs.
 
 unitkit train unit_faces
-unitkit train unit_faces @smile data=FOLDER
+unitkit train unit_faces @photo data=FOLDER
 unitkit train unit_faces @paper data=FOLDER
 
 The objective is the paper's, L_VAE + L_GAN + L_CC. The default knobs are for minutes on two CPU cores: narrow
@@ -56,13 +56,15 @@ def recipe(
 
 
 presets = {
-    # Photographs of faces, 64 pixels: discriminators that see the whole face, and less weight on likeness.
-    "smile": {
+    # Photographs of faces, 64 pixels: discriminators that see the whole face and reject the other domain's real ones,
+    # and less weight on likeness.
+    "photo": {
         "downs": 2,
         "layers": 5,
         "width_d": 32,
-        "lambda_rec": 2.0,
+        "lambda_rec": 3.0,
         "lambda_gan": 1.0,
+        "matching": True,
         "batch": 4,
         "lr": 5e-4,
         "lr_d": 5e-4,

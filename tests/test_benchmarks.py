@@ -180,3 +180,15 @@ def test_networks_that_translate_are_the_textbook_s_or_refused(
     monkeypatch.setattr(inference.TextbookUnit, "decode", lambda self, *given: 0.9 * decode(self, *given))
     with pytest.raises(SystemExit, match="translates otherwise than the textbook"):
         inference.main(tiny)
+
+
+def test_a_second_judge_knows_stripes_by_their_direction() -> None:
+    judges = benchmark("second_judge")
+    lying = torch.zeros(6, 1, 32, 32)
+    lying[:, :, ::4] = torch.linspace(0.2, 1, 6)[:, None, None, None]
+    standing = lying.transpose(2, 3)
+    found = judges.gradients(lying).view(6, judges.BINS, 4, -1).sum((2, 3))  # a right angle lies between two of nine
+    assert torch.allclose(found[:, 4], found[:, 5]) and found[:, [0, 1, 2, 3, 6, 7, 8]].abs().max() < 1e-4
+    judge = judges.Judge([lying[:4], standing[:4].expand(-1, 3, -1, -1)])
+    assert judge.share(lying[4:], 0) == judge.share(standing[4:], 1) == 100
+    assert judge.share(lying[4:], 1) == 0
