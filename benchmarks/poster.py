@@ -140,6 +140,7 @@ streets = Study(
     [
         Cell("scaled", "unit_streets", ("@day_night",)),
         Cell("windows", "unit_streets", ("@day_night", "load=480x640", "crop=0")),
+        Cell("not matching", "unit_streets", ("@day_night", "matching=no")),
     ],
     SCENE_COLUMNS,
     ("data={data}/day_night",),
@@ -150,6 +151,7 @@ animals = Study(
     [
         Cell("128", "unit_animals", ("@cats_dogs",)),
         Cell("not augmented", "unit_animals", ("@cats_dogs", "augment=0")),
+        Cell("not matching", "unit_animals", ("@cats_dogs", "matching=no")),
     ],
     SCENE_COLUMNS,
     ("data={data}/cats_dogs200",),

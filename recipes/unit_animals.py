@@ -25,6 +25,7 @@ presets = {
         "augment": 0.3,
         "lambda_rec": 2.0,
         "lambda_gan": 1.0,
+        "matching": True,
         "batch": 2,
         "lr": 5e-4,
         "lr_d": 5e-4,

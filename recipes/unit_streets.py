@@ -23,6 +23,7 @@ presets = {
         "width_d": 32,
         "lambda_rec": 5.0,
         "lambda_gan": 1.0,
+        "matching": True,
         "batch": 1,
         "lr": 5e-4,
         "lr_d": 5e-4,
