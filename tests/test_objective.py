@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Laplace, Normal, kl_divergence
 
-from unitkit import discriminators, encoders, generators, models, sharing
+from unitkit import UserError, discriminators, encoders, generators, models, sharing
 from unitkit.losses import MODES, Posterior, Term, gan_d, gan_g, kl, l1, l2
 from unitkit.losses.bundles import cycle, gan, vae
 from unitkit.registry import Spec
@@ -176,6 +176,11 @@ def test_matching_discriminators_reject_the_real_images_that_translations_begin_
     (judged,) = gan("ab", "cb", matching=True, mode=mode, weight=1).d
     assert close(judged(readings), textbook_judge(real, [ab, cb, a, c], mode))
     assert gan("ab", "ba", matching=True).g[0].paths == ("ab",)  # whom it fools has not changed
+
+
+def test_real_images_do_not_go_into_a_pool_of_translations() -> None:
+    with pytest.raises(UserError, match="pool or matching"):
+        gan("ab", pool=True, matching=True)
 
 
 def test_a_real_image_of_a_is_shown_to_the_discriminator_of_b() -> None:

@@ -72,9 +72,14 @@ def gan(
         matching: whether D_i also sees real images of the domains where its translations start, as no images of its
             own: then a translation that is real to the eye but did not change is caught, too. It is the matching-aware
             discriminator of Reed et al. 2016, its text being the domain.
+
+    Raises:
+        UserError: an unknown mode, or `matching` with a pool, which holds translations alone.
     """
     if mode not in MODES:
         raise UserError(f"unknown mode of the GAN loss '{mode}'. {nearest(mode, MODES)}")
+    if pool and matching:
+        raise UserError("a pool holds translations, and no real images of other domains: choose pool or matching")
     into = {path[-1]: [p for p in paths if p[-1] == path[-1]] for path in paths}
     told_apart = gan_d_pooled if pool else gan_d
     generated = {
