@@ -122,18 +122,18 @@ class Job:
         file = recipe_file(self.cell.recipe)
         check(file.build(file.values(*parse_knobs(self.words))))
 
-    def do(self, threads: int) -> str:
+    def do(self, threads: int, device: str = "auto") -> str:
         """Train what is not trained, measure what is not measured; what went wrong, or nothing."""
         recipe = str(recipe_file(self.cell.recipe).path)
         if names := self.otherwise:
             return f"{self.folder} was trained with other {', '.join(names)} than the plan now has: move it away"
         if not self.trained:
             words = ["--resume"] if self.there else [recipe, *self.words, "--seed", str(self.seed), *self.study.options]
-            if said := self._unitkit(threads, "train", *words, "--out", str(self.folder)):
+            if said := self._unitkit(threads, "train", *words, "--device", device, "--out", str(self.folder)):
                 return said
         if not self.measured:
             wanted = ", ".join(metric for metric in self.study.metrics if metric not in self.cell.without)
-            return self._unitkit(threads, "evaluate", str(self.folder), "--metrics", wanted)
+            return self._unitkit(threads, "evaluate", str(self.folder), "--device", device, "--metrics", wanted)
         return ""
 
     def _unitkit(self, threads: int, *words: str) -> str:
@@ -200,7 +200,7 @@ def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def measure_pace(study: Study, out: Path, data: str, rounds: int) -> None:
+def measure_pace(study: Study, out: Path, data: str, rounds: int, device: str) -> None:
     """Keep how many seconds a step of each cell takes, the median of these rounds, in which all take one in turn.
 
     For a time when nothing else runs: those that trainings log are of a shared machine.
@@ -210,11 +210,11 @@ def measure_pace(study: Study, out: Path, data: str, rounds: int) -> None:
         trainers = {}
         for job in jobs(study, out, data, seeds=1):
             words = [str(recipe_file(job.cell.recipe).path), *job.words]
-            trainers[job.cell.name] = trainer_of(words, Path(folder) / job.cell.name, "cpu", precision)
+            trainers[job.cell.name] = trainer_of(words, Path(folder) / job.cell.name, device, precision)
         seconds: dict[str, list[float]] = {name: [] for name in trainers}
         for number in range(rounds):
             for name, trainer in trainers.items():
-                seconds[name].append(clock(partial(trainer.step, number), "cpu"))
+                seconds[name].append(clock(partial(trainer.step, number), trainer.device))
     (out / study.name).mkdir(parents=True, exist_ok=True)
     found = {name: median(times[1:] or times) for name, times in seconds.items()}
     (out / study.name / PACE).write_text(json.dumps(found, indent=1))
@@ -243,6 +243,7 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
     parser.add_argument("--cells", default="", help="these alone, with commas between")
     parser.add_argument("--seeds", type=int, default=0, help="in place of those of each cell")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once, which share the cores")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--pace", type=int, default=0, metavar="N", help="time N steps of each cell, train nothing")
     parser.add_argument("--table", action="store_true", help="print what is there, train nothing")
     given = parser.parse_args(words)
@@ -255,14 +256,14 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
         if given.cells:
             todo = [job for job in todo if job.cell.name in given.cells.split(",")]
         if given.pace:
-            measure_pace(study, given.out, given.data, given.pace)
+            measure_pace(study, given.out, given.data, given.pace, given.device)
         elif not given.table and todo:
-            failed += _do(todo, given.workers)
+            failed += _do(todo, given.workers, given.device)
         print(f"\n## {study.name}\n\n{table(study, given.out, given.data, given.seeds)}")
     return 1 if failed else 0
 
 
-def _do(todo: Sequence[Job], workers: int) -> int:
+def _do(todo: Sequence[Job], workers: int, device: str) -> int:
     """Do all of them, whatever becomes of one; how many failed. Ends at once where one cannot begin."""
     try:
         for job in {job.cell: job for job in todo}.values():
@@ -272,7 +273,7 @@ def _do(todo: Sequence[Job], workers: int) -> int:
     threads = max(1, (os.cpu_count() or 1) // workers)
     failed = 0
     with ThreadPoolExecutor(workers) as pool:
-        for job, said in zip(todo, pool.map(partial(Job.do, threads=threads), todo), strict=True):
+        for job, said in zip(todo, pool.map(partial(Job.do, threads=threads, device=device), todo), strict=True):
             failed += bool(said)
             print(f"{job.study.name} {job.cell.name} seed {job.seed}: {said or 'done'}", flush=True)
     return failed
