@@ -122,7 +122,7 @@ def lines(seed: int, count: int) -> Iterator[Line]:
     def sets(recipe: str) -> list[str]:
         names = some([name for name in knobs.get(recipe, []) if name != "steps"], 3)
         given = [f"{name}={draw.choice(NUMBERS) if draw.random() < 0.7 else text()}" for name in names]
-        return given + [f"@{draw.choice(['paper', 'smile', 'plain', 'x', ''])}"] * (draw.random() < 0.1)
+        return given + [f"@{draw.choice(['paper', 'photo', 'plain', 'x', ''])}"] * (draw.random() < 0.1)
 
     def options(choices: Mapping[str, Sequence[str]], most: int) -> list[str]:
         found = []

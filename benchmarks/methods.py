@@ -6,8 +6,8 @@
 
 The same data, batch, steps, width of the encoders and strides for all. Each row has its recipe's `@paper`, the weights,
 learning rates and start that were published, at that size; `tuned` ones have the recipe's defaults, which were chosen
-for small networks, and `photo` is the preset with its windows of 64 pixels in 68. What is tuned and changes few images
-stands with less likeness beside it, too, as `photo` has less than the paper's. Two seeds each.
+for small networks, and `photo` is the preset with its windows of 64 pixels in 68. A tuned method that changes few
+images has a second row with less weight on likeness. Two seeds each.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def main() -> None:
         if job.trained:
             model = unitkit.load(job.folder, device="cpu").model
             rows[job.cell.name] = list(to_uint8(model(to_tensor(inputs), "ab")))
+    if len(rows) == 2:
+        parser.error(f"no training of {given.out / portraits.name} is done")
     sheet_of(rows, data.size, COLUMNS, at_least=64).save(given.file, quality=90)
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 
 import torch
 from measuring import clock, trainer_of
@@ -194,30 +194,32 @@ def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
         sizes = [_mean([job.network[place] for job in done[:1]], digits) for place, digits in ((0, 2), (1, 2))]
         memory = _mean([job.run.record.get("peak_memory", 0) / 2**20 for job in done[:1]], 0)
         pace = paces.get(cell.name)
-        minutes = pace and done and pace * done[0].run.record["steps"] / 60
-        rows.append([cell.name, count, *cells, *sizes, _mean([pace], 3), _mean([minutes or None], 0), memory])
+        minutes = pace * done[0].run.record["steps"] / 60 if pace and done else None
+        rows.append([cell.name, count, *cells, *sizes, _mean([pace], 3), _mean([minutes], 0), memory])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def measure_pace(study: Study, out: Path, data: str, rounds: int, device: str) -> None:
-    """Keep how many seconds a step of each cell takes, the median of these rounds, in which all take one in turn.
+def measure_pace(todo: Sequence[Job], file: Path, rounds: int, device: str) -> None:
+    """Keep how many seconds a step of each cell takes, the mean of these rounds, in which all take one in turn.
 
-    For a time when nothing else runs: those that trainings log are of a shared machine.
+    For a time when nothing else runs: those that trainings log are of a shared machine. Rounds are best a multiple of
+    16, the steps between two of a lazy regulariser; a first one warms up, and is not counted.
     """
-    precision = study.options[1] if "--precision" in study.options else "fp32"
     with tempfile.TemporaryDirectory() as folder:
         trainers = {}
-        for job in jobs(study, out, data, seeds=1):
+        for job in todo:
+            options = job.study.options
+            precision = options[options.index("--precision") + 1] if "--precision" in options else "fp32"
             words = [str(recipe_file(job.cell.recipe).path), *job.words]
             trainers[job.cell.name] = trainer_of(words, Path(folder) / job.cell.name, device, precision)
         seconds: dict[str, list[float]] = {name: [] for name in trainers}
-        for number in range(rounds):
+        for number in range(rounds + 1):
             for name, trainer in trainers.items():
                 seconds[name].append(clock(partial(trainer.step, number), trainer.device))
-    (out / study.name).mkdir(parents=True, exist_ok=True)
-    found = {name: median(times[1:] or times) for name, times in seconds.items()}
-    (out / study.name / PACE).write_text(json.dumps(found, indent=1))
+    found = {name: fmean(times[1:]) for name, times in seconds.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**json.loads(_read(file) or "{}"), **found}, indent=1))
 
 
 def _read(path: Path) -> str:
@@ -244,7 +246,7 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
     parser.add_argument("--seeds", type=int, default=0, help="in place of those of each cell")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once, which share the cores")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    parser.add_argument("--pace", type=int, default=0, metavar="N", help="time N steps of each cell, train nothing")
+    parser.add_argument("--pace", type=_rounds, default=0, metavar="N", help="time N steps of each cell, train nothing")
     parser.add_argument("--table", action="store_true", help="print what is there, train nothing")
     given = parser.parse_args(words)
     wanted, known = given.studies.split(","), {study.name: study for study in studies}
@@ -252,12 +254,13 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
         parser.error(f"no study is called {', '.join(unknown)}: choose from {', '.join(known)}")
     failed = 0
     for study in (known[name] for name in wanted):
-        todo = [job for job in jobs(study, given.out, given.data, given.seeds) if not job.measured]
-        if given.cells:
-            todo = [job for job in todo if job.cell.name in given.cells.split(",")]
+        every = jobs(study, given.out, given.data, given.seeds)
+        chosen = [job for job in every if not given.cells or job.cell.name in given.cells.split(",")]
         if given.pace:
-            measure_pace(study, given.out, given.data, given.pace, given.device)
-        elif not given.table and todo:
+            first = [job for job in chosen if job.seed == 0]
+            _check(first)
+            measure_pace(first, given.out / study.name / PACE, given.pace, given.device)
+        elif not given.table and (todo := [job for job in chosen if not job.measured]):
             failed += _do(todo, given.workers, given.device)
         print(f"\n## {study.name}\n\n{table(study, given.out, given.data, given.seeds)}")
     return 1 if failed else 0
@@ -265,11 +268,7 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
 
 def _do(todo: Sequence[Job], workers: int, device: str) -> int:
     """Do all of them, whatever becomes of one; how many failed. Ends at once where one cannot begin."""
-    try:
-        for job in {job.cell: job for job in todo}.values():
-            job.check()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    _check(todo)
     threads = max(1, (os.cpu_count() or 1) // workers)
     failed = 0
     with ThreadPoolExecutor(workers) as pool:
@@ -277,3 +276,18 @@ def _do(todo: Sequence[Job], workers: int, device: str) -> int:
             failed += bool(said)
             print(f"{job.study.name} {job.cell.name} seed {job.seed}: {said or 'done'}", flush=True)
     return failed
+
+
+def _rounds(text: str) -> int:
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"expected how many steps, such as 16, not '{text}'")
+    return int(text)
+
+
+def _check(todo: Sequence[Job]) -> None:
+    """End where one of them cannot begin."""
+    try:
+        for job in {job.cell: job for job in todo}.values():
+            job.check()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,16 +1,18 @@
-"""A second opinion on translations: a judge that is no network, and so shares no blind spot with the discriminators.
+"""A second opinion on translations: a judge that is no network, as discriminators are.
 
-    python benchmarks/second_judge.py RUN ... --data FOLDER [--labels a,b]
+    python benchmarks/second_judge.py RUN ... [--data FOLDER]
 
 Histograms of oriented gradients (Dalal and Triggs 2005: 8x8 pixels, 9 orientations, blocks of 2x2 cells) and a linear
 logistic regression, fitted to the training split and its mirror images. Prints the share of real held-out images that
-it places rightly, and of each run's translations that it puts in the domain where they should be.
+it places rightly, and of each run's translations that it puts in the domain where they should be. Data are the first
+run's own, or as its own, opened elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from torch.nn import functional
 import unitkit
 from unitkit.data.sources import Images
 from unitkit.data.tensors import to_tensor
+from unitkit.data.values import values_of
+from unitkit.runs.folder import RunFolder
+from unitkit.runs.kept import kept_run
 
 CELL, BINS = 8, 9
 RIDGE = 2e-3  # on features of variance 1
@@ -75,27 +80,39 @@ class Judge:
 
 
 def tensor(images: Images) -> Tensor:
-    """All images of a split."""
-    return to_tensor(np.stack([images.load(i) for i in range(len(images))]))
+    """All images of a split, in [-1, 1]."""
+    return to_tensor(np.stack([images.load(i) for i in range(len(images))]), values=values_of(images))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--data")
+    options = parser.parse_args()
+    try:
+        judge_runs(options.runs, options.data)
+    except unitkit.UserError as error:
+        parser.error(str(error))
 
 
 @torch.no_grad()
-def main() -> None:
-    """Print the verdict on each run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--labels")
-    parser.add_argument("--size", type=int, default=64)
-    options = parser.parse_args()
-
-    data = unitkit.open_data(options.data, size=options.size, domains=2, labels=options.labels)
+def judge_runs(runs: list[Path], where: str | None) -> None:
+    """Print the verdict on each. Raises `UserError` for runs and data that cannot be."""
+    data = kept_run(RunFolder(runs[0]), where)[1].data
+    if len(data.domains) != 2 or min(data.size) < 2 * CELL:
+        raise unitkit.UserError(
+            f"two domains of at least {2 * CELL} pixels are needed, not {data.labels} of {data.size}"
+        )
     with torch.enable_grad():
         judge = Judge([tensor(domain.train) for domain in data.domains.values()])
     held_out = [tensor(domain.test) for domain in data.domains.values()]
     print("real, rightly placed:", *(f"{judge.share(images, n):.1f} %" for n, images in enumerate(held_out)))
-    for run in options.runs:
-        model = unitkit.load(run, device="cpu").model
+    for run in runs:
+        translator = unitkit.load(run, device="cpu")
+        if translator.labels != data.labels:
+            raise unitkit.UserError(f"{run} translates between {translator.labels}, and the data are {data.labels}")
+        model = translator.model
         translated = [
             torch.cat([model(part, path) for part in torch.split(images, 64)])
             for path, images in zip(("ab", "ba"), held_out, strict=True)

@@ -10,7 +10,7 @@ networks, and one encoder for both domains (one_encoder), which keeps colours fr
 
 from common import RELEASED, Networks, translation_metrics
 
-from unitkit import Adam, Player, Recipe, cycle, data, gan, l1, psnr, r1, vae
+from unitkit import Adam, Player, Recipe, UserError, cycle, data, gan, l1, psnr, r1, vae
 from unitkit.losses import Mode
 
 
@@ -30,6 +30,8 @@ def recipe(
 ) -> Recipe:
     """UNIT between two domains."""
     faces = source.open()
+    if matching and len(set(faces.channels.values())) > 1:
+        raise UserError(f"a discriminator cannot match grey and colour ({faces.channels}): channels=3 or matching=no")
 
     l_vae = vae("a", "b", kl=lambda_kl, likelihood=lambda_rec)
     l_gan = gan("ab", "ba", weight=lambda_gan, mode=mode, matching=matching)

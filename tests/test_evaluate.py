@@ -19,7 +19,7 @@ from commands import TINY, Moment, one_line, run, unitkit
 from PIL import Image
 from sets import figures, near, pictures, save
 
-from unitkit import UserError, load, load_recipe, metrics, open_data
+from unitkit import UserError, data, load, load_recipe, metrics, open_data
 from unitkit.check import check
 from unitkit.hooks import Watcher
 from unitkit.recipe import Watch
@@ -457,10 +457,14 @@ def test_any_recipe_is_measured_against_the_truth_of_aligned_data(recipe: str, t
     words = [f"data={root}", "labels=satellite,map", "size=16", "width=4", "blocks=1", "batch=1", "steps=1"]
     assert unitkit("train", recipe, *words, "--out", tmp_path / "blind").status == 0
     refusal = unitkit("evaluate", tmp_path / "blind", "--metrics", "l1(ab, b)")
-    assert refusal.status == 2 and "aligned=yes where equal names" in refusal.err
+    assert refusal.status == 2 and "aligned=yes in a training" in refusal.err
+    assert unitkit("evaluate", tmp_path / "blind", "--metrics", "l1(ab, b)", "--aligned").status == 0
     assert unitkit("train", recipe, *words, "aligned=yes", "--out", out).status == 0
     assert unitkit("evaluate", out, "--metrics", "l1(ab, b)").status == 0
-    found = entries(out)[-1]["metrics"]["l1(ab, b)"]["figures"]["l1"]
+    found, later = (
+        entries(folder)[-1]["metrics"]["l1(ab, b)"]["figures"]["l1"] for folder in (out, tmp_path / "blind")
+    )
+    assert found == later
     run = load(out, device="cpu")
     differences = [
         np.abs(
@@ -469,6 +473,11 @@ def test_any_recipe_is_measured_against_the_truth_of_aligned_data(recipe: str, t
         for name in ("3", "4")
     ]
     assert found == pytest.approx(np.mean(differences), abs=0.6)
+
+
+def test_a_recipe_may_say_itself_that_its_data_are_aligned(tmp_path: Path) -> None:
+    source = data.Open(str(aligned(tmp_path)), size=16, labels="satellite,map")
+    assert source.open(aligned=True).truth and replace(source, aligned=True).open().truth and not source.open().truth
 
 
 def test_a_missing_counterpart_is_named(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_words_are_knobs_and_one_preset() -> None:
     ("words", "message"),
     [
         (["width=1", "width=2"], "the knob 'width' is given twice: '1' and '2'"),
-        (["@paper", "@photo"], "one preset at a time: '@paper' and '@smile'"),
+        (["@paper", "@photo"], "one preset at a time: '@paper' and '@photo'"),
         (["width"], "'width' is neither knob=value nor @preset"),
         (["--width=3"], "'--width=3' is neither"),
         (["=3"], "'=3' is neither"),

@@ -22,11 +22,12 @@ from torch import Tensor
 import unitkit as kit
 from unitkit import UserError, load_recipe, metrics, open_data
 from unitkit.data import Data
+from unitkit.data.cache import Decoded
 from unitkit.data.domains import make_domains
 from unitkit.data.folders.plain import plain_images
 from unitkit.data.tensors import at_once
 from unitkit.metrics import Context, evaluate_with_protocol, parse_metrics
-from unitkit.metrics.attribute import _moved, _seen, train_classifier
+from unitkit.metrics.attribute import _moved, _rgb_batch, _seen, train_classifier
 
 # Pixels
 
@@ -365,9 +366,18 @@ def test_a_classifier_sees_images_moved_by_a_sixteenth_in_every_direction() -> N
         y, x = divmod(int(moved[0, 0, 8, 8]), 48)
         found.add((y - 8, x - 8))
         assert torch.equal(moved[..., 8:24, 8:40], image[..., y : y + 16, x : x + 32])
+        edges = (8 - y, x - 8)  # what has come in from above and from the right
+        assert edges[0] <= 0 or torch.equal(moved[0, 0, 0], moved[0, 0, 2 * edges[0]])
+        assert edges[1] <= 0 or torch.equal(moved[..., -1], moved[..., -1 - 2 * edges[1]])
     assert found == {(y, x) for y in range(-2, 3) for x in range(-3, 4)}
     narrow = torch.ones(1, 3, 128, 1)
     assert torch.equal(_moved(narrow, draw), narrow)
+
+
+def test_a_classifier_learns_from_images_moved_and_mirrored() -> None:
+    domains = [Decoded(images(pictures(1, 3, 32)), 2**20)]
+    batch = _rgb_batch(domains, np.zeros(40, int), np.random.default_rng(0))
+    assert len(batch.flatten(1).unique(dim=0)) > 20  # of 2 x 5 x 5
 
 
 def test_rows_of_an_array_are_not_paired_with_files(tmp_path: Path) -> None:

@@ -183,6 +183,12 @@ def test_real_images_do_not_go_into_a_pool_of_translations() -> None:
         gan("ab", pool=True, matching=True)
 
 
+@pytest.mark.parametrize("path", ["zb", "bb"])
+def test_matching_is_refused_where_no_other_domain_is_translated(path: str) -> None:
+    with pytest.raises(UserError, match=f"translations to 'b' from other domains, not {path}"):
+        gan(path, matching=True)
+
+
 def test_a_real_image_of_a_is_shown_to_the_discriminator_of_b() -> None:
     model = built(unit(channels={"a": 3, "b": 3})).eval()  # without noise
     x = {letter: random(2, 3, 16, 16) for letter in "ab"}

@@ -180,7 +180,7 @@ def test_the_pace_is_timed_apart_from_the_trainings(
     tmp_path: Path, images: str, called: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(tmp_path), "--data", images, "--seeds", "1"]
-    assert main("", [STUDY], [*words, "--pace", "2"]) == 0 and not called
+    assert main("", [STUDY], [*words, "--pace", "1"]) == 0 and not called
     paces = json.loads((tmp_path / "tiny" / "pace.json").read_text())
     assert set(paces) == {"plain", "reflect"} and all(0 < pace < 60 for pace in paces.values())
     (tmp_path / "tiny" / "pace.json").write_text(json.dumps({"plain": 90.0}))

@@ -205,6 +205,9 @@ def evaluate(
     seed: Annotated[int, whole(0, SEEDS, help="Of latent samples and classifiers.")] = 0,
     weights: Weights = "ema",
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="A JSON file for the figures as well.")] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Held-out images of equal names are one scene, each the other's truth.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Measure a finished run, or sets of images, with the protocol beside every figure."""
@@ -214,7 +217,7 @@ def evaluate(
     if (run is None) == (images is None):
         raise UserError("name what to measure: a run folder, or --images PATH=FOLDER for each set")
     if run is not None:
-        evaluate_run(Asked(run, data, metrics, device, seed, max_images, weights, save))
+        evaluate_run(Asked(run, data, metrics, device, seed, max_images, weights, save, aligned))
     else:
         evaluate_sets(images or [], metrics, size, device, save)
 

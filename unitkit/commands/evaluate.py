@@ -18,7 +18,7 @@ from ..data import Data
 from ..data.domains import in_channels, with_values
 from ..data.files.bad import refuse_unreadable
 from ..data.folders.plain import plain_images
-from ..data.opening import open_data
+from ..data.opening import known_to_be_aligned, open_data
 from ..data.sources import Images
 from ..kernels.placement import choose_device
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
@@ -54,6 +54,7 @@ class Asked:
     max_images: int = 0
     weights: str = "ema"
     save: Path | None = None
+    aligned: bool = False
 
 
 def evaluate_run(asked: Asked) -> None:
@@ -74,6 +75,8 @@ def evaluate_run(asked: Asked) -> None:
         return
     folder.evaluations()  # it can be read, and so be added to
     file, recipe = kept_run(folder, asked.data)
+    if asked.aligned:
+        recipe = replace(recipe, data=known_to_be_aligned(recipe.data))
     record = folder.record
     refuse_unreadable(recipe.data, "Mend or remove them", ("test",))
     print_notes(console, recipe.data.notes)

@@ -57,8 +57,8 @@ class Open:
     bands: str | None = None
     aligned: bool = False
 
-    def open(self) -> Data:
-        """`open_data` of these."""
+    def open(self, *, aligned: bool = False) -> Data:
+        """`open_data` of these; `aligned` is for recipes whose data always are, whatever the knob says."""
         return open_data(
             self.data,
             size=self.size,
@@ -69,7 +69,7 @@ class Open:
             range=self.range,
             nan=self.nan,
             bands=self.bands,
-            aligned=self.aligned,
+            aligned=aligned or self.aligned,
         )
 
 
@@ -123,9 +123,8 @@ def open_data(
         given: dict[str, Any] = {"domains": domains, "labels": labels, "channels": channels}
         given = {key: value for key, value in given.items() if value is not None}
         opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
-        if aligned and opened.truth is None:
-            raise UserError(f"the data source '{data}' is not aligned: it knows no ground truth")
-        return replace(opened, cut=cut)
+        opened = replace(opened, cut=cut)
+        return known_to_be_aligned(opened) if aligned else opened
     from_hub = data.startswith(PREFIX) and not several(data)
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
@@ -152,7 +151,17 @@ def open_data(
     most = max(domain.train.channels for domain in made.values())
     opened = Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most), cut=cut)
     opened = with_values(opened, meant)
-    return replace(opened, truth=Aligned(opened.domains)) if aligned else opened
+    return known_to_be_aligned(opened) if aligned else opened
+
+
+def known_to_be_aligned(data: Data) -> Data:
+    """Data that know the truth, equal names being one scene. Raises `UserError` as `Aligned` does, and for a data
+    source that knows none."""
+    if data.truth is not None:
+        return data
+    if data.name in datasets.parts:
+        raise UserError(f"the data source '{data.name}' is not aligned: it knows no ground truth")
+    return replace(data, truth=Aligned(data.domains))
 
 
 def _choose(readers: Readers, labels: str | None, domains: int | None, data: str, least: int) -> Readers:

@@ -71,10 +71,12 @@ def gan(
         pool: whether D_i sees translations out of the model's pool, see `gan_d_pooled`.
         matching: whether D_i also sees real images of the domains where its translations start, as no images of its
             own: then a translation that is real to the eye but did not change is caught, too. It is the matching-aware
-            discriminator of Reed et al. 2016, its text being the domain.
+            discriminator of Reed et al. 2016, with the domain in place of the text. What is not of the domain counts
+            together as much as what is, so that a translation weighs half as much.
 
     Raises:
-        UserError: an unknown mode, or `matching` with a pool, which holds translations alone.
+        UserError: an unknown mode; `matching` with a pool, which holds translations alone, or where no translation
+            begins in another domain.
     """
     if mode not in MODES:
         raise UserError(f"unknown mode of the GAN loss '{mode}'. {nearest(mode, MODES)}")
@@ -94,6 +96,7 @@ def gan(
 
 def _mismatched(translations: Sequence[str], domain: str) -> list[str]:
     """Where these begin, but noise and the domain itself, as seen by the domain's discriminator."""
-    return [
-        f"{start}/{domain}" for start in dict.fromkeys(path[0] for path in translations) if start not in ("z", domain)
-    ]
+    starts = dict.fromkeys(path[0] for path in translations if path[0] not in ("z", domain))
+    if not starts:
+        raise UserError(f"matching needs translations to '{domain}' from other domains, not {', '.join(translations)}")
+    return [f"{start}/{domain}" for start in starts]

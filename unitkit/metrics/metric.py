@@ -249,7 +249,8 @@ def check_metrics(metrics: Sequence[Metric], model: ImagePaths, data: Data) -> N
             if name.startswith("truth:") and data.truth is None:
                 raise UserError(
                     f"the metric {metric.name} needs the ground truth of an image, and the data '{data.name}' do not "
-                    f"know it: leave the metric out, or give aligned data (aligned=yes where equal names are one scene)"
+                    f"know it: leave the metric out, or say that equal names are one scene: aligned=yes in a training, "
+                    f"--aligned in evaluate"
                 )
         metric.check_size(data.size)
         metric.ready()
