@@ -242,7 +242,7 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", default="../shared/data", help="the folder of real images")
     parser.add_argument("--studies", default=",".join(study.name for study in studies))
-    parser.add_argument("--cells", default="", help="these alone, with commas between")
+    parser.add_argument("--cells", default="", help="these alone, with ; between, for names have commas")
     parser.add_argument("--seeds", type=int, default=0, help="in place of those of each cell")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once, which share the cores")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
@@ -255,7 +255,7 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
     failed = 0
     for study in (known[name] for name in wanted):
         every = jobs(study, given.out, given.data, given.seeds)
-        chosen = [job for job in every if not given.cells or job.cell.name in given.cells.split(",")]
+        chosen = [job for job in every if not given.cells or job.cell.name in given.cells.split(";")]
         if given.pace:
             first = [job for job in chosen if job.seed == 0]
             _check(first)
