@@ -54,7 +54,7 @@ class Cell:
     recipe: str
     words: tuple[str, ...] = ()
     seeds: int = 1
-    without: tuple[str, ...] = ()  # metrics of the study that its model cannot have
+    without: tuple[str, ...] = ()  # metrics of the study that its model cannot be measured by
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Study:
     Attributes:
         name: its folder, and what the command line calls it.
         words: of all its cells, but knobs that a cell gives itself; `{data}` stands for the folder of data.
-        metrics: measured beside those of the recipes.
+        more: metrics that are measured beside those of the columns.
     """
 
     name: str
     cells: Sequence[Cell]
     columns: Sequence[Column]
     words: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
     options: tuple[str, ...] = ("--precision", "bf16")
 
 
@@ -132,7 +132,8 @@ class Job:
             if said := self._unitkit(threads, "train", *words, "--device", device, "--out", str(self.folder)):
                 return said
         if not self.measured:
-            wanted = ", ".join(metric for metric in self.study.metrics if metric not in self.cell.without)
+            every = dict.fromkeys((*(column.metric for column in self.study.columns), *self.study.more))
+            wanted = ", ".join(metric for metric in every if metric not in self.cell.without)
             return self._unitkit(threads, "evaluate", str(self.folder), "--device", device, "--metrics", wanted)
         return ""
 
@@ -204,7 +205,8 @@ def measure_pace(todo: Sequence[Job], file: Path, rounds: int, device: str) -> N
     """Keep how many seconds a step of each cell takes, the mean of these rounds, in which all take one in turn.
 
     For a time when nothing else runs: those that trainings log are of a shared machine. Rounds are best a multiple of
-    16, the steps between two of a lazy regulariser; a first one warms up, and is not counted.
+    16, the steps between two of a lazy regulariser; a first one warms up, and is not counted. Players that come in
+    later in a training are not timed. Ends where a training has fewer steps.
     """
     with tempfile.TemporaryDirectory() as folder:
         trainers = {}
@@ -213,6 +215,8 @@ def measure_pace(todo: Sequence[Job], file: Path, rounds: int, device: str) -> N
             precision = options[options.index("--precision") + 1] if "--precision" in options else "fp32"
             words = [str(recipe_file(job.cell.recipe).path), *job.words]
             trainers[job.cell.name] = trainer_of(words, Path(folder) / job.cell.name, device, precision)
+        if short := [name for name, trainer in trainers.items() if trainer.recipe.steps <= rounds]:
+            sys.exit(f"error: {rounds} steps after a first one are more than a training has of {', '.join(short)}")
         seconds: dict[str, list[float]] = {name: [] for name in trainers}
         for number in range(rounds + 1):
             for name, trainer in trainers.items():
@@ -254,8 +258,11 @@ def main(doc: str | None, studies: Sequence[Study], words: Sequence[str] | None 
         parser.error(f"no study is called {', '.join(unknown)}: choose from {', '.join(known)}")
     failed = 0
     for study in (known[name] for name in wanted):
-        every = jobs(study, given.out, given.data, given.seeds)
-        chosen = [job for job in every if not given.cells or job.cell.name in given.cells.split(";")]
+        names = [cell.name for cell in study.cells]
+        cells = given.cells.split(";") if given.cells else names
+        if unknown := [name for name in cells if name not in names]:
+            parser.error(f"{study.name} has no cell '{unknown[0]}': choose from {'; '.join(names)}")
+        chosen = [job for job in jobs(study, given.out, given.data, given.seeds) if job.cell.name in cells]
         if given.pace:
             first = [job for job in chosen if job.seed == 0]
             _check(first)

@@ -32,7 +32,7 @@ STUDY = Study(
     [Cell("plain", "unit_maps", seeds=2), Cell("reflect", "unit_maps", ("padding=reflect",))],
     [Column("L1", "l1(aa, a)", "l1"), Column("within 16, %", "pixel_accuracy(ab, b)", "largest_channel", 100, 1)],
     TINY,
-    ("l1(aa, a)",),
+    ("l1(bb, b)",),
     (),
 )
 
@@ -70,6 +70,9 @@ def test_a_plan_does_what_is_missing(
     printed = capsys.readouterr().out
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| plain") or "| reflect" in line]
     assert [row[1] for row in rows] == ["2", "1"] and "±" in rows[0][2] and "±" not in rows[1][2]
+    (job,) = [job for job in jobs(STUDY, tmp_path, images) if job.cell.name == "reflect"]
+    kept = json.loads((job.folder / "metrics.json").read_text())["evaluations"][-1]["metrics"]
+    assert {"l1(aa, a)", "l1(bb, b)", "pixel_accuracy(ab, b)"} <= kept.keys()
     figures = [job.value(STUDY.columns[0]) for job in jobs(STUDY, tmp_path, images) if job.cell.name == "reflect"]
     assert rows[1][2] == f"{figures[0]:.2f}"
 
@@ -166,8 +169,7 @@ def test_a_cell_is_measured_without_what_its_model_cannot_have(
         [Cell("UNIT", "unit_maps"), Cell("CUT", "cut", ("nce_layers=0,1", "patches=4"), without=(cycle.metric,))],
         [Column("L1", "l1(ab, b)", "l1"), cycle],
         (*TINY, "aligned=yes"),
-        ("l1(ab, b)", cycle.metric),
-        (),
+        options=(),
     )
     assert main("", [study], [str(tmp_path), "--data", images]) == 0
     assert called == ["train UNIT 0", "evaluate UNIT 0", "train CUT 0", "evaluate CUT 0"]
@@ -189,3 +191,27 @@ def test_the_pace_is_timed_apart_from_the_trainings(
     rows = {line.split(" | ")[0]: line.split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line}
     assert rows["| plain"][-3:-1] == ["90.000", "3"]  # two steps of a minute and a half
     assert rows["| reflect"][-3:-1] == ["-", "-"]
+
+
+def test_what_cannot_be_timed_or_chosen_is_told_in_a_line(
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tmp_path), "--data", images]
+    with pytest.raises(SystemExit, match="error: 2 steps after a first one are more than a training has of plain"):
+        main("", [STUDY], [*words, "--pace", "2"])
+    for given, said in (["--pace", "-1"], "not '-1'"), (["--cells", "plain,reflect"], "no cell 'plain,reflect'"):
+        with pytest.raises(SystemExit):
+            main("", [STUDY], [*words, *given])
+        assert said in capsys.readouterr().err
+
+
+def test_a_plan_trains_and_measures_on_the_device_that_is_asked_for(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Job, "_unitkit", lambda job, threads, *words: found.append(words) or "")
+    main("", [STUDY], [str(tmp_path), "--data", images, "--seeds", "1", "--cells", "plain", "--device", "cuda"])
+    assert [(words[0], words[words.index("--device") + 1]) for words in found] == [
+        ("train", "cuda"),
+        ("evaluate", "cuda"),
+    ]

@@ -15,7 +15,7 @@ import torch
 from sets import pictures, save
 from typer.testing import CliRunner
 
-from unitkit import Data, Recipe, Trainer
+from unitkit import Data, Recipe, Trainer, UserError
 from unitkit.check import check
 from unitkit.cli import app
 from unitkit.data import spec
@@ -202,6 +202,24 @@ def test_networks_have_what_the_knobs_say(discriminator: str) -> None:
     assert any(isinstance(layer, torch.nn.PixelShuffle) for layer in model.generators.modules())
     shares = [layer.share for layer in model.modules() if isinstance(layer, Augment)]
     assert shares == [0.25, 0.25]
+
+
+def test_discriminators_match_where_the_recipe_is_asked_to() -> None:
+    file = read_recipe_file(named("unit_faces"))
+    for matching, preset in (False, None), (True, None), (True, "photo"):
+        given = {} if preset else {"matching": matching}
+        discriminator = file.build(file.values(preset, given)).players[0]
+        paths = [term.paths for term in discriminator.terms]
+        assert paths == ([("b", "ab", "a/b"), ("a", "ba", "b/a")] if matching else [("b", "ab"), ("a", "ba")])
+
+
+@pytest.mark.parametrize("recipe", ["unit_faces", "unit_animals", "unit_streets"])
+def test_grey_and_colour_cannot_be_matched(recipe: str, tmp_path: Path) -> None:
+    for name, channels in ("grey", 1), ("red", 3):
+        save(tmp_path / "train" / name, pictures(3, channels, 64, channels))
+    file = read_recipe_file(named(recipe))
+    with pytest.raises(UserError, match=r"cannot match grey and colour .*channels=3 or matching=no"):
+        file.build(file.values(None, {"data": str(tmp_path), "matching": True, "one_encoder": False}))
 
 
 def test_networks_of_digits_have_what_the_knobs_say() -> None:

@@ -18,7 +18,7 @@ from ..data import Data
 from ..data.domains import in_channels, with_values
 from ..data.files.bad import refuse_unreadable
 from ..data.folders.plain import plain_images
-from ..data.opening import known_to_be_aligned, open_data
+from ..data.opening import open_data, with_truth
 from ..data.sources import Images
 from ..kernels.placement import choose_device
 from ..metrics import Metric, evaluate_images, evaluate_with_protocol, parse_metrics
@@ -76,7 +76,7 @@ def evaluate_run(asked: Asked) -> None:
     folder.evaluations()  # it can be read, and so be added to
     file, recipe = kept_run(folder, asked.data)
     if asked.aligned:
-        recipe = replace(recipe, data=known_to_be_aligned(recipe.data))
+        recipe = replace(recipe, data=with_truth(recipe.data))
     record = folder.record
     refuse_unreadable(recipe.data, "Mend or remove them", ("test",))
     print_notes(console, recipe.data.notes)

@@ -124,7 +124,7 @@ def open_data(
         given = {key: value for key, value in given.items() if value is not None}
         opened: Data = datasets.spec(data, size=shape, seed=seed, **given).build()
         opened = replace(opened, cut=cut)
-        return known_to_be_aligned(opened) if aligned else opened
+        return with_truth(opened) if aligned else opened
     from_hub = data.startswith(PREFIX) and not several(data)
     if not from_hub and not set(data) & set("/\\.,") and not Path(data).exists():
         folders = (path.name for path in Path().iterdir() if path.is_dir())
@@ -151,12 +151,14 @@ def open_data(
     most = max(domain.train.channels for domain in made.values())
     opened = Data(data, shape, made, notes=tuple(notes), bands=read_bands(bands, most), cut=cut)
     opened = with_values(opened, meant)
-    return known_to_be_aligned(opened) if aligned else opened
+    return with_truth(opened) if aligned else opened
 
 
-def known_to_be_aligned(data: Data) -> Data:
-    """Data that know the truth, equal names being one scene. Raises `UserError` as `Aligned` does, and for a data
-    source that knows none."""
+def with_truth(data: Data) -> Data:
+    """Data that know the truth: their own, or else equal names are one scene.
+
+    Raises `UserError` as `Aligned` does, and for a data source that knows none.
+    """
     if data.truth is not None:
         return data
     if data.name in datasets.parts:

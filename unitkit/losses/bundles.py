@@ -83,13 +83,11 @@ def gan(
     if pool and matching:
         raise UserError("a pool holds translations, and no real images of other domains: choose pool or matching")
     into = {path[-1]: [p for p in paths if p[-1] == path[-1]] for path in paths}
+    if matching:
+        into = {domain: [*translations, *_mismatched(translations, domain)] for domain, translations in into.items()}
     told_apart = gan_d_pooled if pool else gan_d
-    generated = {
-        domain: [*translations, *(_mismatched(translations, domain) if matching else ())]
-        for domain, translations in into.items()
-    }
     return Game(
-        d=[weight * told_apart(domain, *readings, mode=mode) for domain, readings in generated.items()],
+        d=[weight * told_apart(domain, *others, mode=mode) for domain, others in into.items()],
         g=[weight * gan_g(path, mode=mode) for path in paths],
     )
 
