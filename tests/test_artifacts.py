@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter, laplace, sobel
+from scipy.signal import windows
 from sets import figures, images, near, pictures
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -46,33 +48,74 @@ def test_a_darkened_frame_is_a_border() -> None:
     assert plain["border"] == pytest.approx(1, abs=0.05) and abs(plain["darkening"]) < 0.1
 
 
+def texture(image: np.ndarray, of: np.ndarray) -> float:
+    return figures(metrics.texture("ab", "a"), ab=np.clip(image, 0, 255).round().astype(np.uint8), a=of)["texture"]
+
+
+def test_texture_is_that_of_a_loop() -> None:
+    one, two = smooth(0, n=1, size=40)[0], near(smooth(0, n=1, size=40)[0], 3)
+    window = windows.hann(16, sym=False)
+
+    def energy(patch: np.ndarray, u: int, v: int) -> float:
+        total = 0.0
+        for plane in patch.astype(float):
+            waves = [np.exp(-2j * np.pi * k * np.arange(16) / 16) * window for k in (u, v)]
+            total += abs(waves[0] @ (plane - plane.mean()) @ waves[1]) ** 2
+        return float(np.log2(total + 3 / 12 * (window**2).sum() ** 2))
+
+    def peak(image: np.ndarray) -> float:
+        found = []
+        for top, left in itertools.product(range(0, 25, 8), range(0, 25, 8)):
+            patch, higher = image[:, top : top + 16, left : left + 16], []
+            for u, v in itertools.product((0, 4, 8, 12), (0, 4, 8, 12)):
+                near_by = [(u + 2, v), (u - 2, v), (u, v + 2), (u, v - 2)]
+                if (u, v) != (0, 0):
+                    higher.append(2 ** (energy(patch, u, v) - np.mean([energy(patch, *other) for other in near_by])))
+            found.append(np.log2(np.mean(higher)))
+        return float(np.mean(found))
+
+    assert texture(two[None], one[None]) == pytest.approx(max(0, peak(two) - peak(one)), rel=1e-9)
+    assert texture(one[None], two[None]) == pytest.approx(max(0, peak(one) - peak(two)), rel=1e-9)
+
+
 @pytest.mark.parametrize("period", [2, 4])
 @pytest.mark.parametrize("axes", ["rows", "columns", "both"])
 def test_grids_are_a_texture(period: int, axes: str) -> None:
     one = smooth(0)
     wave = 3.0 * np.where(np.arange(64) % period < period / 2, 1, -1)
     grid = {"rows": wave[:, None], "columns": wave[None], "both": wave[:, None] * wave / 3}[axes]
-    dotted = np.clip(one + grid, 0, 255).round().astype(np.uint8)
-    assert figures(metrics.texture("ab", "a"), ab=dotted, a=one)["ratio"] > 3
+    grid = np.broadcast_to(grid, (64, 64))
+    whole = texture(one + grid, one)
+    assert whole > 2
+    corner = grid * (np.indices((64, 64)) < 32).all(0)
+    assert whole / 8 < texture(one + corner, one) < whole / 2, "in a quarter of every image"
+    assert whole / 8 < texture(one + np.array([1, 0, 0, 0])[:, None, None, None] * grid, one) < whole / 2, (
+        "in one of four"
+    )
+    assert texture(one + np.array([1, -1, 0])[:, None, None] * grid, one) > 2, "in colours of one brightness"
+    busy = near(one, 1, most=60)
+    assert texture(busy + np.where(np.arange(64) < 32, 0, grid), busy) < 0.1, "where nobody sees it"
 
 
-def test_other_waves_and_busy_places_are_no_texture() -> None:
+def test_what_changes_neighbouring_frequencies_alike_is_no_texture() -> None:
     one = smooth(0)
-    wave = 3.0 * np.sin(2 * np.pi * np.arange(64) / 8)
-    other = np.clip(one + wave, 0, 255).round().astype(np.uint8)
-    assert figures(metrics.texture("ab", "a"), ab=other, a=one)["texture"] == pytest.approx(0, abs=0.15)
-    busy = one.copy()
-    busy[:, :, :32] = near(one[:, :, :32], 1, most=60)
-    dotted = busy.copy()
-    dotted[:, :, :32:2] = np.clip(dotted[:, :, :32:2].astype(int) + 6, 0, 255)
-    assert figures(metrics.texture("ab", "a"), ab=dotted, a=busy)["texture"] == pytest.approx(0, abs=0.15)
+    places = np.arange(64)
+    changed = {
+        "blur": gaussian_filter(one.astype(float), (0, 0, 0.7, 0.7)),
+        "noise": one + np.random.default_rng(1).normal(0, 4, one.shape),
+        "contrast": one * 0.6 + 40.0,
+        "sharper": 2.0 * one - gaussian_filter(one.astype(float), (0, 0, 1, 1)),
+        "period 8": one + 3.0 * np.sin(2 * np.pi * places / 8),
+        "period 3": one + 3.0 * np.sin(2 * np.pi * places / 3),
+    }
+    assert {name: texture(image, one) for name, image in changed.items()} == pytest.approx(
+        dict.fromkeys(changed, 0), abs=0.2
+    )
 
 
-def test_blur_is_neither_texture_nor_sharp() -> None:
+def test_blur_is_not_sharp() -> None:
     one = smooth(0)
     blurred = gaussian_filter(one.astype(float), (0, 0, 1, 1)).round().astype(np.uint8)
-    less = figures(metrics.texture("ab", "a"), ab=blurred, a=one)
-    assert less["ratio"] < 1 and less["texture"] == pytest.approx(-np.log2(less["ratio"]))
     found = figures(metrics.sharpness("ab", "a"), ab=blurred, a=one)["ratio"]
 
     def energy(images: np.ndarray) -> float:
@@ -80,11 +123,11 @@ def test_blur_is_neither_texture_nor_sharp() -> None:
         return float((np.array(each) ** 2).sum() + 20 / 12 * np.array(each).size)
 
     assert found == pytest.approx(energy(blurred) / energy(one), rel=1e-9) and found < 0.6
-    for metric in (metrics.sharpness("ab", "a"), metrics.texture("ab", "a")):
-        assert list(figures(metric, ab=one, a=one).values()) == [0, 1]
-        flat = np.full_like(one, 7)
-        assert list(figures(metric, ab=flat, a=flat).values()) == [0, 1]
-        assert 5 < figures(metric, ab=one, a=flat)["ratio"] < 1e5, "no more than against what rounding makes"
+    metric, flat = metrics.sharpness("ab", "a"), np.full_like(one, 7)
+    assert list(figures(metric, ab=one, a=one).values()) == [0, 1]
+    assert list(figures(metric, ab=flat, a=flat).values()) == [0, 1]
+    assert 5 < figures(metric, ab=one, a=flat)["ratio"] < 1e5, "no more than against what rounding makes"
+    assert texture(one, one) == texture(flat, flat) == 0
 
 
 def test_structure_is_the_ssim_of_sobels_edges() -> None:

@@ -13,7 +13,8 @@ from .paired import Sums, Totals, compared, similarities
 
 RING = 16  # the frame is as wide as this part of the shorter side
 PATCH = 16
-WINDOW = np.outer(np.hanning(PATCH), np.hanning(PATCH))  # so that patches' borders do not leak
+HANN = np.hanning(PATCH + 1)[:-1]
+WINDOW = np.outer(HANN, HANN)  # so that patches' borders do not leak
 HUES = 36
 ROUNDING = 1 / 12  # the variance of what rounding to whole numbers changes
 
@@ -60,20 +61,23 @@ def border(path: str, to: str) -> Metric:
 
 @register
 def texture(path: str, to: str) -> Metric:
-    """The dots and grids that strides leave where an image is flat, against a reference.
+    """The dots and grids that strides leave, against a reference: how far energy at their periods stands out.
 
-    `("aa", "a")` and `("ab", "a")` compare with the input, `("ab", "b")` with the truth. Of every image the quarter of
-    its patches, 16x16, counts in which the reference is flattest; there, the energy at periods of 2 and 4 pixels.
+    `("aa", "a")` and `("ab", "a")` compare with the input, `("ab", "b")` with the truth. In each patch, 16x16, the energy
+    at periods of 2 and 4 pixels is compared with that at the frequencies around, so that blur and noise, which change
+    both alike, count for nothing, and a flat wall counts as much as fur.
 
-    Returns figures `texture`, by how many doublings that energy, of all images together, is more or less than the
-        reference's (0 is as it should be), and `ratio`: above 1 a pattern, below it blur.
+    Returns the figure `texture`, by how many doublings, in the mean of all patches, these peaks are higher than the
+        reference's, and 0 where they are not.
     """
 
     def sums(image: np.ndarray, reference: np.ndarray) -> Sums:
-        flat = flattest(reference)
-        return {"image": grids(image, flat), "reference": grids(reference, flat)}
+        return {"images": float(len(image)), "higher": sum(map(peaks, image)) - sum(map(peaks, reference))}
 
-    return _of_energies("texture", path, to, sums, smallest=2 * PATCH)
+    def figures(total: Mapping[str, float]) -> dict[str, float]:
+        return {"texture": max(0.0, total["higher"] / total["images"])}
+
+    return replace(compared("texture", path, to, False, sums, figures, "doublings"), smallest=2 * PATCH)
 
 
 @register
@@ -166,30 +170,18 @@ def framed(height: int, width: int) -> np.ndarray:
     return frame
 
 
-def patches(images: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) in grey and in patches (N, K, 16, 16), each half over the next."""
-    grey = images.astype(np.float64).mean(axis=1)
-    views = np.lib.stride_tricks.sliding_window_view(grey, (PATCH, PATCH), axis=(1, 2))[:, :: PATCH // 2, :: PATCH // 2]
-    return views.reshape(len(images), -1, PATCH, PATCH)
-
-
-def flattest(images: np.ndarray) -> np.ndarray:
-    """Of each image the numbers (N, K // 4) of the patches that vary least."""
-    varying = patches(images).var(axis=(2, 3))
-    return np.argsort(varying, axis=1, kind="stable")[:, : max(1, varying.shape[1] // 4)]
-
-
-def grids(images: np.ndarray, chosen: np.ndarray) -> float:
-    """The energy of chosen patches in grids with periods of 2 or 4 pixels along one axis or both, and of what rounding
-    adds, so that none is 0."""
-    found = np.take_along_axis(patches(images), chosen[:, :, None, None], axis=1)
-    spectrum = np.abs(np.fft.fft2((found - found.mean(axis=(2, 3), keepdims=True)) * WINDOW)) ** 2
-    lines = [PATCH // 4, PATCH // 2, PATCH - PATCH // 4]
-    mask = np.zeros((PATCH, PATCH), bool)
-    mask[np.ix_([0, *lines], [0, *lines])] = True
-    mask[0, 0] = False
-    noise = ROUNDING * (WINDOW**2).sum() * mask.sum() * found.shape[0] * found.shape[1]
-    return float(spectrum[:, :, mask].sum() + noise)
+def peaks(image: np.ndarray) -> float:
+    """By how many doublings the energy of an image (C, H, W) in grids with periods of 2 or 4 pixels, along one axis or
+    both, is higher than at the frequencies around: the mean of its patches, each half over the next."""
+    views = np.lib.stride_tricks.sliding_window_view(image.astype(np.float64), (PATCH, PATCH), axis=(1, 2))
+    patches = views[:, :: PATCH // 2, :: PATCH // 2]
+    spectrum = np.abs(np.fft.fft2((patches - patches.mean(axis=(3, 4), keepdims=True)) * WINDOW)) ** 2
+    # Of all channels, and of what rounding adds, so that none is 0.
+    doublings = np.log2(spectrum.sum(axis=0) + ROUNDING * (WINDOW**2).sum() * len(image))
+    around = np.mean([np.roll(doublings, by, axis) for by in (2, -2) for axis in (2, 3)], axis=0)
+    grid = np.arange(0, PATCH, PATCH // 4)
+    standing = 2 ** (doublings - around)[..., grid[:, None], grid].reshape(*doublings.shape[:2], -1)[..., 1:]
+    return float(np.log2(standing.mean(axis=2)).mean())
 
 
 def laplacian(images: np.ndarray) -> float:
