@@ -72,7 +72,7 @@ class Study:
     columns: Sequence[Column]
     words: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
-    options: tuple[str, ...] = ("--precision", "bf16")
+    options: tuple[str, ...] = ("--precision", "auto")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,22 @@ def pytest_runtest_setup() -> None:
         IMPORTED[0] = len(sys.modules)
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hasty_classifier() -> Iterator[None]:
+    """The classifier of `attribute_success` learns for two steps where nobody says for how many: its 600 are most of
+    what a tiny run takes."""
+    from unitkit.metrics import attribute
+
+    learn = attribute.train_classifier
+
+    def hastily(data: Any, *, steps: int, **how: Any) -> Any:
+        return learn(data, steps=2 if steps == 600 else steps, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attribute, "train_classifier", hastily)
+        yield
 
 
 @pytest.fixture(scope="session")

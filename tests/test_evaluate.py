@@ -22,7 +22,6 @@ from sets import figures, near, pictures, save
 from unitkit import UserError, data, load, load_recipe, metrics, open_data
 from unitkit.check import check
 from unitkit.hooks import Watcher
-from unitkit.metrics import attribute
 from unitkit.recipe import Watch
 from unitkit.runs.folder import WRITTEN, RunFolder
 from unitkit.runs.options import RunOptions
@@ -453,11 +452,7 @@ def test_aligned_data_know_the_truth_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["cyclegan", "unit_faces"])
-def test_any_recipe_is_measured_against_the_truth_of_aligned_data(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learn = attribute.train_classifier  # whose 600 steps are most of what a tiny run takes
-    monkeypatch.setattr(attribute, "train_classifier", lambda data, **how: learn(data, **{**how, "steps": 2}))
+def test_any_recipe_is_measured_against_the_truth_of_aligned_data(recipe: str, tmp_path: Path) -> None:
     root, out = aligned(tmp_path / "data"), tmp_path / "run"
     words = [f"data={root}", "labels=satellite,map", "size=16", "width=4", "blocks=1", "batch=1", "steps=1"]
     assert unitkit("train", recipe, *words, "--out", tmp_path / "blind").status == 0

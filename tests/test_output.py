@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from commands import TINY, Moment, run, unitkit
 
-from unitkit.metrics import attribute
 from unitkit.system.output import printable, typed
 
 ODD = "a run's folder, of $HOME and (more)"
@@ -49,9 +48,7 @@ def test_a_command_is_broken_between_its_words(columns: int | None) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, None])
-def test_what_a_training_suggests_can_be_typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int | None
-) -> None:
+def test_what_a_training_suggests_can_be_typed(tmp_path: Path, columns: int | None) -> None:
     out = tmp_path / ODD
     answer = run(tmp_path / "log", "train", TINY, "@quick", "--out", out, terminal=columns or 0)
     assert answer.status == 0, answer.err
@@ -61,8 +58,6 @@ def test_what_a_training_suggests_can_be_typed(
     source, target = out / "samples" / "step-00000002.png", tmp_path / "translated.png"
     if columns:
         return
-    trained = attribute.classifier
-    monkeypatch.setattr(attribute, "classifier", lambda *given, **more: trained(*given, **more | {"steps": 2}))
     for words in [*translate[1:4], source, target], evaluate[1:], train[1:]:
         answer = unitkit(*words)
         assert answer.status == 0, answer.err

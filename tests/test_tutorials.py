@@ -24,7 +24,6 @@ from commands import run, start, unitkit, until
 from ranks import torchrun
 
 from unitkit import load_recipe
-from unitkit.metrics import attribute
 from unitkit.registry import REGISTRIES
 
 ROOT = Path(__file__).parents[1]
@@ -114,9 +113,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_parts: None) -> I
     """An empty folder, where the reader is; what is imported from there is forgotten again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    # The classifier of `attribute_success` learns for two steps: its 600 are most of what a tiny run takes.
-    learn = attribute.train_classifier
-    monkeypatch.setattr(attribute, "train_classifier", lambda data, **how: learn(data, **{**how, "steps": 2}))
     yield tmp_path
     for name, module in list(sys.modules.items()):
         if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
