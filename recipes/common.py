@@ -30,7 +30,8 @@ class Networks:
         width: channels after the first convolution of an encoder.
         blocks: residual blocks of an encoder, and of a generator.
         downs: convolutions of stride 2 in an encoder, and doublings in a generator.
-        up: how a generator doubles: transposed convolutions (the paper's), nearest pixels or a pixel shuffle.
+        up: how a generator doubles: transposed convolutions (the paper's), smooth ones, which are followed by a filter
+            that leaves no grid, nearest pixels or a pixel shuffle.
         kernel: of transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
         padding: of convolutions, but transposed ones: zero (the paper's) or reflect.
         norm: instance norm after the strided convolutions too, as the paper's code has for cats and dogs.
@@ -48,7 +49,7 @@ class Networks:
     width: int = 16
     blocks: int = 2
     downs: int = 1
-    up: Literal["transposed", "nearest", "shuffle"] = "transposed"
+    up: Literal["transposed", "smooth", "nearest", "shuffle"] = "transposed"
     kernel: Literal[3, 4] = 4
     padding: Literal["zero", "reflect"] = "zero"
     norm: bool = False

@@ -123,7 +123,7 @@ MODELS: dict[str, tuple[Spec, tuple[int, int], str]] = {
         unit(
             {"a": 1, "b": 3},
             encoders.spec("residual", width=4, blocks=1, norm=True),
-            generators.spec("residual", width=4, blocks=1, norm=True, kernel=4),
+            generators.spec("residual", width=4, blocks=1, norm=True, up="smooth"),
         ),
         (16, 16),
         "ab",

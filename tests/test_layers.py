@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import pytest
 import torch
+from scipy.signal import convolve2d
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unitkit import generators
 from unitkit.kernels.operators import LAYOUTS
 from unitkit.networks import convolutions
 from unitkit.networks.bounded import Meta
 from unitkit.networks.convolutions import Conv2d, Doubling, PixelwiseTransposed
-from unitkit.networks.layers import Padding, Up, double, initialise
+from unitkit.networks.layers import Padding, Smooth, Up, double, initialise, mirrored
 
 
 class Case(NamedTuple):
@@ -148,8 +151,13 @@ def test_doublings(padding: Padding) -> None:
     ways: dict[Up, Callable[[Tensor, Tensor], Tensor]] = {
         "transposed": lambda w, b: functional.conv_transpose2d(x, w, b, 2, padding=1, output_padding=1),
         "nearest": lambda w, b: functional.conv2d(framed(functional.interpolate(x, scale_factor=2)), w, b),
+        "smooth": lambda w, b: smooth(functional.conv_transpose2d(x, w, b, stride=2)),
         "shuffle": lambda w, b: functional.pixel_shuffle(functional.conv2d(framed(x), w, b), 2),
     }
+
+    def smooth(y: Tensor) -> Tensor:
+        y = y[:, :, :-2] + 2 * y[:, :, 1:-1] + y[:, :, 2:]
+        return (y[..., :-2] + 2 * y[..., 1:-1] + y[..., 2:]) / 16
 
     def framed(image: Tensor) -> Tensor:
         return functional.pad(image, (1, 1, 1, 1), "reflect" if padding == "reflect" else "constant")
@@ -165,7 +173,7 @@ def test_doublings(padding: Padding) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
-@pytest.mark.parametrize("how", ["transposed", "nearest", "shuffle"])
+@pytest.mark.parametrize("how", get_args(Up))
 def test_doublings_have_the_gradient_of_finite_differences(
     how: Up, padding: Padding, n: int, layout: torch.memory_format
 ) -> None:
@@ -186,3 +194,28 @@ def test_a_shuffle_starts_without_a_checkerboard() -> None:
     y = layers(torch.randn(1, 6, 4, 4))
     assert torch.equal(y[..., ::2, ::2], y[..., 1::2, 1::2]) and torch.equal(y[..., ::2, ::2], y[..., ::2, 1::2])
     assert y.std() > 0.1 and len(layers[0].weight.unique()) > 100
+
+
+def unevenness(layers: nn.Module) -> float:
+    """How much a flat map varies after layers, away from its borders, over its size there."""
+    y = layers(torch.randn(1, 6, 1, 1).expand(1, 6, 8, 8).contiguous()).detach()[..., 4:-4, 4:-4]
+    return float(y.std((2, 3)).max() / y.abs().mean())
+
+
+@pytest.mark.parametrize("how", ["smooth", "nearest", "shuffle"])
+def test_generators_start_without_a_checkerboard(how: Up) -> None:
+    torch.manual_seed(0)
+    assert unevenness(generators.residual.build(6, 4, width=4, blocks=0, ups=1, up=how)) < 1e-5
+
+
+def test_smoothing_leaves_no_checkerboard_whatever_is_learnt() -> None:
+    torch.manual_seed(0)
+    plain, smooth = (nn.Sequential(*double(6, 4, how, kernel=4)) for how in ("transposed", "smooth"))
+    assert unevenness(plain) > 0.1 and unevenness(mirrored(plain)) < 1e-5 and unevenness(smooth) < 1e-5
+
+
+def test_smoothing_is_a_convolution_with_the_binomial_filter() -> None:
+    x = torch.randn(2, 3, 7, 9, dtype=torch.double)
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    wanted = [[convolve2d(plane, kernel, mode="valid") for plane in image] for image in x]
+    torch.testing.assert_close(Smooth().double()(x), torch.from_numpy(np.array(wanted)))

@@ -18,7 +18,7 @@ from unitkit.kernels.norms import BatchNorm, InstanceNorm, LayerNorm
 from unitkit.models import ImagePaths
 from unitkit.networks import maps, tiling
 from unitkit.networks.convolutions import Doubling, PixelwiseTransposed
-from unitkit.networks.layers import Coordinates, Placed, Reflect, Residual, ShiftNorm, conv
+from unitkit.networks.layers import Coordinates, Placed, Reflect, Residual, ShiftNorm, Smooth, conv, double
 from unitkit.networks.maps import Limits, Map, Stored, tile_size
 
 SMALL = Limits(tile=15_000, stored=4_000)  # many tiles, and larger maps in a file
@@ -111,6 +111,7 @@ def layers() -> dict[str, list[nn.Module]]:
         "doublings": [Doubling(c, c), nn.ReLU(inplace=True), Doubling(c, c)],
         "pixelwise": [PixelwiseTransposed(c, c), nn.Tanh()],
         "upsampling": [nn.Upsample(scale_factor=2), *conv(c, 12, 5), nn.PixelShuffle(2)],
+        "smooth": [nn.ConvTranspose2d(c, c, 4, 2), Smooth(), nn.ReLU(inplace=True), *double(c, c, "smooth")],
         "pooling": [nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.AvgPool2d(3, 1, 1)],
         "norms": [InstanceNorm(), nn.Conv2d(c, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU(), LayerNorm(4)],
         "statistics of training": [BatchNorm(c), nn.Dropout(0.5), ShiftNorm(c), nn.LeakyReLU(0.2, inplace=True)],

@@ -9,7 +9,7 @@ from torch import nn
 from ..annotations import Blocks, Halvings, Positive, Share
 from ..kernels.norms import InstanceNorm
 from ..networks.convolutions import PixelwiseTransposed
-from ..networks.layers import Padding, Placed, Residual, Up, double, initialise
+from ..networks.layers import Padding, Placed, Residual, Up, double, initialise, mirrored
 from ..networks.tower import Tower
 from .generator import register
 
@@ -37,9 +37,10 @@ def residual(
     Args:
         width: channels before the last convolution.
         ups: doublings of height and width.
-        up: how: by transposed convs of stride 2 (the paper's), by the nearest pixel or a pixel shuffle and convs 3x3.
-        kernel: of transposed convs. 3 is the paper's; 4 covers every pixel equally often, which spares short trainings
-            the checkerboard.
+        up: how: by transposed convs of stride 2 (the paper's), by such ones of 4x4 and a filter (smooth), by the
+            nearest pixel or a pixel shuffle and convs 3x3.
+        kernel: of transposed convs, but smooth ones. 3 is the paper's; 4 covers every pixel equally often, which spares
+            short trainings some of the checkerboard.
         norm: instance norm and ReLU after every doubling (the cats and dogs variant of the 2017 code),
             instead of LeakyReLU alone.
         dropout: in the residual blocks (0.5 for street scenes in the 2017 code).
@@ -58,4 +59,5 @@ def residual(
     stages.append(nn.Sequential(PixelwiseTransposed(channels, out_channels), nn.Tanh()))
     if placed:
         stages.append(Placed())
-    return initialise(Tower(stages, channels=out_channels, stride=2**ups), init)
+    tower = initialise(Tower(stages, channels=out_channels, stride=2**ups), init)
+    return mirrored(tower) if up == "smooth" else tower

@@ -63,9 +63,9 @@ def border(path: str, to: str) -> Metric:
 def texture(path: str, to: str) -> Metric:
     """The dots and grids that strides leave, against a reference: how far energy at their periods stands out.
 
-    `("aa", "a")` and `("ab", "a")` compare with the input, `("ab", "b")` with the truth. In each patch, 16x16, the energy
-    at periods of 2 and 4 pixels is compared with that at the frequencies around, so that blur and noise, which change
-    both alike, count for nothing, and a flat wall counts as much as fur.
+    `("aa", "a")` and `("ab", "a")` compare with the input, `("ab", "b")` with the truth. In each patch, 16x16, the
+    energy at periods of 2 and 4 pixels is compared with that at the frequencies around, so that blur and noise, which
+    change both alike, count for nothing, and a flat wall counts as much as fur.
 
     Returns the figure `texture`, by how many doublings, in the mean of all patches, these peaks are higher than the
         reference's, and 0 where they are not.

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypeVar
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from ..kernels.fused import fusible, norm_act, reflect
 from ..kernels.norms import BatchNorm, InstanceNorm
@@ -17,7 +18,7 @@ from .tower import Value
 M = TypeVar("M", bound=nn.Module)
 
 Padding: TypeAlias = Literal["zero", "reflect"]
-Up: TypeAlias = Literal["transposed", "nearest", "shuffle"]
+Up: TypeAlias = Literal["transposed", "smooth", "nearest", "shuffle"]
 
 
 class Reflect(nn.Module):
@@ -29,6 +30,27 @@ class Reflect(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return reflect(x, self.by)
+
+
+class Smooth(nn.Module):
+    """The binomial filter [1 2 1] along both axes: (N, C, H, W) -> (N, C, H - 2, W - 2).
+
+    Takes out all that alternates from pixel to pixel and half of what has a period of four, as where one pixel of two
+    is reached by other weights (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019; after
+    transposed convolutions: Karras, Laine and Aila, "A Style-Based Generator Architecture for Generative Adversarial
+    Networks", CVPR 2019).
+    """
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", line[:, None] * line, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        return conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 3, 3), groups=channels)
 
 
 def conv(
@@ -46,16 +68,18 @@ def double(
     """The layers that double height and width.
 
     Args:
-        how: transposed, a transposed convolution of stride 2; nearest, each pixel four times and a convolution after
-            it, so that no pixel is reached by more weights than its neighbour (Odena, Dumoulin and Olah, "Deconvolution
-            and Checkerboard Artifacts", Distill 2016); shuffle, a convolution to four times the channels, which become
-            the four pixels (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
-            Sub-Pixel Convolutional Neural Network", CVPR 2016).
+        how: transposed, a transposed convolution of stride 2; smooth, one of 4x4 and `Smooth` after it; nearest, each
+            pixel four times and a convolution after it, so that no pixel is reached by more weights than its neighbour
+            (Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016); shuffle, a convolution
+            to four times the channels, which become the four pixels (Shi et al., "Real-Time Single Image and Video
+            Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016).
         kernel: of the convolution; of a transposed one 3 or 4, of others odd.
         padding: of convolutions, but transposed ones.
     """
     if how == "transposed":
         return [nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, padding=1, output_padding=4 - kernel)]
+    if how == "smooth":  # of two pixels more, which smoothing takes again
+        return [nn.ConvTranspose2d(in_channels, out_channels, 4, 2), Smooth()]
     if how == "shuffle":
         return [*conv(in_channels, 4 * out_channels, kernel, padding=padding), nn.PixelShuffle(2)]
     return [nn.Upsample(scale_factor=2), *conv(in_channels, out_channels, kernel, padding=padding)]
@@ -215,4 +239,19 @@ def initialise(module: M, init: str) -> M:
             # "Checkerboard artifact free sub-pixel convolution", 2017).
             with torch.no_grad():
                 layer.weight.copy_(layer.weight[::4].repeat_interleave(4, 0))
+    return module
+
+
+@torch.no_grad()
+def mirrored(module: M) -> M:
+    """Make the second halves of transposed convolutions' 4x4 kernels mirror images of the first, along both axes.
+
+    With a stride of 2 the four pixels that come of one then start from the same weights, and what is flat stays flat: a
+    start without a checkerboard, as that of a shuffle.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.ConvTranspose2d) and layer.kernel_size == (4, 4):
+            for axis in (2, 3):
+                first, second = layer.weight.chunk(2, axis)
+                second.copy_(first.flip(axis))
     return module

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..kernels.norms import EPS, BatchNorm, InstanceNorm, LayerNorm
 from .convolutions import Conv2d, Doubling, PixelwiseTransposed
 from .graph import Program, stages_of
-from .layers import AdaptiveResidual, Reflect, Residual, ShiftNorm
+from .layers import AdaptiveResidual, Reflect, Residual, ShiftNorm, Smooth
 from .maps import Layered, Map, Reach, Sum
 
 Rule = Callable[[Any, Any], Any]
@@ -196,6 +196,11 @@ def _doubling(layer: Doubling, x: Map) -> Map:
 def _reflect(layer: Reflect, x: Map) -> Map:
     # The pixel `by` beyond a border is that `by` before it, twice as far away.
     return Layered(layer, x, *(Reach(before=3 * layer.by, after=layer.by),) * 2)
+
+
+@rule(Smooth)
+def _smooth(layer: Smooth, x: Map) -> Map:
+    return Layered(layer, x, *(Reach(after=2),) * 2)
 
 
 @rule(nn.Upsample)
