@@ -184,7 +184,7 @@ def jobs(study: Study, out: Path, data: str, seeds: int = 0) -> list[Job]:
 
 def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
     """What is there, as Markdown: means over seeds, and standard deviations where there are several."""
-    about = ["M parameters", "GFLOP", "s/step", "minutes", "peak, MiB"]
+    about = ["precision", "M parameters", "GFLOP", "s/step", "minutes", "peak, MiB"]
     rows = [["", "seeds", *(column.head for column in study.columns), *about]]
     every, paces = jobs(study, out, data, seeds), json.loads(_read(out / study.name / PACE) or "{}")
     for cell in study.cells:
@@ -192,11 +192,12 @@ def table(study: Study, out: Path, data: str, seeds: int = 0) -> str:
         done = [job for job in own if job.trained]
         cells = [_mean([job.value(column) for job in done], column.digits) for column in study.columns]
         count = str(len(done)) if len(done) == len(own) else f"{len(done)} of {len(own)}"
-        sizes = [_mean([job.network[place] for job in done[:1]], digits) for place, digits in ((0, 2), (1, 2))]
+        sizes = [_mean([job.network[place] for job in done[:1]], 2) for place in (0, 1)]
         memory = _mean([job.run.record.get("peak_memory", 0) / 2**20 for job in done[:1]], 0)
         pace = paces.get(cell.name)
         minutes = pace * done[0].run.record["steps"] / 60 if pace and done else None
-        rows.append([cell.name, count, *cells, *sizes, _mean([pace], 3), _mean([minutes], 0), memory])
+        precision = ", ".join({job.run.record["precision"]: 0 for job in done}) or "-"
+        rows.append([cell.name, count, *cells, precision, *sizes, _mean([pace], 3), _mean([minutes], 0), memory])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -211,9 +212,8 @@ def measure_pace(todo: Sequence[Job], file: Path, rounds: int, device: str) -> N
     with tempfile.TemporaryDirectory() as folder:
         trainers = {}
         for job in todo:
-            options = job.study.options
+            options, words = job.study.options, [str(recipe_file(job.cell.recipe).path), *job.words]
             precision = options[options.index("--precision") + 1] if "--precision" in options else "fp32"
-            words = [str(recipe_file(job.cell.recipe).path), *job.words]
             trainers[job.cell.name] = trainer_of(words, Path(folder) / job.cell.name, device, precision)
         if short := [name for name, trainer in trainers.items() if trainer.recipe.steps <= rounds]:
             sys.exit(f"error: {rounds} steps after a first one are more than a training has of {', '.join(short)}")

@@ -30,9 +30,9 @@ class Networks:
         width: channels after the first convolution of an encoder.
         blocks: residual blocks of an encoder, and of a generator.
         downs: convolutions of stride 2 in an encoder, and doublings in a generator.
-        up: how a generator doubles: transposed convolutions (the paper's), smooth ones, which are followed by a filter
-            that leaves no grid, nearest pixels or a pixel shuffle.
-        kernel: of transposed convolutions: 3 (the paper's) or 4 (no checkerboard).
+        up: how a generator doubles: transposed convolutions (the paper's), smooth ones, which a filter follows against
+            grids, nearest pixels or a pixel shuffle.
+        kernel: of transposed convolutions, but smooth ones: 3 (the paper's) or 4 (less of a checkerboard).
         padding: of convolutions, but transposed ones: zero (the paper's) or reflect.
         norm: instance norm after the strided convolutions too, as the paper's code has for cats and dogs.
         dropout: in the residual blocks; the paper's code has 0.5 for streets.

@@ -47,7 +47,7 @@ def recipe(
     width: int = 16,  # channels after the first convolution of translators and discriminators; the paper has 64
     blocks: int = 4,  # residual blocks of a translator, half of them in its encoder; the paper has 6 at 128, 9 at 256
     downs: int = 1,  # convolutions of stride 2 in a translator, and transposed ones; the paper has 2
-    kernel: Literal[3, 4] = 4,  # of the transposed ones: 3 (the paper's) or 4 (no checkerboard)
+    kernel: Literal[3, 4] = 4,  # of the transposed ones: 3 (the paper's) or 4 (less of a checkerboard)
     norm: bool = False,  # instance norm after these, as in the paper
     init: Literal["gaussian", "kaiming"] = "kaiming",  # of translators: gaussian, N(0, 0.02), in the paper
     layers: int = 4,  # strided convolutions of a discriminator

@@ -20,6 +20,7 @@ presets = {
         "norm": True,
         "padding": "reflect",
         "downs": 2,
+        "up": "smooth",
         "layers": 5,
         "width_d": 32,
         "augment": 0.3,

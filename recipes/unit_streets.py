@@ -20,6 +20,7 @@ presets = {
         "discriminator": "multiscale",
         "padding": "reflect",
         "downs": 2,
+        "up": "smooth",
         "width_d": 32,
         "lambda_rec": 5.0,
         "lambda_gan": 1.0,

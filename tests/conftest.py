@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -32,14 +33,15 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def hasty_classifier() -> Iterator[None]:
-    """The classifier of `attribute_success` learns for two steps where nobody says for how many: its 600 are most of
-    what a tiny run takes."""
+    """The classifier of `attribute_success` learns for two steps in place of its usual 600, which are most of what a
+    tiny run takes."""
     from unitkit.metrics import attribute
 
     learn = attribute.train_classifier
+    usual = inspect.signature(attribute.attribute_success).parameters["steps"].default
 
     def hastily(data: Any, *, steps: int, **how: Any) -> Any:
-        return learn(data, steps=2 if steps == 600 else steps, **how)
+        return learn(data, steps=2 if steps == usual else steps, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attribute, "train_classifier", hastily)

@@ -115,15 +115,20 @@ MUNIT = models.spec(
 LENET = encoders.spec("lenet", width=4, code=16)
 DIGITS = generators.spec("conv32", width=4, init="kaiming")
 SEES_DIGITS = discriminators.spec("conv32", width=4)
+ALL = sharing.spec("all")
 # (model, size of its training's images, path)
 MODELS: dict[str, tuple[Spec, tuple[int, int], str]] = {
     "tied": (unit({"a": 3, "b": 1}, sharing=sharing.spec("tie", encoder=1, generator=1)), (16, 16), "aba"),
-    "one network": (unit({"a": 3, "b": 3}, sharing=sharing.spec("all")), (16, 16), "aba"),
+    "one network": (
+        unit({"a": 3, "b": 3}, generator=generators.spec("residual", width=4, blocks=1, up="smooth"), sharing=ALL),
+        (16, 16),
+        "aba",
+    ),
     "norms everywhere": (
         unit(
             {"a": 1, "b": 3},
             encoders.spec("residual", width=4, blocks=1, norm=True),
-            generators.spec("residual", width=4, blocks=1, norm=True, up="smooth"),
+            generators.spec("residual", width=4, blocks=1, norm=True, kernel=4),
         ),
         (16, 16),
         "ab",

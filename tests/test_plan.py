@@ -132,7 +132,7 @@ def test_models_that_translate_nothing_are_tabulated(
     write_idx(tmp_path / "digits", some("mnist", 40), some("mnist", 12))
     assert main("", [study], [str(tmp_path), "--data", str(tmp_path / "digits")]) == 0 and len(called) == 1
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| classifier"))
-    assert row.split(" | ")[2:5] == [f"{jobs(study, tmp_path, '')[0].value(study.columns[0]):.2f}", "0.03", "-"]
+    assert row.split(" | ")[2:6] == [f"{jobs(study, tmp_path, '')[0].value(study.columns[0]):.2f}", "fp32", "0.03", "-"]
 
 
 def test_a_cell_has_the_last_word(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from unitkit.data import spec
 from unitkit.discriminators.augment import Augment
 from unitkit.kernels.norms import InstanceNorm
 from unitkit.memory.fitting import Fitting
-from unitkit.networks.layers import Placed, Reflect
+from unitkit.networks.layers import Placed, Reflect, Smooth
 from unitkit.recipe_file import read_recipe_file, shipped
 from unitkit.runs.options import RunOptions
 from unitkit.runs.samples import rows_of
@@ -202,6 +202,23 @@ def test_networks_have_what_the_knobs_say(discriminator: str) -> None:
     assert any(isinstance(layer, torch.nn.PixelShuffle) for layer in model.generators.modules())
     shares = [layer.share for layer in model.modules() if isinstance(layer, Augment)]
     assert shares == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_transposed_convolutions_have_the_kernel_that_the_knob_says(kernel: int) -> None:
+    file = read_recipe_file(named("unit_faces"))
+    model = check(file.build(file.values(None, {"kernel": kernel}))).model
+    sides = {layer.kernel_size for layer in model.modules() if isinstance(layer, torch.nn.ConvTranspose2d)}
+    assert sides == {(kernel, kernel), (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "recipe, preset", [("unit_faces", "photo"), ("unit_streets", "day_night"), ("unit_animals", "cats_dogs")]
+)
+def test_presets_for_photographs_double_smoothly(recipe: str, preset: str) -> None:
+    file = read_recipe_file(named(recipe))
+    model = check(file.build(file.values(preset, {"data": "portraits", "size": 64}))).model
+    assert sum(isinstance(layer, Smooth) for layer in model.generators["a"].modules()) == 2
 
 
 def test_discriminators_match_where_the_recipe_is_asked_to() -> None:

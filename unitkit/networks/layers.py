@@ -246,8 +246,8 @@ def initialise(module: M, init: str) -> M:
 def mirrored(module: M) -> M:
     """Make the second halves of transposed convolutions' 4x4 kernels mirror images of the first, along both axes.
 
-    With a stride of 2 the four pixels that come of one then start from the same weights, and what is flat stays flat: a
-    start without a checkerboard, as that of a shuffle.
+    With a stride of 2 the four pixels that come of one then start from the same weights: a start without a
+    checkerboard, as that of a shuffle. Photographs had their colours in half the steps (docs/results/photographs.md).
     """
     for layer in module.modules():
         if isinstance(layer, nn.ConvTranspose2d) and layer.kernel_size == (4, 4):
