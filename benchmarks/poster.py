@@ -30,19 +30,28 @@ BEFORE = {
     "decay from the start": {"decay": "1"},
     "two encoders": {"one_encoder": "no", "shared": "1"},
 }
-PHOTO_COLUMNS = [
+SUCCESS = [
     Column("success ab, %", "attribute_success(ab)", "success", 100, 1),
     Column("success ba, %", "attribute_success(ba)", "success", 100, 1),
-    Column("judge, %", "attribute_success(ab)", "classifier", 100, 1),
+    Column("judge ab, %", "attribute_success(ab)", "classifier", 100, 1),
+    Column("judge ba, %", "attribute_success(ba)", "classifier", 100, 1),
+]
+DISTANCE = [
+    Column("kernel ab", "kernel(ab, b, model=classifier)", "kernel", 1000),
+    Column("kernel ba", "kernel(ba, a, model=classifier)", "kernel", 1000),
+]
+COLOUR = [Column("colour ab", "colour(ab, b)", "colour"), Column("colour ba", "colour(ba, a)", "colour")]
+RECONSTRUCTION = Column("PSNR aa, dB", "psnr(aa, a)", "psnr", 1, 1)
+PHOTO_COLUMNS = [
+    *SUCCESS,
     Column("SSIM ab", "ssim(ab, a)", "ssim", 1, 3),
     Column("SSIM ba", "ssim(ba, b)", "ssim", 1, 3),
     Column("border", "border(aa, a)", "border"),
     Column("texture ab", "texture(ab, a)", "texture"),
     Column("texture ba", "texture(ba, b)", "texture"),
     Column("sharpness", "sharpness(ab, a)", "ratio"),
-    Column("kernel ab", "kernel(ab, b, model=classifier)", "kernel", 1000),
-    Column("kernel ba", "kernel(ba, a, model=classifier)", "kernel", 1000),
-    Column("PSNR aa, dB", "psnr(aa, a)", "psnr", 1, 1),
+    *DISTANCE,
+    RECONSTRUCTION,
 ]
 photo = Study(
     "photo",
@@ -78,12 +87,7 @@ colour = Study(
         Cell("r1 0.5", "unit_faces", ("lambda_r1=0.5",)),
         Cell("likeness 10", "unit_faces", ("lambda_rec=10",)),
     ],
-    [
-        *PHOTO_COLUMNS,
-        Column("texture aa", "texture(aa, a)", "texture"),
-        Column("colour ab", "colour(ab, b)", "colour"),
-        Column("colour ba", "colour(ba, a)", "colour"),
-    ],
+    [*PHOTO_COLUMNS, Column("texture aa", "texture(aa, a)", "texture"), *COLOUR],
     ("@photo", "data={data}/cats_dogs200", "steps=2500"),
     ("psnr(bb, b)",),
 )
@@ -113,17 +117,12 @@ maps = Study(
 )
 
 SCENE_COLUMNS = [
-    Column("success ab, %", "attribute_success(ab)", "success", 100, 1),
-    Column("success ba, %", "attribute_success(ba)", "success", 100, 1),
-    Column("judge ab, %", "attribute_success(ab)", "classifier", 100, 1),
-    Column("judge ba, %", "attribute_success(ba)", "classifier", 100, 1),
+    *SUCCESS,
     Column("structure ab", "structure(ab, a)", "structure", 1, 3),
     Column("structure ba", "structure(ba, b)", "structure", 1, 3),
-    Column("kernel ab", "kernel(ab, b, model=classifier)", "kernel", 1000),
-    Column("kernel ba", "kernel(ba, a, model=classifier)", "kernel", 1000),
-    Column("colour ab", "colour(ab, b)", "colour"),
-    Column("colour ba", "colour(ba, a)", "colour"),
-    Column("PSNR aa, dB", "psnr(aa, a)", "psnr", 1, 1),
+    *DISTANCE,
+    *COLOUR,
+    RECONSTRUCTION,
 ]
 streets = Study(
     "streets",

@@ -67,7 +67,7 @@ def test_the_prediction_is_what_a_training_allocates(name: str, monkeypatch: pyt
     make, precision = CASES[name]
     recipe = make()
     fit = Fitting(check(recipe), Placement(usual_layout(CPU, precision)), precision, CPU)
-    # Convolutions of a CPU that emulates bf16 copy what they read, which the prediction does not know.
+    # Where it emulates bf16 a CPU takes more than the prediction knows: by 11 % on an AMD EPYC.
     off = 0.15 if precision == "bf16" and emulates_bf16(CPU) else 0.1
     assert fit.predict(recipe).peak == pytest.approx(allocated(check(recipe), precision, CPU), rel=off)
     assert fit._at_most(recipe) > fit.total(recipe)
