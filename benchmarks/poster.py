@@ -40,15 +40,18 @@ DISTANCE = [
     Column("kernel ab", "kernel(ab, b, model=classifier)", "kernel", 1000),
     Column("kernel ba", "kernel(ba, a, model=classifier)", "kernel", 1000),
 ]
+SIMILARITY = [Column("SSIM ab", "ssim(ab, a)", "ssim", 1, 3), Column("SSIM ba", "ssim(ba, b)", "ssim", 1, 3)]
+ARTIFACTS = [
+    Column("border", "border(aa, a)", "border"),
+    Column("texture ab", "texture(ab, a)", "texture"),
+    Column("texture ba", "texture(ba, b)", "texture"),
+]
 COLOUR = [Column("colour ab", "colour(ab, b)", "colour"), Column("colour ba", "colour(ba, a)", "colour")]
 RECONSTRUCTION = Column("PSNR aa, dB", "psnr(aa, a)", "psnr", 1, 1)
 PHOTO_COLUMNS = [
     *SUCCESS,
-    Column("SSIM ab", "ssim(ab, a)", "ssim", 1, 3),
-    Column("SSIM ba", "ssim(ba, b)", "ssim", 1, 3),
-    Column("border", "border(aa, a)", "border"),
-    Column("texture ab", "texture(ab, a)", "texture"),
-    Column("texture ba", "texture(ba, b)", "texture"),
+    *SIMILARITY,
+    *ARTIFACTS,
     Column("sharpness", "sharpness(ab, a)", "ratio"),
     *DISTANCE,
     RECONSTRUCTION,
@@ -120,6 +123,7 @@ SCENE_COLUMNS = [
     *SUCCESS,
     Column("structure ab", "structure(ab, a)", "structure", 1, 3),
     Column("structure ba", "structure(ba, b)", "structure", 1, 3),
+    *ARTIFACTS,
     *DISTANCE,
     *COLOUR,
     RECONSTRUCTION,
@@ -138,10 +142,11 @@ animals = Study(
     "animals",
     [
         Cell("128", "unit_animals", ("@cats_dogs",)),
+        Cell("norm", "unit_animals", ("@cats_dogs", "norm=yes")),
         Cell("not augmented", "unit_animals", ("@cats_dogs", "augment=0")),
         Cell("not matching", "unit_animals", ("@cats_dogs", "matching=no")),
     ],
-    SCENE_COLUMNS,
+    [*SCENE_COLUMNS, *SIMILARITY],
     ("data={data}/cats_dogs200",),
 )
 

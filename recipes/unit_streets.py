@@ -29,7 +29,7 @@ presets = {
         "lr": 5e-4,
         "lr_d": 5e-4,
         "crop": 16,
-        "steps": 8000,
+        "steps": 3000,
     },
     "paper": {**RELEASED, "size": (480, 640), "dropout": 0.5, "discriminator": "multiscale"},
 }
