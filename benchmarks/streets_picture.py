@@ -3,8 +3,8 @@
     python benchmarks/streets_picture.py RUN docs/results/streets.webp --data ../shared/data/day_night
 
 Each column is one camera. Rows are a held-out view by day, its translation to night, what that camera really sees at
-night, and the translation of that to day. Nothing is chosen by its translation: these are eight of the cameras that the
-held-out images of both domains have, at the first of their hours.
+night, and the translation of that to day. Nothing is chosen by its translation: these are eight of the cameras that
+held-out images of both domains show.
 """
 
 from __future__ import annotations
